@@ -1,4 +1,4 @@
-"""Backup: every host keeps what only it has at head office, encrypted, by a key that can add and not take away."""
+"""Backup: every host copies what only it has to head office, encrypted, with a key that can add archives and delete none."""
 
 import outpost.onhost.backup
 from outpost.converge.declaration import Items
@@ -30,7 +30,7 @@ def backup(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
-    """What a host needs to reach its backup; also what an empty one needs to get it back."""
+    """What a host needs to reach its backup; an empty host needs it, too, to get its data back."""
     view, keys = backup_of(office, me), secrets.backup.get(me.name)
     if view is None or keys is None:
         raise OutpostError(

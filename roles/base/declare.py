@@ -61,7 +61,7 @@ def _pair(name: str, pair: KeyPair, *, where: str = TLS, group: str = "outpost-t
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """The common ground of all roles."""
+    """What all roles share."""
     view = BaseView(office, me)
     yield from _packages(office, me)
     yield from network(view)
@@ -75,7 +75,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def host(*, office: Office, me: Host, secrets: Secrets, role: Items) -> Declaration:
-    """All that a host is: what every host is, and then its role. The observer knows all of it, and is there before the role."""
+    """Everything a host is to have: the base role's part, then its own role's. The observer knows all of it and comes before the role."""
     before = (
         ("base", tuple(declare(office=office, me=me, secrets=secrets))),
         ("hardening", tuple(hardening(office=office, me=me))),
@@ -125,7 +125,7 @@ def _packages(office: Office, me: Host) -> Items:
 def _identity(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield settings(
         name="hostname",
-        # with the addresses: sudo waits half a minute for the DNS where /etc/hosts does not have the host's new name
+        # together with the addresses: sudo waits half a minute for the DNS if /etc/hosts lacks the host's new name
         files=[
             rendered("base", "/etc/hosts", view=BaseView(office, me)),
             text("/etc/hostname", f"{me.fqdn}\n"),
@@ -172,7 +172,7 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
         name="certificates",
         files=[
             *files,
-            # what it shows until the authority has answered for the first time: nothing waits for the DNS
+            # its certificate until the authority has answered for the first time: nothing waits for the DNS
             *_pair("public", secrets.public[me.name], where=ACME, group="root"),
             rendered("base", f"{ACME}/settings", acme=view, **for_client),
             rendered(
@@ -225,7 +225,7 @@ def _access(view: BaseView) -> Items:
     yield settings(
         name="sudo",
         files=[rendered("base", "/etc/sudoers.d/outpost", mode="0440")],
-        check="visudo --check --file=/etc/sudoers.d/outpost",  # what others put beside it is reported, and is no fault of it
+        check="visudo --check --file=/etc/sudoers.d/outpost",  # files that others put beside it are reported, and do not make its own check fail
         guarded=True,
     )
     keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
@@ -251,7 +251,7 @@ def _access(view: BaseView) -> Items:
 
 
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Items:
-    """What the host writes goes to head office, too."""
+    """Send what the host logs to head office, too."""
     yield account("outpost-shipper", home="/var/lib/outpost-logs")
     content = {
         "host": me.fqdn,

@@ -14,7 +14,7 @@ from outpost.units import restarted
 
 
 def hardening(*, office: Office, me: Host) -> Items:
-    """Make a break-in or a flood stay where it is."""
+    """Keep a break-in or a flood from spreading."""
     view = BaseView(office, me)
     yield service(
         name="outpost-undo",  # a change that waits for its confirmation does not survive a restart (outpost.converge.guard)
@@ -38,10 +38,10 @@ def hardening(*, office: Office, me: Host) -> Items:
 
 
 def timers() -> Items:
-    """What packages do regularly (logs turned over, sessions forgotten) begins now, not with the next restart.
+    """Start now what packages do regularly (rotate logs, delete old sessions), not only after the next restart.
 
-    They are installed while nothing may start, and are configured after that; so this comes after the roles.
-    One that was tried, and stopped since, is somebody's doing and drift.
+    Packages are installed while nothing may start, and are configured after that; so this comes after the roles.
+    A timer that ran once and was stopped since was stopped by somebody: that is drift.
     """
     yield once(
         "packages' timers run",
@@ -57,14 +57,14 @@ def timers() -> Items:
 
 
 def _machine() -> Items:
-    """What a container shares with the machine it runs on, and a machine has of its own."""
+    """What a container shares with its host machine, and what a real machine has of its own."""
     yield packages("apparmor", "auditd")
     yield service(
         name="auditd",
         files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
         on_change="reload",
     )
-    # SYS-03: without it a daemon that is broken into has one wall less before it.
+    # SYS-03: without it an intruder in a daemon has one barrier less to pass.
     yield once(
         "AppArmor's profiles are loaded",
         unless="! [ -d /sys/module/apparmor ] || systemctl is-active --quiet apparmor.service",
@@ -73,7 +73,7 @@ def _machine() -> Items:
 
 
 def _mounts(me: Host) -> Items:
-    """Where everybody writes, and where mail lies, nothing runs."""
+    """Nothing can be executed where everybody may write, or where mail is stored."""
     places = [*NOTHING_RUNS, *role_of(me).data]
     yield service(
         name="mounts",
@@ -96,7 +96,7 @@ def _sandboxes() -> Items:
 
 
 def _limits(office: Office, me: Host) -> Items:
-    """Apart from the sandboxes: systemd puts them on a running daemon without a restart."""
+    """Apart from the sandboxes: systemd applies these to a running daemon without a restart."""
     yield settings(
         name="cgroup limits",
         files=[

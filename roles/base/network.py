@@ -9,11 +9,11 @@ SYSCTL = "/etc/sysctl.d/90-outpost.conf"
 IN_FORCE = r"""sed -n 's/^-\?\([^#; =]*\) *=.*/\1/p' "$STAGE"/etc/sysctl.d/90-outpost.conf | tr . / | while read -r key; do
   for path in /proc/sys/$key; do [ ! -r "$path" ] || echo "echo '$(cat "$path")' > $path || true"; done
 done"""
-"""Prints what sets the kernel settings of the new file as they are now (`shapes.settings`, live)."""
+"""Prints commands that set the kernel settings named in the new file to their present values (`shapes.settings`, live)."""
 
 
 def network(view: BaseView) -> Items:
-    """Default deny both ways, before any role's daemon starts."""
+    """Deny by default in both directions, before any daemon of the role starts."""
     yield settings(
         name="sysctl",
         files=[rendered("base", SYSCTL, view=view)],

@@ -24,15 +24,15 @@ main()
 sys.stdout.flush()
 os._exit(0)  # what would be taken apart goes anyhow
 """
-"""It takes modules from Python itself and `PYTHON` alone: neither site nor environment adds any. Bytecode lasts until the next boot."""
+"""The observer imports modules from Python itself and from `PYTHON` only: neither site nor environment adds any. Its bytecode lasts until a boot."""
 
 
 # SYS-08: without it what an intruder changes of programs, units, accounts and rules stays unseen.
 def observer(*, office: Office, me: Host, others: Declaration) -> Change:
-    """The observer, and what it compares sockets and name with.
+    """The observer, and the lists that it compares sockets and host name with.
 
     Args:
-        others: All else that is declared for the host.
+        others: Everything else that is declared for the host.
     """
     contract = {
         "hostname": me.fqdn,
@@ -40,7 +40,7 @@ def observer(*, office: Office, me: Host, others: Declaration) -> Change:
         "listeners": sorted(
             [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
         ),
-        # what may become known without a person's word (`outpost.onhost.observe.expected`)
+        # what may become known without a person's decision (`outpost.onhost.observe.expected`)
         "packages": sorted(others.package_names),
         "units": sorted(others.units),
         "masks": sorted({unit for item in others.of(Once) for unit in item.masks}),

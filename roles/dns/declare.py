@@ -15,7 +15,7 @@ TIMERS = (
     "created", "pre_active", "publish", "ready", "active", "retire_active", "retire", "post_active", "revoke",
     "remove",
 )  # fmt: skip
-"""All of a key's; one that is not said is "now" to keymgr, and a key that waits its turn would sign at once."""
+"""All timers of a key. keymgr takes a timer that is not given for "now": a key that is still waiting would sign at once."""
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
@@ -55,7 +55,7 @@ def _zone_files(zones: tuple[ZoneData, ...]) -> Items:
             text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot") for zone in zones
         ],
         check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
-        # a zone that is new, or no longer declared, is for the restart with the new knot.conf
+        # the restart with the new knot.conf handles a zone that is new or no longer declared
         activate="if systemctl is-active --quiet knot.service; then "
         f"for zone in {' '.join(zone.name for zone in zones)}; do "
         "if knotc zone-status $zone >/dev/null 2>&1; then knotc --blocking zone-reload $zone; fi; done; fi",
@@ -63,9 +63,9 @@ def _zone_files(zones: tuple[ZoneData, ...]) -> Items:
 
 
 def _signing_keys(secrets: Secrets) -> Items:
-    """A primary that was lost signs with the keys it had, so that its DS stays true; one that has keys keeps them.
+    """A primary that was rebuilt signs with the keys it had before, so that its DS stays valid. If it has keys, they stay.
 
-    All or nothing: the keys are imported aside, and the finished database takes the place of none.
+    All or nothing: keys are imported into a directory of their own, which then becomes the database.
     """
     kept = [(zone, key) for zone, keys in secrets.dnssec.items() for key in keys]
     if not kept:

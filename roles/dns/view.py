@@ -21,17 +21,17 @@ class DnsView(HostView):
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
-        """Where it answers: the role contract's addresses, no wildcard."""
+        """The addresses it answers on: those of the role contract, no wildcard."""
         return self.listens(ports.DNS)
 
     @property
     def primary(self) -> Host:
-        """The server that signs."""
+        """The name server that signs."""
         return serving(self.office, "names")[0]
 
     @property
     def is_primary(self) -> bool:
-        """Whether this is it."""
+        """Whether this host is the primary."""
         return self.me == self.primary
 
     @property
@@ -41,7 +41,7 @@ class DnsView(HostView):
 
     @property
     def known(self) -> tuple[IPAddress, ...]:
-        """Its own addresses, and the office's hosts on inner links, where nobody outside can pretend to be them (NET-02)."""
+        """Its own addresses, and the office's hosts on inner links, where nobody outside can use their addresses (NET-02)."""
         outer = [net for zone in self.office.zones_of_kind("internet") for net in zone.networks]
         inner = [
             address
@@ -54,7 +54,7 @@ class DnsView(HostView):
 
     @property
     def updaters(self) -> tuple[tuple[str, str, str], ...]:
-        """Who may write challenges of the ACME authority here: key, addresses, names."""
+        """Who may write challenges of the ACME authority: key, addresses, names."""
         if not self.is_primary:
             return ()
         return tuple(

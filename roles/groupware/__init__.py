@@ -12,7 +12,7 @@ from outpost.office.tables.topology import Host
 STORAGE = "/var/lib/radicale"
 """Everybody's calendars and address books, and those of former users."""
 CACHE = "/var/cache/radicale"
-"""What Radicale makes again: in no backup."""
+"""What Radicale can make again; no backup has it."""
 ENTRY = 10 * MIB
 """Largest request: an event with its attachments, or a contact with its picture."""
 
@@ -21,7 +21,7 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
     return {
         # request bodies wait in memory (WEB-06)
         "nginx.service": CgroupLimit(512, 32),
-        # each process may hold a request and what it became
+        # each process may hold a request and the text it is converted to
         "radicale.service": CgroupLimit(512 + workers(size) * 6 * ENTRY // MIB, 32 + 2 * workers(size)),
     }
 
@@ -52,7 +52,7 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
 ROLE = Role(
     name="groupware",
     trust=35,
-    hosts=(),  # none in a new office
+    hosts=(),  # a new office has no such host
     published=lambda _office: ("users",),
     duties=("calendars",),
     optional=True,

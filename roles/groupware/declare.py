@@ -22,7 +22,7 @@ CONFIG = ("/etc/radicale/config", "/etc/radicale/rights")
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Make a host the office's calendars."""
+    """Declare the office's calendar host."""
     view = GroupwareView(office, me)
     yield packages(*PACKAGES)
     yield account("radicale", home=STORAGE)
@@ -35,7 +35,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def _collections(view: GroupwareView) -> Items:
-    """What the office shares, and what is left of former users. Only Radicale's own account touches its files."""
+    """The office's shared calendars, and the calendars of former users. Only Radicale's own account changes its files."""
     yield settings(
         name="calendars-tool", files=[_from_template(TOOL, view, mode="0755")], check=f"sh -n {TOOL}"
     )

@@ -12,7 +12,7 @@ from outpost.office.tables.values import IPAddress
 from roles.groupware import CACHE, ENTRY, STORAGE, workers
 
 SHARED = "office"
-"""The principal that owns what the office shares; a user's has an @ in it."""
+"""The principal that owns the office's shared calendars; a user's name has an @ in it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class GroupwareView(HostView):
 
     @property
     def name(self) -> str:
-        """The name that programs ask for."""
+        """The host name that programs connect to."""
         return self.me.fqdn
 
     @property
@@ -37,17 +37,17 @@ class GroupwareView(HostView):
 
     @property
     def store(self) -> Host:
-        """The store, which alone knows passwords."""
+        """The store: the only host that knows passwords."""
         return self.office.with_role("store")[0]
 
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
-        """Where the store is reached from here."""
+        """The store's addresses that this host can reach."""
         return self.office.link_addresses(self.store, self.me)
 
     @property
     def users(self) -> str:
-        """The office's logins, as a pattern of Radicale's, which fills in braces."""
+        """A pattern for the office's logins in Radicale's syntax, where Radicale fills in braces."""
         return rf"[^@]+@{re.escape(self.office.domain)}"
 
     @property
@@ -56,7 +56,7 @@ class GroupwareView(HostView):
 
     @property
     def cards(self) -> dict[str, str]:
-        """File name to vCard (RFC 2426) of everybody who can be written to."""
+        """File name → vCard (RFC 2426) of everybody who has an address in the office."""
         made: dict[str, str] = {}
         for user in self.office.users:
             if not user.disabled:

@@ -12,9 +12,9 @@ from outpost.office.tables.topology import Host
 
 SCANNER_SOCKET = "/run/clamav/clamd.ctl"
 LEARNING = "/var/spool/outpost-learning"
-"""Where Rspamd's controller listens for what the store teaches."""
+"""Where Rspamd's controller listens for lessons from the store."""
 MIN_LEARNS = 200
-"""Messages of each kind that must be learnt before Bayes has any weight; Rspamd's own default."""
+"""Bayes has no weight before so many messages of each kind were learnt; Rspamd's own default."""
 REDIS_DATA = "/var/lib/redis/appendonlydir"
 VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
@@ -37,7 +37,7 @@ def _listeners(office: Office) -> tuple[int, ...]:
 
 
 def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
-    # JNK-01: without it a new MTA has to be taught again. Redis only appends to these files, and begins with them.
+    # JNK-01: without it a new MTA has to be taught again. Redis only appends to these files, and loads them when it starts.
     return ({"kind": "copy", "path": REDIS_DATA, "owner": "redis"},)
 
 

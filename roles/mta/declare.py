@@ -1,7 +1,7 @@
 """The MTA: Postfix behind postscreen, Rspamd with Redis, ClamAV. The only host that strangers' mail reaches.
 
-It holds no user's password and no mailbox (invariant 2), and nothing that a filter has not seen gets past it
-(invariant 3). In the order below a daemon comes up after what it needs: memory, scanner, filter, Postfix.
+It holds no user's password and no mailbox (invariant 2), and no message passes without the filter
+(invariant 3). In the order below each daemon starts after those that it needs: Redis, scanner, filter, Postfix.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from roles.mta.defence import filter_facts, policy_settings, route_settings, sha
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 
 PRESEED = (
-    # or its package would write a main.cf and edit it five times, waiting two seconds after each
+    # otherwise its package would write a main.cf and edit it five times, with a pause of two seconds after each
     "postfix postfix/main_mailer_type select No configuration",
-    # these files are the role's: their packages must not write them again with the next upgrade
+    # these files are the role's: packages must not write them again at the next upgrade
     "clamav-daemon clamav-daemon/debconf boolean false",
     "clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual",
 )
@@ -34,7 +34,7 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Make a host the office's MTA."""
+    """Declare the office's MTA."""
     view, certificates = MtaView(office, me), tls_files(office=office, me=me, secrets=secrets)
     yield packages(
         "clamav-daemon",
@@ -120,7 +120,7 @@ def _scanner(view: MtaView) -> Items:
 def _stores_listener(
     name: str, view: MtaView, certificates: Sequence[File], *programs: File, title: str, **unit: str
 ) -> Items:
-    """Where the store reaches a daemon of the filter, and nobody else does."""
+    """A listener that lets only the store reach a daemon of the filter."""
     openssl = "/etc/postfix/openssl.cnf"
     yield service(
         name=title,
@@ -138,8 +138,8 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
     """Rspamd and the keys it signs with."""
     keys: list[File] = []
     signing: dict[str, str] = {}
-    # A retired pair stays on the host: until the reload is through, workers still sign with it, and unsigned mail
-    # is refused by others.
+    # A retired pair stays on the host: until the reload is complete, workers still sign with it, and others
+    # refuse unsigned mail.
     for selector, pair in secrets.loaded.items():
         for algorithm, key in (
             ("rsa", pair.rsa.get_secret_value()),
@@ -150,9 +150,9 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
             if selector in secrets.signing:
                 signing[name] = path
             keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
-    # In the spool, because Postfix is chrooted there; its group may connect, nobody else may list it.
+    # In the spool, because Postfix is chrooted there. Its group may connect; nobody else may list the directory.
     yield directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
-    # of both groups that may read more here: stunnel's opens no DKIM key, and Rspamd's speaks to no network
+    # in both groups that may read more here: stunnel's group opens no DKIM key, and Rspamd's has no network
     yield directory(LEARNING, owner="_rspamd", group="stunnel4", mode="2750")
     yield from _sandbox("rspamd.service")
     yield service(
@@ -171,7 +171,7 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> Items:
 
 
 def _shaping(view: MtaView) -> Items:
-    """What leaves, below the rate of the line (AMP-03)."""
+    """Limit outgoing traffic to less than the line's rate (AMP-03)."""
     if rate := shaped_rate(view):
         yield service(
             name="shaping",
@@ -185,7 +185,7 @@ def _shaping(view: MtaView) -> Items:
 
 
 def _routes(view: MtaView) -> Items:
-    """What Postfix does for the whole queue only, for each peer (QUE-01)."""
+    """What Postfix itself does only for the whole queue, for each peer separately (QUE-01)."""
     routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
     yield job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
 
@@ -236,7 +236,7 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
 
 
 def smarthost_login(view: MtaView, secrets: Secrets) -> str:
-    """The line that Postfix's client looks up (sasl_passwd, SASL_README); it opens the file as root."""
+    """The line that Postfix's SMTP client reads as root (sasl_passwd, SASL_README)."""
     relay = view.office.smarthost
     if relay is None or not relay.user:
         return ""

@@ -12,13 +12,13 @@ POLICY_SOCKET = "/var/spool/postfix/policy/socket"
 """In Postfix's spool, because smtpd is chrooted there."""
 
 ALARM_PORT = 10025
-"""Loopback listener that takes mail for the postmaster and nobody else."""
+"""Loopback listener that accepts mail for the postmaster only."""
 
 TLS = "/etc/outpost/tls"
 
 
 def shaped_rate(view: MtaView) -> int:
-    """Rate in kbit/s that mail may leave with; 0 where it is not shaped (AMP-03)."""
+    """Outgoing rate in kbit/s; 0 if it is not limited (AMP-03)."""
     link = view.office.link
     return link.rate_kbit * link.shaped_percent // 100
 
@@ -99,7 +99,7 @@ def route_settings(view: MtaView) -> dict[str, Any]:
 
 
 def filter_facts(view: MtaView) -> dict[str, Any]:
-    """What the office rules in Rspamd know of the office (``rspamd/lua.local.d/office.lua``)."""
+    """What Rspamd's office rules know about the office (``rspamd/lua.local.d/office.lua``)."""
     office = view.office
     policy, limits = office.policy, office.limits
     return {
@@ -117,7 +117,7 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
         "forged_peer": policy.forged_peer,
         "impersonation": policy.impersonation,
         "impersonation_subject": policy.impersonation_subject,
-        # a notification may come to the other MTA, which does not know what this one has sent
+        # a notification may arrive at the other MTA, which does not know what this one has sent
         "forged_bounce": "tag"
         if policy.forged_bounce == "refuse" and len(office.with_role("mta")) > 1
         else policy.forged_bounce,

@@ -25,11 +25,11 @@ STRANGERS_RECIPIENTS = 100
 """Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""
 
 SCAN_MARGIN = 1024**2
-"""What clamd's stream may exceed the largest message by: headers that Postfix adds, and framing."""
+"""Bytes that clamd's stream may be larger than the largest message: headers that Postfix adds, and framing."""
 
 
 def pattern(text: str) -> str:
-    """A text as Postfix's regular expressions (regexp_table(5)) find it literally."""
+    """A text as a literal in Postfix's regular expressions (regexp_table(5))."""
     return re.sub(r"([][.^$*+?(){}|\\/])", r"\\\1", text)
 
 
@@ -72,7 +72,7 @@ class MtaView(HostView):
 
     @property
     def aliases(self) -> dict[str, tuple[str, ...]]:
-        """Every other address of the office, with the mailboxes it stands for; of an office that closes, where all mail goes."""
+        """Every other address of the office → its mailboxes; in an office that closes, the address that all mail goes to."""
         if self.office.closing.forward:
             known = (*self.office.mailboxes, *(alias.address for alias in self.office.all_aliases))
             return dict.fromkeys(known, (self.office.closing.forward,))
@@ -80,7 +80,7 @@ class MtaView(HostView):
 
     @property
     def hidden_members(self) -> tuple[str, ...]:
-        """Who is behind an alias, as patterns: not for those who write to it (DSN-08)."""
+        """Members of aliases, as patterns: people who write to an alias must not see them (DSN-08)."""
         return tuple(
             dict.fromkeys(pattern(member) for members in self.aliases.values() for member in members)
         )
@@ -89,17 +89,17 @@ class MtaView(HostView):
 
     @property
     def outer_sockets(self) -> tuple[str, ...]:
-        """Where strangers connect."""
+        """The addresses that strangers connect to."""
         return self._sockets(self.office.addresses_of_kind(self.me, "internet"), ports.SMTP)
 
     @property
     def submission_sockets(self) -> tuple[str, ...]:
-        """Where the store hands over users' mail."""
+        """The addresses where the store hands in users' mail."""
         return self._sockets(self.listens(ports.SUBMISSION_RELAY), ports.SUBMISSION_RELAY)
 
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
-        """Where the store's side of the link is: LMTP goes there, submissions come from there."""
+        """The store's side of the link: LMTP goes there, submissions come from there."""
         return tuple(
             address
             for store in self.office.with_role("store")
@@ -108,7 +108,7 @@ class MtaView(HostView):
 
     @staticmethod
     def hosts(addresses: Iterable[IPAddress]) -> str:
-        """Addresses as Postfix lists hosts."""
+        """Addresses in the form of Postfix's host lists."""
         return ",".join(f"[{address}]" if address.version == 6 else str(address) for address in addresses)
 
     @property
@@ -128,28 +128,28 @@ class MtaView(HostView):
 
     @property
     def store_names(self) -> tuple[str, ...]:
-        """Names one of which the store's certificate must carry."""
+        """Names; the store's certificate must have one of them."""
         return tuple(store.fqdn for store in self.office.with_role("store"))
 
     @property
     def inner_names(self) -> tuple[str, ...]:
-        """Names and addresses of the store, as patterns: not for those who get a notification (DSN-06)."""
+        """Names and addresses of the store, as patterns: receivers of a notification must not see them (DSN-06)."""
         return tuple(pattern(str(name)) for name in (*self.store_names, *self.store_addresses))
 
     @property
     def lmtp(self) -> str:
-        """The store, by address: local delivery must not wait for the DNS. The second is for when the first is down."""
+        """The store, by address: local delivery must not wait for the DNS. The second address is for when the first is down."""
         return ", ".join(f"[{address}]:{ports.LMTP}" for address in self.store_addresses)
 
     @property
     def smarthost(self) -> str:
-        """The relay for Internet mail as a next hop; empty where the MTA delivers by MX."""
+        """The smarthost as a next hop; empty if the MTA delivers by MX."""
         relay = self.office.smarthost
         return f"[{relay.host}]:{relay.port}" if relay else ""
 
     @property
     def finds_policies(self) -> bool:
-        """Whether it asks the domains it delivers to for their MTA-STS policy; with a smarthost that is its task."""
+        """Whether it queries MTA-STS policies of destination domains; a smarthost does that itself."""
         return self.office.smarthost is None
 
     @property
@@ -159,7 +159,7 @@ class MtaView(HostView):
 
     @property
     def tls_policies(self) -> dict[str, str]:
-        """Next hop to the TLS it must show; whatever is not here gets DANE where there is DANE."""
+        """Next hop → the TLS that it must offer; all others get DANE if they publish it."""
         policies = {route.next_hop: route.policy for route in self.peers}
         if self.office.smarthost:
             policies[self.smarthost] = f"secure match={self.office.smarthost.host}"
@@ -174,47 +174,47 @@ class MtaView(HostView):
 
     @property
     def queue_reserve(self) -> int:
-        """Bytes that must be free before mail is accepted: the message that is coming, and its copies on the way."""
+        """Free bytes that are needed before mail is accepted: for the message itself, and its copies on the way."""
         return 4 * self.message_size
 
     @property
     def scan_size(self) -> int:
-        """Most that the filters read of one message, with room for what Postfix adds to it."""
+        """Bytes that filters read of one message at most, with room for what Postfix adds."""
         return int(self.office.limits.scan_size) + SCAN_MARGIN
 
     @property
     def expanded_size(self) -> int:
-        """Most that ClamAV unpacks of one message; what goes beyond is refused as too deep, not passed."""
+        """Bytes that ClamAV unpacks of one message at most; a larger one is refused as too deep, not passed."""
         return min(4 * self.scan_size, MAX_SCAN)
 
     @property
     def strangers_recipients(self) -> int:
-        """Recipients per message on the listeners that are not for users."""
+        """Recipients per message on the listeners for mail from outside."""
         return max(STRANGERS_RECIPIENTS, self.office.limits.recipients_per_message)
 
     scanner_socket: ClassVar[str] = SCANNER_SOCKET
-    """Where Rspamd finds ClamAV; systemd's socket unit makes it."""
+    """ClamAV's socket for Rspamd; systemd's socket unit makes it."""
 
     min_learns: ClassVar[int] = MIN_LEARNS
     controller_socket: ClassVar[str] = f"{LEARNING}/controller.sock"
-    """Where Rspamd learns."""
+    """Where Rspamd accepts lessons."""
 
     # Filters ---------------------------------------------------------------------------------------------------
 
     @property
     def local_signatures(self) -> bool:
-        """Whether ClamAV has only the test signature (the lab)."""
+        """Whether ClamAV has only a test signature (in the lab)."""
         return self.office.scanner.signatures == "local"
 
     @property
     def trusted_sealers(self) -> tuple[str, ...]:
-        """Domains whose ARC seals are believed: the peers' own, and those that the office file names."""
+        """Domains whose ARC seals are trusted: the peers' own, and those in the office file."""
         peers = (domain for peer in self.office.peers for domain in peer.domains)
         return tuple(dict.fromkeys((*peers, *self.office.scanner.trusted_sealers)))
 
     @property
     def signature_proxy(self) -> SplitResult | None:
-        """The HTTP proxy by which freshclam leaves, where the host must not do so itself."""
+        """The HTTP proxy that freshclam uses if the host has no direct way."""
         return urlsplit(self.office.archive.proxy) if self.office.archive.proxy else None
 
     def _sockets(self, addresses: tuple[IPAddress, ...], port: int) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from outpost.office.tables.topology import Host
 
 MAIL = "/srv/mail"
 SNAPSHOT = f"{MAIL}/.snapshot"
-"""On the same file system as the mail, because its messages are hard links to it."""
+"""On the same file system as the mail, because its messages are hard links to the mail."""
 OWN = "/var/lib/outpost-accounts"
-"""What users chose themselves. The host's own: no apply writes there."""
+"""What users chose themselves. It belongs to the host: no apply writes there."""
 
 TAUGHT = "/var/lib/outpost-learn"
 
@@ -28,7 +28,7 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
         "dovecot.service": CgroupLimit(1024 + sessions + short, size.dovecot_tasks),
         "stunnel@lmtp.service": CgroupLimit(128, links),
         "stunnel@accounts.service": CgroupLimit(128, links),
-        # Argon2id takes 64 MiB; each change of a password is one.
+        # Argon2id takes 64 MiB; changing a password runs it once.
         "outpost-accounts.service": CgroupLimit(512, 128),
     }
 
@@ -36,7 +36,7 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
 def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
     return (
         {"kind": "mail", "path": MAIL, "snapshot": SNAPSHOT, "still": "dovecot.service", "owner": "vmail"},
-        # what users chose (docs/adr/0015)
+        # what users chose themselves (docs/adr/0015)
         {"kind": "copy", "path": OWN, "owner": "outpost-accounts", "mode": "0640"},
         # how much each user has taught the filter (JNK-02)
         {"kind": "copy", "path": TAUGHT, "owner": "vmail"},
@@ -85,7 +85,7 @@ ROLE = Role(
     kept=_kept,
     restored=lambda _office, _host: (
         f"chown -R outpost-accounts:dovecot {OWN}",
-        "doveadm index -A -q '*'",  # no search index is in a backup: made now, not while somebody waits for an answer
+        "doveadm index -A -q '*'",  # no backup has a search index: it is made now, not while a user waits for an answer
     ),
     owners={"vmail": MAIL, "outpost-accounts": "/nonexistent"},
     erased=(MAIL, OWN, TAUGHT, "/etc/dovecot/users", "/var/lib/dovecot"),

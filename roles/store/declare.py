@@ -1,8 +1,8 @@
-"""The store: Dovecot with the office's mailboxes and accounts, the only host that ever sees a password.
+"""The store: Dovecot with the office's mailboxes and accounts, the only host that gets users' passwords.
 
-Mail comes in from the MTA over mutual TLS (stunnel in front of LMTP), users read, filter and submit, and what they
-submit goes to the MTA's trusted listener. Nothing here deletes a mailbox: the mail of a user who leaves the office file is
-put away.
+The MTA delivers over mutual TLS (stunnel in front of LMTP). Users read, filter and submit, and the store hands their
+mail to the MTA's trusted listener. Nothing here deletes a mailbox: the mail of a user who leaves the office file is
+archived.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ PACKAGES = (
 RELAY_PORT = 10466
 """Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
 RESCANNED_DAYS = 14
-"""How long new signatures may take to learn what came before them."""
+"""Seconds that new signatures may take to learn all earlier messages."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
@@ -55,7 +55,7 @@ CHECK_DOVECOT = 'output=$(doveconf -n 2>&1 >/dev/null) && [ -z "$output" ] || { 
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Make a host the office's store of mail."""
+    """Declare the office's store."""
     view = StoreView(office, me)
     yield packages(*PACKAGES)
     yield account("vmail", home="/srv/mail")
@@ -69,7 +69,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     some_hash = next(iter(secrets.passwords.values())).get_secret_value()
     yield from _logins(view)
     yield from _attachments()
-    if view.has_relay_listener:  # before Dovecot hands mail over there
+    if view.has_relay_listener:  # before Dovecot hands over mail there
         yield from _listener("relay", view, certificates)
     yield from _mailboxes(view, certificates, some_hash=some_hash)
     yield from _chosen(view)
@@ -87,9 +87,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield job("store", "outpost-digest", digest)
     yield from _departed(view)
     yield from _rescanning(view)
-    # what the store took again because it was killed leaves its mailbox (QUE-02)
+    # a message that was delivered twice, because the store was killed, leaves the mailbox (QUE-02)
     yield job("store", "outpost-twice", program("/usr/local/lib/outpost/twice", outpost.onhost.twice))
-    yield job("store", "outpost-clock")  # Dovecot begins again when somebody sets the clock
+    yield job("store", "outpost-clock")  # Dovecot restarts when somebody sets the clock
 
 
 def _accounts(view: StoreView, secrets: Secrets) -> Items:
@@ -188,7 +188,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 logins_port=ports.LOGINS,
                 relay_port=RELAY_PORT,
                 readers=READERS,
-                # secret as the hashes are, stable between two runs
+                # as secret as the hashes, and stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
             ),
             rendered(
@@ -205,7 +205,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         check=CHECK_DOVECOT,
         on_change="reload",
     )
-    # Dovecot cannot write the compiled form itself, and would complain at each delivery. It has to know first what they require.
+    # Dovecot cannot write the compiled form itself, and would complain at each delivery. It must first know the extensions that they require.
     yield settings(
         name="before",
         files=[
@@ -214,7 +214,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         ],
         activate="for name in again junk spam ham block unblock; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
     )
-    # Dovecot 2.4 loses all of anvil's sockets when a reload takes one away, and then nobody can log in: seen.
+    # Observed: Dovecot 2.4 loses all of anvil's sockets when a reload removes one, and then nobody can log in.
     yield once(
         "no penalty per address",
         unless="! [ -S /run/dovecot/anvil-auth-penalty ]",
@@ -224,7 +224,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
 
 
 def _shared(view: StoreView) -> Items:
-    """Mailboxes that several read, and who may do what in each."""
+    """Mailboxes that several users read, and each user's rights in them."""
     yield directory(SHARED, owner="vmail", group="vmail", mode="0700")
     for mailbox in view.office.shared:
         yield directory(f"{SHARED}/.{mailbox.folder}", owner="vmail", group="vmail", mode="0700")
@@ -240,12 +240,12 @@ def _shared(view: StoreView) -> Items:
             )
             for mailbox in view.office.shared
         ],
-        activate=f"find {SHARED} -name dovecot-acl-list -delete",  # what Dovecot remembers of them
+        activate=f"find {SHARED} -name dovecot-acl-list -delete",  # what Dovecot caches of them
     )
 
 
 def _chosen(view: StoreView) -> Items:
-    """What users change of their accounts themselves."""
+    """What users change in their own accounts."""
     content = {
         "domain": view.office.domain,
         "words": WORDS,
@@ -258,7 +258,7 @@ def _chosen(view: StoreView) -> Items:
         "server": (view.me.fqdn, ports.IMAPS, ports.SUBMISSIONS),
         "profile": Guide(view.office).profile,
     }
-    # apart: another user is no reason to restart what others are just using
+    # separate: a change of users is no reason to restart a service that others are using
     yield settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
     yield service(
         name="accounts-service",
@@ -282,7 +282,7 @@ def _calendars(view: StoreView) -> Items:
 
 
 def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items:
-    """stunnel, which demands a certificate: Dovecot's LMTP takes a client without one (docs/adr/0007)."""
+    """stunnel, which requires a client certificate: Dovecot's LMTP also accepts clients without one (docs/adr/0007)."""
     yield service(
         name=f"{name}-listener",
         unit=f"stunnel@{name}.service",
@@ -303,7 +303,7 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items
 
 
 def _departed(view: StoreView) -> Items:
-    """Mail of whom the office no longer declares is put away, and what opened it goes."""
+    """Archive the mail of users who are no longer declared, and remove what opened it."""
     yield directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
     yield settings(
         name="former",
@@ -343,7 +343,7 @@ def _departed(view: StoreView) -> Items:
 
 
 def _rescanning(view: StoreView) -> Items:
-    """Mailboxes are scanned again by night, by the MTA's scanner (VIR-04)."""
+    """Scan mailboxes again at night, with the MTA's scanner (VIR-04)."""
     content = {
         "scanners": [
             {"address": str(address), "port": ports.SCANNER, "name": mta.fqdn}
@@ -361,7 +361,7 @@ def _rescanning(view: StoreView) -> Items:
 
 
 def _ended() -> Items:
-    """What is logged in ends with a password that is removed or changed, and when the second factor is turned on."""
+    """End open sessions when a password is removed or changed, and when the second factor is turned on."""
     places = (f"/etc/systemd/system/outpost-ended.{kind}" for kind in ("service", "path"))
     yield service(
         name="ended",

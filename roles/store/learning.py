@@ -1,4 +1,4 @@
-"""Junk that learns: what users move into Junk and out of it, on its way to the MTAs' filter (JNK-01)."""
+"""Junk that learns: messages that users move into Junk and out of it are sent to the MTAs' filter (JNK-01)."""
 
 import outpost.onhost.learn
 from outpost.converge.declaration import Items
@@ -12,13 +12,13 @@ PIPES = "/usr/local/lib/outpost/sieve"
 """Programs that the office's own Sieve scripts may start."""
 LESSONS = "/var/lib/dovecot/learn"
 LESSON_SIZE = 1024**2
-"""Octets of a message that are learnt from."""
+"""Bytes of a message that are learnt."""
 LESSONS_DAILY = 25
-"""Messages from which the filter learns of one user in a day (JNK-02)."""
+"""Messages of one user that the filter learns in a day (JNK-02)."""
 
 
 def learning(view: StoreView) -> Items:
-    """What users move into Junk and out of it goes to the MTAs' filter (JNK-01)."""
+    """Send what users move into Junk and out of it to the MTAs' filter (JNK-01)."""
     yield directory(LESSONS, owner="vmail", group="vmail", mode="0700")
     content = {
         "filters": [

@@ -16,23 +16,23 @@ from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 QUOTA_GRACE = 10 * 1024**2
-"""How far one delivery may exceed a mailbox that is not full yet, so that the last message is not refused at random."""
+"""Bytes by which one delivery may exceed the quota of a mailbox that is not full yet, so that the last message is not refused at random."""
 
 FOLDERS = 2000
-"""Of a mailbox; each takes ten files besides its messages."""
+"""Most folders of a mailbox; each takes ten files besides its messages."""
 
 TRASH_ROOM = 100 * 1024**2
-"""Room beyond the quota for the Trash folder: a full mailbox must still let its owner delete (by copy and expunge)."""
+"""Room beyond the quota for the Trash folder: the owner of a full mailbox must still be able to delete (by copy and expunge)."""
 
 BLOCK = 4096
 """Bytes that a file takes on the disk at least."""
 
 DELIVERIES_PER_USER = 4
-"""Parallel deliveries into one mailbox. Each may overshoot the quota once, and a bomb must not take every process."""
+"""Parallel deliveries into one mailbox. Each may exceed the quota once, and a mail bomb must not take every process."""
 
 
 def decoy(hashed: str) -> str:
-    """A hash that no password fits and that costs as much to try as the one given: what unknown users are checked against."""
+    """A hash that no password matches and that takes as long to check as a real one: unknown users are checked against it."""
     *parameters, salt, digest = hashed.split("$")
     return "$".join((*parameters, "A" * len(salt), "A" * len(digest)))
 
@@ -43,7 +43,7 @@ class StoreView(HostView):
 
     @property
     def sender(self) -> str:
-        """The office in a From header (RFC 5322, RFC 2047), quoted for the shell."""
+        """The office as a name in a From header (RFC 5322, RFC 2047), quoted for the shell."""
         name, postmaster = self.office.organisation, self.office.postmaster
         if name.isascii():
             return shlex.quote(formataddr((name, postmaster)))
@@ -57,26 +57,26 @@ class StoreView(HostView):
 
     @staticmethod
     def rights(mailbox: SharedMailbox) -> dict[str, str]:
-        """Login to its rights in a shared mailbox (RFC 4314): readers see and read, members do all but give rights."""
+        """Login → its rights in a shared mailbox (RFC 4314): readers see and read, members do everything but grant rights."""
         return dict.fromkeys(mailbox.readers, "lrs") | dict.fromkeys(mailbox.members, "lrwstipekx")
 
     @property
     def most_messages(self) -> int:
-        """Messages of a mailbox: a file takes a block, however small it is."""
+        """Most messages of a mailbox: each file takes a block, however small it is."""
         quota, office = self.office.quota, self.office
         sizes = (*map(quota, office.users), *map(quota, office.shared), int(office.limits.mailbox_quota))
         return max(sizes) // BLOCK
 
     @property
     def forwards(self) -> dict[str, tuple[str, ...]]:
-        """Login to the addresses outside that get copies."""
+        """Login → the outside addresses that get copies."""
         return {
             user.address: user.forward for user in self.office.users if user.forward and not user.disabled
         }
 
     @property
     def active(self) -> tuple[str, ...]:
-        """Addresses that somebody may log in as."""
+        """Addresses that accept logins."""
         return tuple(user.address for user in self.office.users if not user.disabled)
 
     @property
@@ -91,7 +91,7 @@ class StoreView(HostView):
 
     @property
     def office_addresses(self) -> tuple[IPAddress, ...]:
-        """Login addresses that only the office's own hosts use: there the store shows and asks for host certificates."""
+        """Login addresses that only the office's own hosts use: there the store shows its host certificate and requires one."""
         return tuple(
             address
             for address in self.login_addresses
@@ -104,7 +104,7 @@ class StoreView(HostView):
 
     @property
     def certless_networks(self) -> tuple[IPNetwork, ...]:
-        """Networks whose users log in without a client certificate; from anywhere else a login needs one."""
+        """Networks from which users log in without a client certificate; a login from anywhere else needs one."""
         return tuple(
             network
             for flow in inbound(self.office, self.me)
@@ -114,7 +114,7 @@ class StoreView(HostView):
 
     @property
     def webmail_addresses(self) -> tuple[IPAddress, ...]:
-        """Where webmail logs in from, on behalf of many browsers."""
+        """Addresses from which webmail logs in, for many browsers."""
         return tuple(
             network.network_address
             for flow in inbound(self.office, self.me)
@@ -124,20 +124,20 @@ class StoreView(HostView):
 
     @property
     def mtas(self) -> tuple[Host, ...]:
-        """The MTAs, whose certificates alone open the delivery port."""
+        """The MTAs: only their certificates open the delivery port."""
         return self.office.with_role("mta")
 
     @property
     def calendars(self) -> tuple[Host, ...]:
-        """Hosts with calendars, whose certificates alone open that question."""
+        """Hosts with calendars: only their certificates may ask about logins."""
         return self.office.with_role("groupware")
 
     @property
     def relays(self) -> tuple[IPAddress, ...]:
-        """The MTAs that users' mail is handed to: the first one, the others when it is down. See docs/adr/0007."""
+        """The MTAs that get users' mail: the first one, and the others when it is down. See docs/adr/0007."""
         return tuple(self.office.link_addresses(mta, self.me)[0] for mta in self.office.mail_servers)
 
     @property
     def has_relay_listener(self) -> bool:
-        """Whether stunnel stands between Dovecot and several MTAs: Dovecot itself knows only one (docs/adr/0019)."""
+        """Whether stunnel stands between Dovecot and several MTAs: Dovecot supports only one relay (docs/adr/0019)."""
         return len(self.relays) > 1

@@ -1,4 +1,4 @@
-"""A time server for the office's hosts: their clocks agree with each other also while the line is down. Optional."""
+"""A time server for the office's hosts: their clocks agree even while the line is down. Optional."""
 
 from collections.abc import Iterator
 
@@ -22,11 +22,11 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
 ROLE = Role(
     name="timeserver",
     trust=15,
-    hosts=(),  # none in a new office
+    hosts=(),  # a new office has no such host
     published=lambda _office: (),
     optional=True,
     fits=_fits,
     disk=3072,
     memory=lambda _size: 512,
-    limits=lambda _size: {},  # chrony's are those of every host
+    limits=lambda _size: {},  # chrony's limits are those of every host
 )

@@ -1,4 +1,4 @@
-"""A time server: the chrony that every host has answers, too."""
+"""A time server: the chrony of every host, which also answers here."""
 
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered
@@ -10,7 +10,7 @@ from roles.timeserver.view import TimeView
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:  # noqa: ARG001
-    """Answer the office's hosts."""
+    """Declare chrony as a server for the office's hosts."""
     yield settings(
         name="time-service",
         files=[rendered("timeserver", "/etc/chrony/conf.d/outpost.conf", view=TimeView(office, me))],

@@ -14,12 +14,12 @@ class TimeView(HostView):
 
     @property
     def addresses(self) -> tuple[IPNetwork, ...]:
-        """Where it answers: one address of each family."""
+        """The addresses it answers on: one of each family."""
         return self._ends(source=False)
 
     @property
     def clients(self) -> tuple[IPNetwork, ...]:
-        """Whom it answers."""
+        """The networks that it answers."""
         return self._ends(source=True)
 
     def _ends(self, *, source: bool) -> tuple[IPNetwork, ...]:

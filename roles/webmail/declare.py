@@ -1,7 +1,7 @@
 """Webmail: nginx, PHP-FPM and Roundcube, and the files that other mail systems and mail programs fetch.
 
-It keeps no mail and no password: Roundcube logs in to the store with what the user types, and what a session
-holds lives in memory that only the PHP unit sees.
+It keeps no mail and no password: Roundcube logs in to the store with what the user types, and its sessions are
+in memory that only the PHP unit sees.
 """
 
 import shlex
@@ -29,8 +29,8 @@ from roles.webmail.view import WebmailView
 
 PACKAGES = (
     "nginx",
-    "php8.4-fpm",  # by name: Debian's "php" alone would bring Apache with it
-    "php8.4-zip",  # several attachments in one download; php8.4-gd stays away: it parses pictures of strangers
+    "php8.4-fpm",  # by name: Debian's "php" would install Apache, too
+    "php8.4-zip",  # for several attachments in one download; php8.4-gd is left out: it parses images from strangers
     "roundcube-core",
     "roundcube-plugin-contextmenu",
     "roundcube-plugins",
@@ -62,7 +62,7 @@ STATIC = (
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Make a host the office's webmail."""
+    """Declare the office's webmail."""
     view = WebmailView(office, me)
     yield packages(*PACKAGES, preseed=PRESEED)
     yield account("roundcube", home="/var/lib/roundcube")
@@ -73,7 +73,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def _database(view: WebmailView) -> Items:
-    """Preferences and contacts: the schema made once, and brought forward when the package brings a newer one."""
+    """Preferences and contacts: the schema is made once, and updated when the package has a newer one."""
     yield directory(DATABASE, owner="roundcube", group="roundcube", mode="0700")
     yield settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
     yield once(
@@ -102,7 +102,7 @@ def _database(view: WebmailView) -> Items:
         files=[_from_template("/etc/systemd/system/roundcube-cleandb.service.d/outpost.conf", view)],
     )
     yield once(
-        "roundcube-gc masked",  # nothing on the disk for it to sweep, and PHP's memory is not its to see
+        "roundcube-gc masked",  # it would find nothing to clean on the disk, and may not see PHP's memory
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
         untouched=(),
         masks=("roundcube-gc.timer", "roundcube-gc.service"),
@@ -124,7 +124,7 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
         name="php8.4-fpm",
         files=[config, *(_from_template(path, view) for path in (*PHP, *SCRIPTS))],
         check=" && ".join(["php-fpm8.4 --test", *syntax]),
-        on_change="reload",  # it ends no session; a restart ends them all
+        on_change="reload",  # a reload ends no session; a restart ends all of them
     )
 
 

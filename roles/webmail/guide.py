@@ -1,4 +1,4 @@
-"""The users' guide, one page, and a profile that sets Apple's mail programs up."""
+"""The users' guide (one page), and a profile that configures Apple's mail programs."""
 
 import plistlib
 import uuid
@@ -19,16 +19,16 @@ from roles.webmail import CLIENT_SETUP
 from roles.webmail.view import IDLE_MINUTES, WebmailView
 
 PROFILE = "/mail/apple.mobileconfig"
-"""Where the profile is on the names that mail programs query."""
+"""Path of the profile, below the names that mail programs query."""
 
 
 LANGUAGES = ("en", "de")
-"""In which there is a guide; nginx gives each browser its own, and English where there is none."""
+"""Languages of the guide; nginx chooses by the browser's language, English if there is none."""
 
 
 @dataclass(frozen=True)
 class Guide:
-    """The facts of the page."""
+    """The facts on the page."""
 
     office: Office
     password_length: ClassVar[int] = LEAST
@@ -40,7 +40,7 @@ class Guide:
 
     @property
     def store(self) -> Host:
-        """The host that mail programs speak to."""
+        """The host that mail programs connect to."""
         return self.office.with_role("store")[0]
 
     @property
@@ -49,12 +49,12 @@ class Guide:
 
     @property
     def profile(self) -> str:
-        """The Apple profile's address."""
+        """The URL of the Apple profile."""
         return f"https://{CLIENT_SETUP[0]}.{self.office.domain}{PROFILE}"
 
     @property
     def servers(self) -> tuple[tuple[str, str, int], ...]:
-        """What, server, port: for programs that are set up by hand."""
+        """Service, server, port: for programs that are configured by hand."""
         return (
             ("Incoming mail (IMAP)", self.store.fqdn, ports.IMAPS),
             ("Outgoing mail (SMTP)", self.store.fqdn, ports.SUBMISSIONS),
@@ -67,7 +67,7 @@ class Guide:
 
     @property
     def own_authority(self) -> bool:
-        """Whether users' programs must be given the office's authority before they trust its certificates."""
+        """Whether users' programs must import the office's authority before they trust its certificates."""
         return any(
             mode(self.office, host) == "office" for host in (self.store, self.webmail, self.calendars) if host
         )
@@ -142,7 +142,7 @@ def apple_profile(office: Office, *, authority: str) -> str:
 
 
 def _identity(office: Office, part: str) -> dict[str, str]:
-    """The same office gives the same profile, so that a new version replaces the old one."""
+    """The same office always gives the same profile, so that a new version replaces the old one."""
     name = f"{part}.{office.domain}"
     return {"PayloadIdentifier": name, "PayloadUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)).upper()}
 

@@ -11,11 +11,11 @@ from outpost.office.tables.values import IPAddress
 from roles.webmail import CLIENT_SETUP
 
 FORM_ROOM = MIB
-"""Room in a request beside the file itself: the form around an upload, the text of a message."""
+"""Room in a request beside the file: the form around an upload, the text of a message."""
 IDLE_MINUTES = 30
-"""Without a click for this long a session ends (WEB-03); a browser's own refreshes do not count."""
+"""A session ends after this long without a click (WEB-03); a browser's own refreshes do not count."""
 SESSION_HOURS = 12
-"""No session outlives a working day, however busy (WEB-03)."""
+"""No session lasts longer than a working day (WEB-03)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class WebmailView(HostView):
 
     @property
     def name(self) -> str:
-        """The name users type."""
+        """The host name that users type."""
         return self.me.fqdn
 
     @property
@@ -42,7 +42,7 @@ class WebmailView(HostView):
 
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
-        """Where the store is reached from here."""
+        """The store's addresses that this host can reach."""
         return self.office.link_addresses(self.store, self.me)
 
     @property
@@ -57,12 +57,12 @@ class WebmailView(HostView):
 
     @property
     def addresses(self) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract: nginx listens on these and on no other, least of all on a wildcard."""
+        """Addresses of the role contract: nginx listens on these only, never on a wildcard."""
         return self.listens(ports.HTTPS)
 
     @property
     def webmail_addresses(self) -> tuple[IPAddress, ...]:
-        """Addresses that answer to the webmail name: not the Internet's, unless the office opens it."""
+        """Addresses that answer to webmail's name: not those on the Internet, unless the office opens webmail."""
         if self.office.webmail.open_to_internet:
             return self.addresses
         outer = self.office.addresses_of_kind(self.me, "internet")
@@ -70,7 +70,7 @@ class WebmailView(HostView):
 
     @property
     def file_size(self) -> int:
-        """Largest file a user can attach: base64 turns 3 bytes into 4, and lines of 76 end in 2 more."""
+        """Largest file that a user can attach: base64 turns 3 bytes into 4, and each line of 76 ends in 2 more."""
         return int(self.office.limits.message_size) * 57 // 78
 
     @property
@@ -85,7 +85,7 @@ class WebmailView(HostView):
 
     @property
     def people(self) -> dict[str, str]:
-        """Address to name of everybody to write to: the users, and the shared addresses by their local part."""
+        """Address → name of everybody to write to: the users, and the shared addresses by their local part."""
         users = {user.address: user.full_name or user.name for user in self.office.users}
         others = [alias.address for alias in self.office.aliases]
         others += [mailbox.address for mailbox in self.office.shared]
@@ -93,7 +93,7 @@ class WebmailView(HostView):
 
     @property
     def shared_addresses(self) -> dict[str, tuple[str, ...]]:
-        """Login to the further addresses it may send from (SPO-02); RFC 2142's names only where the file declares them."""
+        """Login → further addresses it may send from (SPO-02); names of RFC 2142 only if the file declares them."""
         implied = {alias.address for alias in self.office.all_aliases[len(self.office.aliases) :]}
         shared: dict[str, tuple[str, ...]] = {}
         for address, logins in self.office.senders.items():
@@ -104,5 +104,5 @@ class WebmailView(HostView):
 
     @staticmethod
     def php(text: str) -> str:
-        """Text for inside a single-quoted PHP string."""
+        """Text for use inside a single-quoted PHP string."""
         return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,4 +1,4 @@
-"""`python -m outpost`: what the launcher ./outpost starts. However it ends, it says so in a line."""
+"""`python -m outpost`: what the launcher ./outpost starts. It reports in one line how it ended."""
 
 import os
 import sys
@@ -23,32 +23,32 @@ CHANGING = {
     "backup": "a backup that has started continues on its host",
     "bench": "its lab may still run: ./outpost lab down --all removes every lab",
 }
-"""Command → what it leaves when it is broken off; any other changes nothing."""
+"""Command → what it leaves when it is interrupted; all other commands change nothing."""
 
 
 def broken_off(words: list[str], how: str, status: int) -> int:
-    """Say what is left, and give the exit code."""
+    """Report what is left, and return the exit code."""
     left = CHANGING.get(words[0] if words else "", "nothing was changed")
     try:
         sys.stderr.write(f"\noutpost: {how}; {left}.\n")
         sys.stderr.flush()
     except OSError:
-        pass  # nobody reads that, either
+        pass  # nobody reads this stream either
     return status
 
 
 def silent() -> None:
-    """What is left to write goes nowhere: its reader has gone."""
+    """Discard the remaining output: its reader has ended."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
 
 
 KEPT = {"XDG_CACHE_HOME": ".cache", "XDG_STATE_HOME": ".local/state"}
-"""Where programs keep what they remember, and its place below the home directory."""
+"""Variables for the directories of caches and state, and the defaults below the home directory."""
 
 
 def find_room() -> None:
-    """A home directory that cannot be written is no obstacle: what is remembered goes to the directory for passing files."""
+    """Use a temporary directory for caches and state if the home directory cannot be written."""
     home = os.path.expanduser("~")  # noqa: PTH111 (pathlib takes long to load, and raises where there is none)
     for variable, below in KEPT.items():
         place = os.environ.get(variable) or os.path.join(home, below)  # noqa: PTH118
@@ -60,7 +60,7 @@ def find_room() -> None:
 
 
 def _passing(name: str) -> str:
-    """A directory of ours alone."""
+    """A directory that only this user can access."""
     import tempfile
 
     place = os.path.join(tempfile.gettempdir(), f"outpost-{os.getuid()}")  # noqa: PTH118

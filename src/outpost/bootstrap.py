@@ -1,7 +1,7 @@
 """Makes .venv from requirements.lock. Run by ./outpost with the system's Python: standard library only.
 
 The environment is made in place, because virtual environments cannot be moved, and its stamp is
-written last: one without a stamp broke off and is made again. A lock lets one of several callers work
+written last: an environment without a stamp is incomplete and is made again. A lock lets one of several callers work
 while the others wait for it. pip shows its own progress on a terminal.
 """
 
@@ -27,7 +27,7 @@ def say(text: str) -> None:
 
 
 def interpreter() -> Path:
-    """The real interpreter behind the links, so that a changed default `python3` is noticed."""
+    """The real interpreter behind the links: a changed default `python3` is noticed."""
     return Path(sys.executable).resolve()
 
 
@@ -64,7 +64,7 @@ def make(root: Path) -> None:
     if environment.exists():
         shutil.rmtree(environment)
     venv.EnvBuilder(with_pip=True, symlinks=True).create(environment)
-    # What has no wheel is built by the setuptools of the lock: nothing unhashed is fetched.
+    # setuptools, which the lock pins, builds what has no wheel: nothing is fetched without a hash.
     if builder := re.search(r"^setuptools==.*(?:\n[ \t]+.*)*", lock, flags=re.MULTILINE):
         with tempfile.TemporaryDirectory() as directory:
             first = Path(directory) / "build.lock"

@@ -1,4 +1,4 @@
-"""The command line: its commands put together, and what becomes of a failure."""
+"""The command line: puts the commands together, and reports failures."""
 
 import ast
 import os
@@ -52,11 +52,11 @@ HOMES = {name: module for commands in TASKS.values() for name, module in command
 RENAMED = {
     "--afresh": "--refresh", "--anyway": "--force", "--host": "--limit", "--tell": "--notify", "--thin-out": "--prune"
 }  # fmt: skip
-"""Options of 1.0.0rc1 → their names now. The old ones go with 2.0 (docs/stability.md)."""
+"""Options of 1.0.0rc1 → their new names. 2.0 removes the old ones (docs/stability.md)."""
 
 
 def _summary(command: str) -> str:
-    """The docstring of a command or the help of a group, read without what its module imports."""
+    """A command's docstring or a group's help, read without the imports of its module."""
     source = Path(__file__).with_name(f"{HOMES[command]}.py").read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -78,10 +78,10 @@ def _summary(command: str) -> str:
 
 
 class LazyGroup(TyperGroup):
-    """Resolves each command to the one of its module, which is imported then."""
+    """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (typer has it)
-        """All of them by task, for `--help`."""
+        """All commands, grouped by task, for `--help`."""
         for task, commands in TASKS.items():
             for name in commands:
                 self.commands[name].rich_help_panel = task  # type: ignore[attr-defined]
@@ -143,8 +143,8 @@ for command in HOMES:
 
 
 def _renamed(arguments: list[str]) -> list[str]:
-    """The command line with the options' names of today; a note for each old one."""
-    if arguments[:1] == ["lab"]:  # what follows may be a command for a machine
+    """Replace deprecated option names in the command line, with a note for each."""
+    if arguments[:1] == ["lab"]:  # words after -- may be a command for a machine
         return arguments
     named: list[str] = []
     for number, word in enumerate(arguments):
@@ -159,10 +159,10 @@ def _renamed(arguments: list[str]) -> list[str]:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and give its exit code; every failure ends in one line with a remedy.
+    """Run one command and return its exit code; every failure is reported in one line with a remedy.
 
     Raises:
-        KeyboardInterrupt: Somebody broke it off.
+        KeyboardInterrupt: Somebody interrupted it.
         BrokenPipeError: Nobody reads its output any more.
     """
     debug = bool(os.environ.get("OUTPOST_DEBUG"))
@@ -193,7 +193,7 @@ def run(arguments: list[str]) -> int:
 
         if (
             str(error).rstrip(": \n").endswith("KeyboardInterrupt")
-        ):  # as pydantic passes it on while models are made
+        ):  # pydantic passes this on while models are made
             raise KeyboardInterrupt from None
         if debug:
             raise

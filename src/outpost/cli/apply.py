@@ -104,7 +104,7 @@ def change_hosts(
     back: bool = True,
     note_version: bool = False,
 ) -> int:
-    """Bring the hosts to what is declared after a question (not with `yes`); `note_version`: hosts note it in any case."""
+    """Bring the hosts to what is declared; without `yes` after a question. With `note_version` hosts record the version in any case."""
     from outpost.cli import outcomes
     from outpost.cli.console import err, say_json
     from outpost.cli.progress import watcher

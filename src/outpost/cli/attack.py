@@ -108,7 +108,7 @@ def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
 
 
 def _agreed(target: Target, office: Office, *, positive: bool) -> None:
-    """The lab is there to be attacked; any other office has to agree in its file, and somebody in person."""
+    """The lab may always be attacked; any other office must agree in its file, and a person must confirm."""
     if target.instance is not None:
         return
     if positive:
@@ -156,7 +156,7 @@ async def _run(
                 )
 
         def on_result(result: Any) -> None:
-            if record:  # one by one: a run that is broken off keeps what it has measured
+            if record:  # one by one: an interrupted run keeps what it has measured
                 _record(result)
             if quiet:  # JSON comes at the end; a line on standard error shows that something happens
                 err.print(f"{result.plan.id}: {result.verdict}", markup=False)
@@ -229,7 +229,7 @@ def _verdict(target: Target, results: list[Any]) -> None:
 
 
 def _record(result: Any) -> None:
-    """Into the committed file that appendix II is made from; what was not tried keeps its last measurement."""
+    """Write the committed file that appendix II is made from; attacks that did not run keep their last measurement."""
     if result.verdict in ("not run", "not judged"):
         return
     without = None

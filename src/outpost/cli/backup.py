@@ -33,10 +33,10 @@ ArchiveOption = Annotated[
 
 
 class HostByDefault(TyperGroup):
-    """What is not `mailbox` is an office, whose host comes back."""
+    """Treat every word but `mailbox` as an office, and restore its host."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the word that was left out."""
+        """Insert the word that was left out."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = ["host", *args]
         return super().parse_args(ctx, args)
@@ -117,7 +117,7 @@ def restore_host(
         archive=archive, via=via, watcher=watcher(), report=lambda text: out.print(text, markup=False),
     )  # fmt: skip
     if serves(lost, "mailboxes"):
-        # what waited for it would wait for the end of its back-off, half an hour at most
+        # units that waited for it would wait for the end of their back-off, up to half an hour
         for mta in serving(loaded, "transport"):
             run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)

@@ -1,6 +1,6 @@
 """The two streams of the command line: results on one, progress and errors on the other.
 
-What is printed may have been said by a host: none of its characters is obeyed by the terminal (`outpost.transport.answers`).
+A host may have written what is printed: the terminal must obey none of its characters (`outpost.transport.answers`).
 """
 
 import sys
@@ -18,13 +18,13 @@ from outpost.target import INSTALLED
 from outpost.transport.answers import json_text, printable
 
 PIPED = 10_000
-"""Columns of an output that is no terminal: nothing is cut for a reader that is a program or a file."""
+"""Columns of an output that is no terminal: programs and files get whole lines."""
 
 
 class Console(rich.console.Console):
-    """A console for text that others have written: only rich's own styles and cursor movements reach the terminal, and no link.
+    """A console for text of others: only rich's own styles and cursor movements reach the terminal, and no link.
 
-    It leaves it to `outpost.__main__` to end where nobody reads any more.
+    If nobody reads the output any more, `outpost.__main__` ends the program.
     """
 
     @override
@@ -44,7 +44,7 @@ err = Console(soft_wrap=True, highlight=False, stderr=True)
 
 
 class Table(rich.table.Table):
-    """Columns without lines between them; a long word is broken instead of cut: half an address is none."""
+    """Columns without lines between them. A long word is wrapped instead of cut: half an address is useless."""
 
     def __init__(self, *headers: str, **options: Any) -> None:
         super().__init__(*headers, **{"box": None, "padding": (0, 2, 0, 0)} | options)
@@ -62,25 +62,25 @@ def say_error(message: str, remedy: str = "") -> None:
 
 
 def say_json(data: Any) -> None:
-    """A result for scripts, on standard output and nothing else there."""
+    """A result for scripts: nothing else goes to standard output."""
     sys.stdout.write(json_text(data) + "\n")
 
 
 def count(number: int, noun: str) -> str:
-    """So many of them: `1 host`, `2 entries`."""
+    """A number with its noun: `1 host`, `2 entries`."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 
 def size(octets: int) -> str:
-    """Bytes for people."""
+    """A number of bytes for people."""
     from pydantic import ByteSize  # slow to load, and few commands count bytes
 
     return ByteSize(octets).human_readable(separator=" ")
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """A number of seconds for people."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

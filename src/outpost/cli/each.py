@@ -42,7 +42,7 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether it came to nothing good; a plan with changes is no failure."""
+        """Whether it failed; a plan with changes is no failure."""
         return self.code not in (0, DRIFT)
 
     @property
@@ -117,7 +117,7 @@ def each_office(
                 colour = "red" if ended.failed else "yellow" if ended.code else "green"
                 summary = f"[{colour}]{escape(ended.summary)}[/] ({ended.seconds:.1f} s)"
                 (err if as_json else out).print(f"[bold]{escape(ended.office)}[/]: {summary}")
-        finally:  # the terminal interrupts those that run by itself
+        finally:  # the terminal interrupts the running ones itself
             pool.shutdown(cancel_futures=True)
     if as_json:
         say_json({office: done[office].as_data() for office in dict.fromkeys(offices)})
@@ -146,5 +146,5 @@ def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:
 
 
 def _badness(code: int) -> tuple[bool, bool, int]:
-    """Drift is worse than nothing, and a failure worse than drift."""
+    """The order of exit codes: drift is worse than nothing, and a failure is worse than drift."""
     return code not in (0, DRIFT), code == DRIFT, code

@@ -31,7 +31,7 @@ AddressArgument = Annotated[
     ),
 ]
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers", "calendars")
-"""Whose hosts know who is here: mailboxes and logins, recipients, the address book."""
+"""Roles whose hosts know the users: mailboxes and logins, recipients, the address book."""
 Edit = Callable[[Roster], None]
 """Changes people in the text of an office file."""
 
@@ -44,10 +44,10 @@ def change(
     apply: bool = True,
     urgent: bool = False,
 ) -> None:
-    """Edit the office file, check and show it, make the passwords that are missing, and apply.
+    """Change the office file: check and show the change, make missing passwords, and apply it.
 
     Args:
-        urgent: Not to be kept waiting by changes of others that have not been applied yet.
+        urgent: Apply it even if changes of others have not been applied yet.
     """
     with at_desk(at) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
         file = desk.target.office_file
@@ -100,12 +100,12 @@ def remove_listed(kind: Kind, at: At, address: str, *, apply: bool = True) -> No
 
 @contextmanager
 def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
-    """Claim the hosts, and make sure that the apply brings nothing but this change.
+    """Claim the hosts, and make sure that the apply brings only this change.
 
-    Gives the office file that the hosts were converged from, where other changes wait: this one is applied to it alone.
+    Returns the office file that the hosts were last converged from if other changes are pending: this one is applied to that file alone.
 
     Raises:
-        OutpostError: Somebody else changes them, or changes of others have not been applied. The office file is as it was.
+        OutpostError: Somebody else changes the hosts, or changes of others have not been applied. The office file stays unchanged.
     """
     if not apply:
         yield None

@@ -1,4 +1,4 @@
-"""`outpost judge`: outside opinions, shown and kept."""
+"""`outpost judge`: runs other people's scanners; shows and keeps their results."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`outpost secrets`: keys and passwords of an office, made, kept and asked for."""
+"""`outpost secrets`: makes, keeps and prints keys and passwords of an office."""
 
 import os
 import sys
@@ -64,7 +64,9 @@ def init_secrets(
     if done.added:
         if done.new_passwords:
             handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
-            _write_passwords(handover, done.new_passwords)  # before the secrets: no hash without its password
+            _write_passwords(
+                handover, done.new_passwords
+            )  # before the secrets are written: a hash without its password is useless
             out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
         secrets_file.write(target.data, done.secrets, recipients)
         for what in done.added:
@@ -84,7 +86,7 @@ def init_secrets(
 
 
 def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
-    """Into the office file, whose comments and order stay as they are."""
+    """Write it into the office file; comments and order stay."""
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document.setdefault("secrets", tomlkit.table())["recipients"] = list(recipients)
     file.write_text(tomlkit.dumps(document), encoding="utf-8")

@@ -92,7 +92,7 @@ def _verified(name: str, *, as_json: bool) -> bool:
 
 
 def _show_next(instance: Instance) -> None:
-    """What there is to see, and what to try next."""
+    """Print what there is to see, and what to try next."""
     data = lab_info(instance)
     option = "" if instance.name == DEFAULT else f" --name {instance.name}"
     lan = next(host["addresses"]["lan"] for host in data["hosts"].values() if host["role"] == "webmail")
@@ -217,7 +217,7 @@ def first_files(
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """Progress on standard error, over before an error is printed."""
+    """Progress on standard error; it is removed before an error is printed."""
     progress = Progress(err)
     try:
         yield progress

@@ -159,7 +159,7 @@ def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest
 
 
 def _wait(work: up.Work, late: Collection[Guest]) -> None:
-    """Name guests that still run with their former size."""
+    """Name the guests that still run with their old size."""
     if late:
         again = f"./outpost machines up {work.target.typed} --on {work.login} --restart"
         names = ", ".join(guest.name for guest in late)
@@ -179,10 +179,10 @@ def _image(source: str, digest: str, new: tuple[Guest, ...], work: up.Work) -> I
 
 
 def _show(findings: list[Finding]) -> None:
-    """What is missing, and what is worth a note.
+    """Print what is missing, and notes.
 
     Raises:
-        OutpostError: Something must be mended first.
+        OutpostError: Something must be corrected first.
     """
     for each in findings:
         colour = {"good": "green", "note": "yellow", "bad": "red"}[each.level]
@@ -204,7 +204,7 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
 
 
 def _restarts(changed: tuple[Guest, ...], *, asked: bool, agreed: bool) -> tuple[Guest, ...]:
-    """Guests that may be restarted now; each is asked for."""
+    """Guests that may be restarted now: it asks for each of them."""
     if agreed:
         return changed
     return tuple(guest for guest in changed if asked and _agreed(f"Restart {guest.name} now?"))
@@ -355,12 +355,12 @@ def _real(office: str) -> Target:
 
 
 def _seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host], output: Path) -> list[Path]:
-    """The seeds' images; the keys in them are kept and pinned."""
+    """Make seed images; the keys in them are kept and pinned."""
     return seed.write(_kept_seeds(target, office, kept, hosts), output)
 
 
 def _kept_seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host]) -> list[seed.Seed]:
-    """The seeds of hosts; the keys in them are kept and pinned."""
+    """The hosts' seeds; the keys in them are kept and pinned."""
     keys = {host.name: kept.ssh_hosts.get(host.name) or pairs.new_ssh_key() for host in hosts}
     for host in hosts:
         known = set(office.ssh.host_keys.get(host.name, ()))
@@ -379,7 +379,7 @@ def _kept_seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[H
 
 
 def _pin(file: Path, lines: dict[str, str]) -> None:
-    """Add the lines to ``known_hosts`` that it lacks."""
+    """Add missing lines to ``known_hosts``."""
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     new = [line for line in lines.values() if line not in before.splitlines()]
     if before and not before.endswith("\n"):

@@ -142,7 +142,7 @@ def show_alarms(
 
 
 def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
-    """A host's alarms; that it does not answer is one, too. With `test`, the paths that do not work."""
+    """A host's alarms; a host that does not answer is an alarm, too. With `test`: the paths that do not work."""
     script = f"PYTHONPATH=/usr/local/lib/outpost/python exec python3 -s -P -B -m outpost.onhost.watch {'test' if test else 'look'}\n"
     try:
         lines = run_script(at.target, at.office, host, script, at.via).splitlines()

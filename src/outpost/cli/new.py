@@ -39,7 +39,7 @@ QUESTIONS = {
     "ssh_user": ("Account on the machines for your SSH login: root, or one with sudo without a password", "root"),
     "key": ("Your SSH public key, or the file that holds it", ""),
 }  # fmt: skip
-"""Option to what is asked where it is missing, and the default."""
+"""Option → the question that is asked if it is missing, and the default."""
 MAY_BE_EMPTY = ("users", "proxy", "acme_proxy", "smarthost", "forwarders", "key")
 UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
     "domain": "office.example",
@@ -53,11 +53,11 @@ UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
     "rate": "10000",
     "ssh_user": "root",
 }
-"""Stands for what has not been answered yet while an answer is judged by the rules of an office file."""
+"""A placeholder for answers that are missing while the rules of an office file check the others."""
 
 
 def _with_questions(command: Command) -> Command:
-    """Declares an option for each question."""
+    """Declare an option for each question."""
     office, secrets, _ = inspect.signature(command, eval_str=True).parameters.values()
     options = (
         secrets.replace(name=key, default=None, annotation=Annotated[str | None, typer.Option(help=text)])
@@ -91,7 +91,7 @@ def new_office(
     given: dict[str, str] = {}
     defaults = new.inner_networks(directory.name, directory.parent)
     defaults["key"] = next(iter(new.public_keys(Path.home())), "")
-    for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # what is given is judged first
+    for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # check what is given first
         given[key] = _answer(key, answers.get(key), directory.name, given, defaults)
     plan = _plan(directory.name, given)
     new.write(directory, _sound(plan))
@@ -156,7 +156,7 @@ def _plan(name: str, given: dict[str, str]) -> new.Plan:
 
 
 def _sound(plan: new.Plan) -> str:
-    """The office file."""
+    """Render the office file."""
     from outpost.converge.files import rendered
 
     text = rendered("office", "/office.toml", plan=plan).content.decode().rstrip() + "\n"
@@ -166,7 +166,7 @@ def _sound(plan: new.Plan) -> str:
 
 
 def _answer(key: str, given: str | None, name: str, before: dict[str, str], defaults: dict[str, str]) -> str:
-    """What an option says, or somebody answers; a wrong answer is asked for again, for the others would be lost with it."""
+    """Return an option's value, or ask for it. A wrong answer is asked again: ending would lose the other answers."""
 
     def sound(answer: str) -> str:
         _sound(_plan(name, UNASKED | before | {key: answer}))
@@ -194,7 +194,7 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
         except OutpostError as error:
             say_error(error.message, error.remedy)
         except OfficeError as error:
-            show_problems(error.problems[:1])  # the others come of it
+            show_problems(error.problems[:1])  # the others are derived from it
 
 
 def _address(local: str, domain: str) -> str:

@@ -36,7 +36,7 @@ def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonO
     directory = template if meant and name is None else find(office, name).data
     file = directory / "office.toml"
     problems = list(problems_of(directory))
-    if directory == template:  # its world's authority is made for each instance
+    if directory == template:  # its test environment's authority is made for each instance
         problems = [problem for problem in problems if problem.value not in ("world-ca.pem", "acme-ca.pem")]
     if as_json:
         say_json({"office": office, "file": shown(file), "problems": [vars(problem) for problem in problems]})
@@ -52,7 +52,7 @@ def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonO
 
 
 def _note_readers(directory: Path, loaded: Office, office: str) -> None:
-    """Whether as many can read the secrets as the file names; who, only a reader can see."""
+    """Whether as many readers can open the secrets as the file names; only a reader can see which ones."""
     wanted = len(loaded.secrets.recipients)
     if not wanted or not (directory / secrets_file.FILE_NAME).exists():
         return
@@ -99,7 +99,7 @@ def list_hosts(at: At, as_json: JsonOption = False) -> int:
 
 
 def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None:
-    """Each problem with field, value and remedy, and how many there are."""
+    """Print each problem with field, value and remedy, and their number."""
     problems = list(problems)
     for problem in problems:
         shown_value = f" = [yellow]{escape(problem.value)}[/]" if problem.value else ""

@@ -55,13 +55,13 @@ class At:
 
     @cached_property
     def office(self) -> Office:
-        from outpost.office import load  # slow to load, and a no-op reads no office file
+        from outpost.office import load  # slow to load, and a no-op does not read the office file
 
         return load(self.target.data)
 
     @property
     def pictured(self) -> Office:
-        """The same; of a lab that does not run, the case study as its file stands."""
+        """The office; for a lab that does not run, the case study's file as it is."""
         if self.typed == LAB and self.name is None and not (labs() / LAB / "office.toml").is_file():
             from outpost.evidence.reference import case_study
 
@@ -77,7 +77,7 @@ def takes(command: Command, parameters: Iterable[inspect.Parameter]) -> Command:
 
 
 class App(typer.Typer):
-    """Commands, some of which are about an office."""
+    """Typer commands, some of them about an office."""
 
     def of_office(
         self, name: str, *, asks_hosts: bool = True, **options: Any
@@ -107,7 +107,7 @@ def _complete(incomplete: str) -> list[str]:
 
 
 def chosen_hosts(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
-    """Names of the hosts that the patterns of --limit choose by name or role."""
+    """Hosts that --limit selects by name or role."""
     chosen: dict[str, None] = {}
     for pattern in patterns or ():
         matching = [host.name for host in office.hosts if fnmatch(host.name, pattern) or host.role == pattern]

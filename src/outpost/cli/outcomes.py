@@ -22,11 +22,11 @@ FIRST = frozenset(
         "not done on the host yet", "inactive, not-found", "inactive, disabled",
     }
 )  # fmt: skip
-"""Causes that say no more than that no apply has been there; any other one of a new host is shown in full."""
+"""Causes that only say that no apply has run yet; any other cause on a new host is shown in full."""
 
 
 def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
-    """What the first apply of a host writes, and which files that are there it replaces."""
+    """Print what the first apply of a host writes, and which present files it replaces."""
     kinds = Counter(str(finding["kind"]) for finding in findings)
     counted = ", ".join(count(number, kind) for kind, number in kinds.most_common())
     replaced = [
@@ -71,7 +71,7 @@ def _by_host(outcome: Outcome) -> dict[str, list[Change]]:
 
 
 def show_plan(outcome: Outcome, target: Target, new: Collection[str]) -> None:
-    """What would change; of hosts that are new to the office a summary."""
+    """Print what would change; a summary for hosts that are new to the office."""
     _show_findings(outcome, target, new)
     for host, changes in _by_host(outcome).items():
         if host in outcome.failed:
@@ -134,8 +134,8 @@ def _show_apply(outcome: Outcome, target: Target) -> None:
 
 
 def show_rollout(done: Rollout, target: Target) -> None:
-    """What an apply found, changed and verified, and what came of it where a check failed."""
-    from outpost.cli.verify import show_verdict  # imports pytest, which a plan does not need
+    """Print what an apply found, changed and verified, and the consequence of a failed check."""
+    from outpost.cli.verify import show_verdict  # it imports pytest, which a plan does not need
 
     _show_findings(done.outcome, target)
     _show_apply(done.outcome, target)

@@ -25,7 +25,7 @@ STILL = 15.0  # seconds between two signs of life
 
 
 class LiveTable:
-    """One row a host: what it does, how long, and what changed so far."""
+    """One row for each host: its operation, how long it takes, and the changes so far."""
 
     def __init__(self, console: Console = err) -> None:
         self._console = console
@@ -63,7 +63,7 @@ def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
 
 
 class Lines:
-    """For logs and pipes: each phase, each operation that changed something or took its time."""
+    """For logs and pipes: each phase, and each operation that changed something or was slow."""
 
     def __init__(self, console: Console = err) -> None:
         self._console = console
@@ -115,13 +115,13 @@ class Lines:
 
 
 def watcher() -> LiveTable | Lines:
-    """What suits the standard error stream."""
+    """The one that fits the standard error stream."""
     return LiveTable() if err.is_terminal else Lines()
 
 
 @contextmanager
 def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Result], None]]:
-    """A bar for checks on a terminal; elsewhere a line for each failure, and a sign of life; nothing for a timer."""
+    """A bar for checks on a terminal; otherwise a line for each failure and regular progress; nothing for a timer."""
     failed = 0
     if quiet:
         yield lambda _done, _total, _result: None

@@ -1,4 +1,4 @@
-"""`outpost rotate`: keys that roll, one command a kind."""
+"""`outpost rotate`: replaces keys in steps, with one command for each kind."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ StatusOption = Annotated[bool, typer.Option("--status", help="Show the state of 
 
 @contextmanager
 def at_desk(at: At) -> Iterator[Desk]:
-    """The office whose keys or people are changed, by nobody else meanwhile; what is done is printed."""
+    """The office whose keys or users change, locked against other changes; it prints what is done."""
     with engine.desk(
         at.target, lambda text: out.print(text, markup=False), via=at.via, watcher=watcher()
     ) as desk:
@@ -43,7 +43,7 @@ def _show(rows: Rows) -> None:
 def _kind(
     name: str, summary: str, example: str, status_of: Callable[[Desk], Rows], step: Callable[[Desk], None]
 ) -> None:
-    """A command that takes the next step of a kind of keys, or only shows where they stand."""
+    """Run the next step for a kind of keys, or only show their state."""
 
     def command(at: At, status: StatusOption = False) -> None:
         with at_desk(at) as desk:

@@ -22,15 +22,15 @@ app = typer.Typer()
 
 INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
-TOOLS = (  # what drives webmail and reads the evidence's page as it is printed
+TOOLS = (  # needed for webmail in a browser, and for reading the evidence page as printed
     ("chromium", ("chromium",)),
     ("certutil", ("libnss3-tools",)),
     ("pdftotext", ("poppler-utils",)),
 )
 REPEATED = 2
-"""Failed tests of a stage in the lab that are repeated; more are no accident."""
+"""Most failed tests of a lab stage that are repeated; more than that are no accident."""
 SLOWEST = ("--durations=5", "--durations-min=20")
-"""Where a stage's time went."""
+"""Tells pytest to print where a stage's time went."""
 EVIDENCE = (
     "systemctl --failed --no-legend; "
     "! command -v postqueue >/dev/null || postqueue -p | tail -n 20; "
@@ -197,10 +197,10 @@ class Suite:
         self._repeat(stage, "tests/strangers")
 
     def _repeat(self, stage: Stage, directory: str, *options: str) -> None:
-        """Run the tests that failed once more, one after the other, on the lab as it is now; strangers begin with bare hosts.
+        """Run failed tests once more, one after the other, on the same lab; for strangers, begin with bare hosts.
 
-        A test that passes then is ``unsteady``: named in the summary, its first failure printed, and a defect to mend, but no reason to
-        refuse everything else.
+        A test that passes then is ``unsteady``: the summary names it and prints its first failure. It is a defect to correct, but the
+        suite passes.
         """
         if not 0 < len(stage.fell) == stage.failed <= REPEATED:
             return
@@ -220,7 +220,7 @@ class Suite:
         self.lab_failed = not self.lab_runs
 
     def lab_ends(self) -> None:
-        """Once: what the machines have to say if something failed; then they go, unless the user keeps them."""
+        """On a failure print the machines' state once; then remove them, unless the user keeps them."""
         if self.lab_ended:
             return
         self.lab_ended = True
@@ -230,7 +230,7 @@ class Suite:
             self.lab_down()
 
     def lab_evidence(self) -> None:
-        """What the machines have to say about a failure, before they go."""
+        """The machines' state after a failure, before they are removed."""
         listed = subprocess.run(
             ["docker", "ps", "--filter", f"label=outpost.instance={INSTANCE}", "--format", "{{.Names}}"],
             capture_output=True,

@@ -58,21 +58,21 @@ def upgrade_office(
 
 
 def steps_since(version: str, commit: str) -> dict[str, str]:
-    """What an administrator must do since a version or, where git knows it, a commit of it → the section of the changelog."""
+    """What an administrator must do since a version (or since a commit of it that git knows) → section of the changelog."""
     now = steps((ROOT / CHANGELOG).read_text(encoding="utf-8"))
     if commit:
         show = ["git", "-C", str(ROOT), "show", f"{commit}:{CHANGELOG}"]
         former = subprocess.run(show, capture_output=True, text=True, check=False)
         if former.returncode == 0:
             return {step: section for step, section in now.items() if step not in steps(former.stdout)}
-    with suppress(InvalidVersion):  # a host may say anything
+    with suppress(InvalidVersion):  # a host may report any text
         known = Version(version)
         return {step: at for step, at in now.items() if at == UNRELEASED or Version(at) > known}
     return now
 
 
 def steps(changelog: str) -> dict[str, str]:
-    """The sentences in bold → the section that they stand in."""
+    """The sentences in bold → the section that they belong to."""
     sections = re.split(r"^## \[", changelog, flags=re.MULTILINE)[1:]
     return {
         " ".join(step.split()): section.partition("]")[0]

@@ -116,7 +116,7 @@ def _known(controls: Sequence[str] | None) -> None:
 
 
 def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool = False) -> None:
-    """The verdict, what failed with expectation, observation and remedy, and per host what was seen to hold."""
+    """Print the verdict; what failed with expectation, observation and remedy; and for each host what holds."""
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     waiting = [result for result in skipped if result.pending]
@@ -137,7 +137,7 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
 
 
 def _show_pending(verdict: Verdict, out: Console) -> None:
-    """What others have to do before the office is complete, with the exact records."""
+    """Print what others have to do before the office is complete, with the exact records."""
     if verdict.pending:
         out.print(
             "\n[bold yellow]pending[/]: nothing is wrong on the hosts. Do this outside Outpost, in this order"
@@ -149,7 +149,7 @@ def _show_pending(verdict: Verdict, out: Console) -> None:
 
 
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:
-    """Per host what was seen to hold, and the controls that it proves."""
+    """Print for each host what holds, and the controls that this proves."""
     table = Table("host", "seen to hold", "of controls")
     for host in sorted({result.host for result in passed}):
         held = [result for result in passed if result.host == host]
@@ -159,7 +159,7 @@ def _show_evidence(passed: Sequence[Result], out: Console) -> None:
 
 
 def _show_difference(difference: history.Difference) -> None:
-    """What is different from before, in a line and the names."""
+    """Print what changed since the last run: counts and names."""
     if not difference.since:
         return
     counts = _counts({
@@ -181,13 +181,13 @@ def _indented(text: str) -> str:
 
 
 def _account(result: Result) -> str:
-    """What was expected and seen, and what mends it."""
+    """What was expected and observed, and the remedy."""
     lines = [f"    expected: {result.promise}", f"    observed: {_indented(result.seen)}"]
     return "\n".join([*lines, f"    remedy:   {result.mended_by}"] if result.mended_by else lines)
 
 
 def _news(difference: history.Difference, target: Target) -> str:
-    """What is different, for somebody who was asleep."""
+    """What changed, as a text for a person who did not watch."""
     text = StringIO()
     plain = Console(file=text, no_color=True, highlight=False, soft_wrap=True)
     for word, results in (("BROKEN", difference.broken), ("STILL BROKEN", difference.still)):
@@ -209,7 +209,7 @@ def _notify(paths: Sequence[str], difference: history.Difference, target: Target
 
 
 def send(path: str, news: News) -> None:
-    """Report a change over a path that is not the mail system which it is about (``outpost.onhost.tell``)."""
+    """Report a change over a path other than the mail system that it is about (``outpost.onhost.tell``)."""
     try:
         telling.tell(path, news)
     except ValueError as error:
@@ -224,7 +224,7 @@ def send(path: str, news: News) -> None:
 
 
 def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
-    """Every check's positive control, in a lab; then an apply and a plan, which must find nothing left of it."""
+    """Run every check's sabotage in a lab; then an apply and a plan, which must find nothing left of it."""
     if not target.instance:
         raise OutpostError(
             f"--sabotage runs against a lab only, and {target.name} is no lab",
@@ -235,9 +235,7 @@ def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
         *(("-k", " or ".join(f"{host}:" for host in hosts)) if hosts else ()),
     ]  # fmt: skip
     done = subprocess.run(arguments, cwd=ROOT, env=target.environment, check=False)
-    run.apply(
-        target, watcher=watcher()
-    )  # daemons whose files were changed and changed back load them once more
+    run.apply(target, watcher=watcher())  # daemons load their files again, which were changed and restored
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
         err.print(

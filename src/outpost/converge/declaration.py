@@ -1,4 +1,4 @@
-"""What is declared for a host, as data: made without any host, printed, compared, and converged by `outpost.converge.walk`.
+"""What is declared for a host, as data. No host is needed to make, print or compare it; `outpost.converge.walk` applies it.
 
 Roles make items by `outpost.converge.shapes`.
 """
@@ -27,9 +27,9 @@ class Item:
     """One thing that a host is to have.
 
     Attributes:
-        name: Its operation has it, too.
-        question: Shell that only reads, of what the host has of it beyond files and units.
-        beside: Files that its answer depends on, beyond those below ``/etc``, ``/usr``, ``/opt`` and ``/root``; None: it depends on more.
+        name: Also the name of its operation.
+        question: Shell that only reads: the state of the item beyond files and units.
+        beside: Files that the answer depends on, besides those below ``/etc``, ``/usr``, ``/opt`` and ``/root``; None: it depends on more.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Item:
 
     @property
     def key(self) -> str:
-        """Its name, as a file of the host's has it."""
+        """The name of its files on the host."""
         return re.sub(r"[^\w.-]+", "-", self.name)
 
 
@@ -47,7 +47,7 @@ Items = Iterator[Item]
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Item):
-    """Files that are checked and land together, and what puts them into effect (`shapes.service`, `shapes.settings`)."""
+    """Files that are checked and installed together, and the command that puts them into effect (`shapes.service`, `shapes.settings`)."""
 
     files: tuple[File, ...]
     watches: tuple[File, ...] = ()
@@ -61,7 +61,7 @@ class Change(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class Packages(Item):
-    """Debian packages, and answers for debconf; all of a host are installed at once, where the first of them stand."""
+    """Debian packages, and answers for debconf. All packages of a host are installed at once, at the place of the first group."""
 
     packages: tuple[str, ...]
     preseed: tuple[str, ...]
@@ -90,7 +90,7 @@ class Account(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class Once(Item):
-    """A command, where the host does not answer the question with ``met`` (`shapes.once`)."""
+    """A command that runs unless the host answers the question with ``met`` (`shapes.once`)."""
 
     command: str
     finding: Finding
@@ -101,17 +101,17 @@ class Once(Item):
 
 @dataclass(frozen=True)
 class Declaration:
-    """All that a host is to have; what is on it beyond that goes.
+    """Everything a host is to have; an apply removes what an earlier apply installed beyond that.
 
     Attributes:
-        parts: Who declares it (``base``, a role) and what, in the order in which it is done.
+        parts: Who declares it (``base``, a role) and what, in the order of execution.
     """
 
     parts: tuple[tuple[str, tuple[Item, ...]], ...] = field(repr=False)
 
     @cached_property
     def titles(self) -> dict[str, Item]:
-        """The items by the names of their operations."""
+        """Operation name → item."""
         found: dict[str, Item] = {}
         for part, items in self.parts:
             for item in items:
@@ -120,12 +120,12 @@ class Declaration:
         return found
 
     def of(self, kind: type[Kind]) -> Iterator[Kind]:
-        """The items of a kind."""
+        """All items of a kind."""
         return (item for item in self.titles.values() if isinstance(item, kind))
 
     @cached_property
     def changes(self) -> dict[str, Change]:
-        """By the key of each, which is the name of its record on the host."""
+        """Key → change; the key is also the name of its record on the host."""
         return {change.key: change for change in self.of(Change)}
 
     @cached_property
@@ -135,22 +135,22 @@ class Declaration:
 
     @cached_property
     def files(self) -> frozenset[str]:
-        """Files that an apply writes, and those that the host makes itself."""
+        """Files that an apply writes, and files that the host makes itself."""
         return frozenset((*self.content, *(path for item in self.changes.values() for path in item.made)))
 
     @cached_property
     def directories(self) -> dict[str, tuple[str, str, str]]:
-        """Owner, group and mode."""
+        """Directory → owner, group and mode."""
         return {item.name: (item.owner, item.group, item.mode) for item in self.of(Directory)}
 
     @cached_property
     def accounts(self) -> dict[str, str | None]:
-        """Each with its home."""
+        """Account → home directory."""
         return {item.group: item.home for item in self.of(Account)}
 
     @cached_property
     def packages(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """In groups, as roles name them → the group's answers for debconf."""
+        """Group of packages, as a role names it → the group's answers for debconf."""
         return {item.packages: item.preseed for item in self.of(Packages)}
 
     @cached_property
@@ -159,7 +159,7 @@ class Declaration:
 
     @cached_property
     def are_installed(self) -> str:
-        """The question about packages."""
+        """Shell that prints which packages are installed."""
         listed = " ".join(sorted(map(shlex.quote, self.package_names)))
         return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
 
@@ -173,7 +173,7 @@ class Declaration:
 
 
 def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
-    """What every host of the office is to have, and what the role of this one declares."""
+    """What every host of the office is to have, and what the role of this host adds."""
     me = office.host(name)
     every, role = (import_module(f"roles.{each}.declare") for each in ("base", me.role))
     given = {"office": office, "me": me, "secrets": secrets}
@@ -188,13 +188,13 @@ def declaration(office: Office, secrets: Secrets, name: str) -> Declaration:
 
 
 def declarations(directory: Path) -> dict[str, Declaration]:
-    """By host, for the office in a directory."""
+    """Host → declaration, for the office in a directory."""
     office, secrets = load(directory), secrets_file.read(directory)
     return {host.name: declaration(office, secrets, host.name) for host in office.hosts}
 
 
 def shown(known: Declaration) -> dict[str, dict[str, tuple[str, ...]]]:
-    """All of it by kind and name. No digest of a secret: a short one could be guessed from it."""
+    """Everything by kind and name. It has no digest of a secret, because a short secret could be guessed from it."""
     kinds: dict[str, dict[str, tuple[str, ...]]] = {
         "package": dict.fromkeys(known.package_names, ()),
         "group": {item.group: () for item in known.of(Group)},

@@ -1,8 +1,8 @@
-"""What no file comparison sees, as operations: named in the plan, repaired by the apply, remembered at its end.
+"""Drift that a comparison of files does not find: the plan reports it, the apply repairs it, and the known state is written at its end.
 
 ``/usr/local/lib/outpost/observe`` (`outpost.onhost.observe`) scans the host in one command; `findings` says what
-the answer means. Only what Debian, its packages and the declaration explain becomes known, and what a person has accepted by name
-in the office file (docs/adr/0021): everything else is reported until it is repaired, whatever broke off meanwhile.
+the answer means. What Debian, its packages and the declaration explain becomes known, and what a person has accepted by name
+in the office file (docs/adr/0021). Everything else is reported until it is repaired, even if applies are interrupted meanwhile.
 """
 
 import shlex
@@ -52,7 +52,7 @@ LATE = (
 
 
 def _before() -> Beside:
-    """With ``-y`` pyinfra does not plan first; then the first operation of the execution scans."""
+    """With ``-y`` pyinfra does not plan first; then the first operation that executes makes the scan."""
     known = run()
     if known.before is None:
         known.before = Beside.parse(observe().observed)
@@ -64,18 +64,18 @@ def _now() -> Beside:
 
 
 def _observer(*words: str) -> str:
-    """The observer's command; it gets the list of the host's own files."""
+    """The observer's command; it is followed by the list of the host's local files."""
     return " ".join((OBSERVER, *words, *map(shlex.quote, _me().local)))
 
 
 def first() -> None:
-    """Before all else: what would make a daemon's own check fail."""
+    """The first operation: repair what would make a daemon's own check fail."""
     watch()
     _repaired(name="files and units that nobody declares", kinds=EARLY)
 
 
 def last() -> None:
-    """After all else: what is left, and the new known state."""
+    """The last operation: repair the rest, and write the new known state."""
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
     _remembered(name="known state", _ignore_errors=False)
@@ -99,21 +99,21 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
             report(finding)
     elif kinds == EARLY:
         own = run().known.changes["observer"].files
-        # An edited contract hides what it names, and without one all that is accepted is drift.
+        # Somebody who edits the contract hides what it names; without a contract everything accepted is drift.
         if _before().blind or (_before().usable and differ(own)):
             yield from unpacked("observer", own)
             void()
             run().before = _now()
             found = _of_kinds(kinds)
-        run().local = None  # from here on the observer is asked by itself, when something changed
+        run().local = None  # from here on the observer is asked separately, after each change
         run().began = observe()
     elif any(fault.startswith("blind\t") for fault in _before().faults):
-        run().before = _now()  # what was repaired meanwhile may have given a probe its answer
+        run().before = _now()  # a repair may have made a probe work again
         found = _of_kinds(kinds)
     elif found:
         now = _now()
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
-    # Where a list of dpkg's is not what it was, a package's own files have no owner: they are not moved before it is mended.
+    # If a package's file list was changed, its files have no owner: they are not moved before the list is repaired.
     if state.is_executing and (lists := _of_lists(found)):
         yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{finding.repair}\n) || true" for finding in lists)]))
         void()
@@ -125,7 +125,9 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in found
         if finding.repair and not (unsure and all(fact.startswith("file\t") for fact in finding.facts))
     )
-    if commands:  # each by itself: what cannot be repaired is reported at the end, and keeps no other from it
+    if (
+        commands
+    ):  # one operation each: what cannot be repaired is reported at the end, and stops no other repair
         waits = (
             [UPGRADES_WAIT] if any("dpkg" in command or "apt-get" in command for command in commands) else []
         )
@@ -134,12 +136,12 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
 
 
 def _of_lists(found: tuple[Finding, ...]) -> list[Finding]:
-    """Those of what dpkg keeps of packages."""
+    """Findings about what dpkg keeps of packages."""
     return [finding for finding in found if any(fact.startswith("control\t") for fact in finding.facts)]
 
 
 def _waiting() -> tuple[Finding, ...]:
-    """What was here before the first apply and waits for a person's word."""
+    """What was on the host before the first apply and waits for a person's decision."""
     return tuple(folded(_found()[0]))
 
 
@@ -165,7 +167,7 @@ def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
 
 
 def _is_declared(fact: str) -> bool:
-    """Whether it is about a file that is declared from now on: its own operation, or the host, sees to it."""
+    """Whether it is about a file that is declared now: its own operation, or the host, changes that file."""
     kind, path, *_ = fact.split("\t")
     return (kind == "file" and path in run().known.files) or (
         kind == "mode" and (path in run().known.content or path in run().known.directories)
@@ -173,7 +175,7 @@ def _is_declared(fact: str) -> bool:
 
 
 def _is_local(fact: str) -> bool:
-    """Whether it is about a file, or a unit, that the office file leaves to the host (`hosts.NAME.local`)."""
+    """Whether it is about a file or unit that the office file leaves to the host (`hosts.NAME.local`)."""
     kind, thing, *_ = fact.split("\t")
     if kind in ("unit", "running"):
         return _me().keeps(f"/etc/systemd/system/{thing}")
@@ -181,7 +183,7 @@ def _is_local(fact: str) -> bool:
 
 
 def _moved_on() -> frozenset[str]:
-    """Units that answer otherwise because a file of the host's own has changed: no drift, and soon the known state."""
+    """Units that answer differently because a local file of the host changed: no drift, and part of the next known state."""
     seen = _before()
     own = (fact.split("\t")[1] for fact in seen.appeared | seen.vanished if _is_local(fact))
     return frozenset(filter(None, map(unit_reading, own)))
@@ -196,7 +198,7 @@ def _me() -> Host:
 def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
-        if before.usable and before.unfinished:  # a run broke off before it came here
+        if before.usable and before.unfinished:  # a run was interrupted before it came here
             consequence = "an apply was interrupted: its repairs beside the declared files may be missing"
             cause = "missing, or older than what was applied"
             report(Finding("known state", "/var/lib/outpost/known", cause, consequence, ("SYS-08",)))
@@ -222,25 +224,25 @@ def _remembered() -> Generator[Command, None, None]:
 
 
 def _remember() -> StringCommand:
-    """Write the known state down, under the office's seal."""
+    """Write the known state, with the office's seal."""
     key = sealing()
-    if not key:  # nothing comes then, and over SSH it would be awaited for ever
+    if not key:  # no input comes then, and over SSH the program would wait for ever
         return StringCommand(_observer("remember"))
     return StringCommand(f"read -r {KEY}; export {KEY}; {_observer('remember')}", _stdin=key)
 
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
-    """What this apply was to repair and is still there, and what nobody can see."""
+    """What this apply was to repair and is still there, and what could not be observed."""
     for finding in findings(now, packages=run().known.package_names, units=frozenset(run().known.units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
-        decided = finding.kind == "messages on hold"  # by a person, as some mail must wait
+        decided = finding.kind == "messages on hold"  # a person put it on hold, as some mail must wait
         if finding.kind == "observation" or (was_there and not others and not decided):
             yield finding
 
 
 def _undone(operation: str, why: str) -> str:
-    """What of the declaration is not in force, and what to do about it."""
+    """What is declared and not in force, and the remedy."""
     me = _me().name
     strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
     cause = f"correct on {me} what the message names"
@@ -250,7 +252,7 @@ def _undone(operation: str, why: str) -> str:
 
 
 def _text(finding: Finding) -> str:
-    """What is still there, and what to do about it."""
+    """What is still there, and the remedy."""
     by_hand = finding.repair or f"{OBSERVER} look"
     return (
         f"not repaired: {finding.kind} {finding.thing}: {finding.cause}. "

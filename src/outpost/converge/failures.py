@@ -23,11 +23,11 @@ from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
-"""Shell, as root: nothing waits to be confirmed, or else the host goes back soon."""
+"""Shell, as root, that waits until no change is unconfirmed; the host goes back soon otherwise."""
 
 
 def watch() -> None:
-    """Go on behind failed operations of the hosts, but for the four things above."""
+    """Continue after failed operations of the hosts, except for the four cases above."""
     config.IGNORE_ERRORS = True
     if not any(isinstance(handler, _Ends) for handler in state.callback_handlers):
         state.add_callback_handler(_Ends())  # type: ignore[no-untyped-call]
@@ -35,9 +35,9 @@ def watch() -> None:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """While planning: what a host answers ends its own run at most. What is wrong with the office's own files ends all.
+    """While planning: an answer ends only the run of its own host. A mistake in the office's own files ends all runs.
 
-    SYS-08: without it one host that was taken over keeps all others from being compared and repaired.
+    SYS-08: without it one compromised host keeps all others from being compared and repaired.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def _ends(state: State, host: Host, op_hash: str) -> bool:
 
 
 def _failed(state: State, host: Host, op_hash: str) -> OperationMeta | None:
-    """What an operation came to, where it failed."""
+    """The result of a failed operation."""
     if op_hash not in state.ops[host]:
         return None
     meta = state.get_op_data_for_host(host, op_hash).operation_meta
@@ -78,7 +78,7 @@ def _failed(state: State, host: Host, op_hash: str) -> OperationMeta | None:
 
 
 def failures() -> Iterator[tuple[str, str]]:
-    """Names of the current host's operations that failed in this run, each with what the host said last."""
+    """Names of the current host's operations that failed in this run, each with the last line that the host printed."""
     host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
         if failed := _failed(state, host, op_hash):

@@ -18,7 +18,7 @@ from outpost.templates import environment, render
 
 TEMPLATES = ROOT / "templates"
 LIB = "/usr/local/lib/outpost"
-"""Where hosts have the office's own programs."""
+"""Directory of the office's own programs on the hosts."""
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 PREVIOUS = f"{STATE}/previous"
@@ -28,9 +28,9 @@ PACKAGES = f"{STATE}/packages"
 NOLOGIN = "/usr/sbin/nologin"
 RUN = "/run/outpost"
 LOCK = f"{RUN}/lock"
-"""Held by whatever changes the host (`operations.alone`)."""
+"""The lock of everything that changes the host (`operations.alone`)."""
 WITH_KEY = f'{KEY}="${{{KEY}-}}" {OBSERVER}'
-"""Shell that starts the observer with the office's secret, where `operations.alone` has taken it from standard input."""
+"""Shell that starts the observer with the office's secret, which `operations.alone` has read from standard input."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ def text(
 
 
 def as_json(path: str, data: object) -> File:
-    """The settings of one of our programs; no secret among them."""
+    """The settings of one of our programs; they contain no secret."""
     return text(path, json.dumps(data, indent=1) + "\n")
 
 
 def program(path: str, module: ModuleType, *, mode: str = "0644") -> File:
-    """One of our modules as a program of the host's: it needs Python's own library only."""
+    """One of our modules as a program on the host: it needs only Python's standard library."""
     return text(path, inspect.getsource(module), mode=mode)
 
 
 def package(place: str, module: ModuleType) -> list[File]:
-    """One of our packages with all its modules, to be imported where `place` is on Python's path: its own library only."""
+    """One of our packages with all its modules, importable if `place` is on Python's path; it needs only the standard library."""
     below = f"{place}/{module.__name__.replace('.', '/')}"
     sources = sorted(Path(inspect.getfile(module)).parent.glob("*.py"))
     return [text(f"{below}/{source.name}", source.read_text(encoding="utf-8")) for source in sources]
@@ -108,7 +108,7 @@ def _scripts() -> Environment:
 
 
 def shell(name: str, **context: Any) -> str:
-    """A script that changes a host, from its template beside this module, without its last end of line."""
+    """A script that changes a host, rendered from its template beside this module, without the final line feed."""
     return render(_scripts(), f"{name}.sh.j2", context).removesuffix("\n")
 
 
@@ -137,6 +137,6 @@ def below(role: str, path: str, **options: Any) -> list[File]:
 
 
 def stunnel(name: str, *, after: str, openssl: str, also_in: str = "") -> File:
-    """What `stunnel@NAME.service` is confined to; `after` is the unit behind it, `also_in` a further group."""
+    """The sandbox of `stunnel@NAME.service`; `after` is the unit behind it, `also_in` a further group."""
     template, path = (f"etc/systemd/system/stunnel@{one}.service.d/outpost.conf" for one in ("", name))
     return rendered("base", f"/{path}", template=template, after=after, openssl=openssl, also_in=also_in)

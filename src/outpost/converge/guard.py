@@ -1,11 +1,11 @@
-"""Changes that cannot cut a site off: the host keeps the former declaration, and rolls back unless the controller confirms.
+"""Changes that cannot cut a site off: the host keeps the previous declaration, and rolls back unless the controller confirms.
 
-``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them; what somebody made of
-them on the host since is not in it, and nothing goes back to a copy without the office's seal (`outpost.onhost.observe.known`).
-``/var/lib/outpost/previous/NAME`` holds that copy as it was before the last change, and ``undo``, the
-script that brings the changed files back from it and activates them. For what stands between the controller and the host (packet filter,
-SSH, network, sudo) a change first arms a timer on the host; only a new connection disarms it, because one that was
-open before outlives rules that let nobody in again. A restart of the host while a change waits for its confirmation
+``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them. Later edits
+on the host are not in it, and nothing goes back to a copy without the office's seal (`outpost.onhost.observe.known`).
+``/var/lib/outpost/previous/NAME`` holds that copy from before the last change, and ``undo``, the
+script that restores the changed files from it and activates them. Before a change of packet filter, SSH, network or sudo,
+which stand between the controller and the host, a timer is armed on the host. Only a new connection disarms it: one that was
+open before survives rules that admit nobody. A restart of the host while a change waits for its confirmation
 undoes it too (``outpost-undo.service``), before the packet filter is loaded.
 """
 
@@ -28,11 +28,11 @@ from outpost.transport.ssh import NEW
 
 SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
 CONFIRM_WITHIN = 60
-"""Seconds that a host waits for the confirmation; a slow line needs three of them for a new connection."""
+"""Seconds that a host waits for the confirmation; on a slow line a new connection takes three of them."""
 
 
 def seconds() -> int:
-    """How long the host waits before it goes back."""
+    """How long the host waits before it rolls back."""
     return int(os.environ.get(SECONDS_VARIABLE, CONFIRM_WITHIN))
 
 
@@ -49,10 +49,10 @@ def keep_previous(
     live: str | None,
     first: bool,
 ) -> list[str]:
-    """Shell lines that keep the files as they were declared last, and how to come back to them.
+    """Shell lines that keep the files as last declared, and the commands that restore them.
 
-    What the previous declaration did not have is removed by the way back where it was not there, and stays where it was: what
-    that was before, nobody has declared. An older Outpost kept no declared files; then only the undo that is armed has those of the host.
+    A file that the previous declaration did not have is removed on the way back if it did not exist; otherwise it stays,
+    because nobody declared its earlier content. An older Outpost kept no declared files; then only the armed undo has those of the host.
 
     Args:
         live: Shell that prints the commands which set what is in force now: what only the new files name, the old
@@ -67,7 +67,7 @@ def keep_previous(
 
 
 def keep_declared(key: str, files: Sequence[File]) -> list[str]:
-    """Shell lines that keep the files as they are declared; nothing where somebody has edited one meanwhile."""
+    """Shell lines that keep the files as declared; they keep nothing if somebody has edited one meanwhile."""
     if not files:
         return [f"rm -f {DECLARED}/{key}.tar {DECLARED}/{key}.seal"]
     ordered = sorted(files, key=lambda file: file.path)
@@ -75,10 +75,10 @@ def keep_declared(key: str, files: Sequence[File]) -> list[str]:
 
 
 def arm(key: str) -> list[str]:
-    """Shell lines that make the host undo what comes next, unless the controller confirms it in time.
+    """Shell lines that make the host undo the next change, unless the controller confirms it in time.
 
     The timer counts from the start of systemd itself: each daemon-reload begins `OnActiveSec` again (systemd's issue
-    31914), so that a host at which somebody reloads often enough would never go back.
+    31914), so that a host on which somebody reloads often would never roll back.
     """
     name = unit(key)
     return [
@@ -91,12 +91,12 @@ def arm(key: str) -> list[str]:
 
 
 def rearm(key: str) -> list[str]:
-    """The same once more, with all of the time, for what a run that broke off has left armed."""
+    """Arm the timer again, with all of the time, for a change that an interrupted run has left armed."""
     return [f"if [ -e {ARMED}/{key} ]; then", *arm(key), "fi"]
 
 
 def disarm(key: str) -> str:
-    """The host's command for "all is well"; fails when it is going back already."""
+    """The host's command that confirms a change; it fails if the host is already rolling back."""
     return (
         f"systemctl stop {unit(key)}.timer && ! systemctl is-active --quiet {unit(key)}.service "
         f"&& rm -f {ARMED}/{key}"
@@ -104,10 +104,10 @@ def disarm(key: str) -> str:
 
 
 def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:
-    """Over SSH a connection of its own; a container is reached by no network that rules could close.
+    """Confirm over an SSH connection of its own; rules of a packet filter cannot cut off a container.
 
     Args:
-        armed: This run has armed it, so that it must be there; else a run that broke off may have.
+        armed: This run has armed the timer, so it must exist; otherwise an interrupted run may have.
     """
     command = disarm(key) if armed else f"[ ! -e {ARMED}/{key} ] || {{ {disarm(key)}; }}"
     if not issubclass(host.connector_cls, (OpenSSHConnector, SSHConnector)):
@@ -116,7 +116,7 @@ def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:
 
 
 def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa: ARG001 (pyinfra passes both)
-    """Disarm over a connection that did not exist before the change; without one the host goes back by itself."""
+    """Disarm over a connection that did not exist before the change; without one the host rolls back by itself."""
     data: Any = host.data
     configuration = data.get("openssh_config")
     if configuration is None:

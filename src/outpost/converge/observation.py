@@ -1,7 +1,7 @@
 """One scan of a host for everything its roles declare.
 
-Office links are slow, so what counts is the number of questions. The first operation that asks sends one command for the
-whole declaration; the others are answered from it. Any change to the host voids the answer, and so does the step from
+Links to offices are slow, so the number of questions matters. The first operation that asks sends one command for the
+whole declaration; all others use its answer. Any change to the host discards the answer, and so does the step from
 planning to executing: an answer is never older than the state it is compared with.
 """
 
@@ -37,15 +37,15 @@ from outpost.transport import answers
 P = ParamSpec("P")
 PACKAGES_BEFORE = f"cat {PACKAGES}"
 END = "outpost-observation-complete"
-"""Last line of every answer. Without it the answer was cut off and must not be read as "nothing there"."""
+"""Last line of every answer. An answer without it was cut off, and must not be read as "nothing there"."""
 
 PART = "outpost-observation-part"
 """Line before each part of an answer."""
 
 PATIENCE = 900
-"""Seconds for an answer; a host that was taken over would keep all others waiting for theirs."""
+"""Seconds for an answer; otherwise a compromised host would keep all others waiting."""
 ATTEMPTS = 3
-"""How often a host is asked that answers nothing, or not all."""
+"""How often a host is asked if its answer is missing or incomplete."""
 
 Status = tuple[str, str, str, str]
 """Mode, owner, group; then the SHA-256 of a file, or ``directory``, or `LINK`."""
@@ -57,9 +57,9 @@ class Asking:
     """What a host is asked.
 
     Attributes:
-        questions: Shell that only reads → whether its answer is the same as long as no file is touched.
-        beside: Files that those read where the observer does not watch.
-        local: Files that are the host's own, for the observer; None without it.
+        questions: Shell that only reads → whether its answer stays the same as long as no file changes.
+        beside: Files that the questions read, where the observer does not watch.
+        local: The host's local files, for the observer; None without it.
     """
 
     paths: dict[str, None] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Asking:
     local: tuple[str, ...] | None = None
 
     def ordered(self) -> list[str]:
-        """The questions as they are asked: those of files first."""
+        """The questions in their order: those about files first."""
         return sorted(self.questions, key=lambda question: not self.questions[question])
 
 
@@ -82,9 +82,9 @@ class Answer:
         records: Name to lines of the record of the last successful run.
         units: Unit to (ActiveState, UnitFileState), systemctl(1).
         lines: Question to the lines it was answered with.
-        observed: What the observer says; empty where there is none.
-        executing: Whether it was asked while executing, not while planning.
-        digest: SHA-256 of the answer as it came.
+        observed: The observer's output; empty if there is none.
+        executing: Whether the question was asked while executing, not while planning.
+        digest: SHA-256 of the raw answer.
     """
 
     files: dict[str, Status]
@@ -101,11 +101,11 @@ class Run:
     """A host in this run of pyinfra.
 
     Attributes:
-        local: Files that are the host's own, for the observer; None once it is asked by itself.
-        answer: What the host showed last; None where it was changed since.
-        vital: Whether nothing may follow the present operation if it fails.
-        attended: Units that an operation starts or reloads in this run: what else is reported of them follows from it.
-        before: What was seen of the host before this run changed anything.
+        local: The host's local files, for the observer; None once it is asked separately.
+        answer: The host's last answer; None after a change.
+        vital: Whether the host's run ends if the present operation fails.
+        attended: Units that an operation starts or reloads in this run: other findings about them are consequences.
+        before: The observation before this run changed anything.
         began: The answer that its execution began with.
     """
 
@@ -134,19 +134,19 @@ _runs: WeakKeyDictionary[Host, Run] = WeakKeyDictionary()
 
 
 def begin(known: Declaration, *, local: Iterable[str] | None = None) -> None:
-    """Take the current host to be what a declaration says."""
+    """Set the declaration of the current host."""
     _runs[ctx_host.get()] = Run(known, None if local is None else tuple(local))  # type: ignore[no-untyped-call]
 
 
 def run() -> Run:
-    """The current host's."""
+    """The current host's run."""
     return _runs[ctx_host.get()]  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
 
 
 def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[..., Any]]:
     """pyinfra's decorator, for operations that read what a host answers.
 
-    SYS-08: without it an answer that nobody expected, of one host that was taken over, ends the apply of every host in its midst.
+    SYS-08: without it an unexpected answer of one compromised host ends the apply of every host in the middle.
     """
 
     def decorate(function: Callable[P, Generator[Any, None, None]]) -> Callable[..., Any]:
@@ -155,10 +155,10 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[
             try:
                 yield from function(*arguments, **options)
             except OutpostError:
-                raise  # of the office's own files
+                raise  # about the office's own files
             except Exception as error:
                 if not state.is_executing:
-                    raise  # `outpost.converge.failures.contained` has it
+                    raise  # `outpost.converge.failures.contained` handles it
                 yield StringCommand(f"echo {shlex.quote(unread(error))} >&2; false")
 
         return pyinfra_operation()(contained)
@@ -167,14 +167,14 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[
 
 
 def unread(error: Exception) -> str:
-    """Why an answer could not be read, in a clause."""
+    """Why an answer could not be read, as a clause."""
     if isinstance(error, PyinfraError):
         return answers.line(str(error), 500)
     return answers.line(f"it gave an answer that cannot be read ({type(error).__name__}: {error})", 500)
 
 
 def observe() -> Answer:
-    """An answer about all that is declared, as true as any other at this point of the run."""
+    """The answer about all that is declared; it is current at this point of the run."""
     known = run()
     if known.answer is None or known.answer.executing != state.is_executing:
         asking = known.asking
@@ -186,8 +186,8 @@ def observe() -> Answer:
 def _asked(asking: Asking) -> Answer:
     """The host's answer to one command.
 
-    An answer can get lost on its way while the host is well (a slow line; an engine that did not start the command):
-    nothing is concluded from that but to ask once more.
+    An answer can get lost although the host is well (a slow line; an engine that did not start the command):
+    the only consequence is to ask again.
     """
     for _ in range(ATTEMPTS):
         key = sealing()
@@ -202,7 +202,7 @@ def _asked(asking: Asking) -> Answer:
 
 
 def _note(command: str, answer: Answer) -> None:
-    """Write down what the host was asked and answered, for the command that asked for the plan (`outpost.engine.unchanged`)."""
+    """Write the question and the answer down for the command that asked for the plan (`outpost.engine.unchanged`)."""
     path = os.environ.get("OUTPOST_SURVEYS")
     if path and not state.is_executing:
         with Path(path).open("a", encoding="utf-8") as stream:
@@ -210,43 +210,43 @@ def _note(command: str, answer: Answer) -> None:
 
 
 def sealing() -> str:
-    """What seals this host's memory of itself."""
+    """The secret that seals this host's cached state."""
     secrets: Secrets = host.data.secrets
     return secrets.seal_of(str(host.data.machine))
 
 
 def answer_to(question: str) -> tuple[str, ...]:
-    """Lines that a shell command, which only reads, prints on the host."""
+    """Lines that a read-only shell command prints on the host."""
     return observe().lines[question]
 
 
 def read_now(question: str) -> tuple[str, ...]:
-    """Lines that a shell command prints, asked on its own: for what no later operation will ask again."""
+    """Lines that a shell command prints, asked separately: for questions that no later operation repeats."""
     return _asked(Asking(questions={question: False})).lines[question]
 
 
 def void() -> None:
-    """Forget the answer: the host has been changed."""
+    """Discard the answer, because the host was changed."""
     run().answer = None
 
 
 class Survey(FactBase[Answer]):
-    """Everything in one command, which starts as few programs as it can: on a quick line they are what takes time.
+    """Everything in one command that starts as few programs as possible: on a fast line their start takes most of the time.
 
     The answer comes in parts: what the observer says and the states of units; records, status and digests of files,
-    which units are enabled; then a part to each question. What comes from files alone the observer answers from an
-    earlier survey as long as none of them was touched (docs/adr/0014).
+    which units are enabled; then a part for each question. The observer answers what depends on files alone from an
+    earlier survey as long as no file changed (docs/adr/0014).
 
-    It waits for the end of what a controller that was killed has left running: an answer from the midst of it would be
-    true no longer when it is acted upon.
+    It waits until everything has ended that a killed controller has left running: an answer in the middle of that would
+    be outdated when it is used.
     """
 
     @override
     def command(self, asking: Asking, *, sealed: bool = False) -> str:
-        """Shell for all of it.
+        """The shell command for all of it.
 
         Args:
-            sealed: What seals the answers that the host keeps (`sealing`) comes by standard input: sudo writes
+            sealed: The secret that seals the host's cached answers (`sealing`) comes by standard input, because sudo writes
                 each command into the host's journal. It is never part of what is kept as the question.
         """
         self.asking = asking
@@ -254,7 +254,7 @@ class Survey(FactBase[Answer]):
         of_files = (
             f"cd {APPLIED} && grep -H . -- *",
             f"stat -c '%a %U %G %F|%n' -- {files}" if files else "",
-            # a FIFO in the place of a file would keep it waiting for ever, a file of holes for hours
+            # a FIFO in place of a file would block for ever, a sparse file for hours
             f"find {files} -maxdepth 0 -type f -size -64M -exec sha256sum -- {{}} +" if files else "",
             f"systemctl is-enabled -- {services}" if services else "",
             *(question for question in asking.ordered() if asking.questions[question]),
@@ -303,15 +303,15 @@ class Survey(FactBase[Answer]):
 
 
 def _part(question: str) -> str:
-    """What ends with a line of its own is followed by an empty one; what does not gets its end of line."""
+    """A part that ends with a line feed is followed by an empty line; any other gets its line feed."""
     return f"echo {PART}; ( {question or ':'}\n) 2>/dev/null; echo"
 
 
 def _observed(asking: Asking, plain: str) -> str:
-    """Shell in which the observer answers, or, where there is none yet or an older one, the host without it.
+    """Shell in which the observer answers, or the host without it if there is none yet or an older one.
 
     Args:
-        plain: Shell for what the observer would answer beside what it sees.
+        plain: Shell for what the observer would answer besides its scan.
     """
     settings = json.dumps(
         {
@@ -328,7 +328,7 @@ def _observed(asking: Asking, plain: str) -> str:
 
 
 def _parts(lines: Sequence[str]) -> list[tuple[str, ...]]:
-    """The lines of each part, without the empty one at its end."""
+    """The lines of each part, without the empty line at its end."""
     starts = [number for number, line in enumerate(lines) if line == PART]
     ends = [*starts[1:], len(lines) - 1]
     parts = (tuple(lines[start + 1 : end]) for start, end in zip(starts, ends, strict=False))

@@ -1,9 +1,9 @@
 """The operations behind the shapes: each compares what is declared with one scan of the host, and acts on the difference.
 
 How files are checked: in a private mount namespace an overlay lays the new files over the live directories. The checker
-(`postfix check`, `nginx -t`) sees the file system as it would be; the host does not (docs/adr/0006).
+(`postfix check`, `nginx -t`) sees the future file system; the host does not (docs/adr/0006).
 
-How nothing is forgotten: ``/var/lib/outpost/applied/NAME`` names the files of the last successful run, and the digest
+How removals are found: ``/var/lib/outpost/applied/NAME`` names the files of the last successful run, and the digest
 that the daemon loaded. It is emptied before files change, and written after the daemon has started. A file that is named
 there and no longer declared is removed.
 """
@@ -42,25 +42,25 @@ from outpost.onhost.observe import KEY
 
 STAGE = f"{RUN}/stage"
 PATIENCE = 300
-"""Seconds that a change waits for another to end."""
+"""Seconds that a change waits for another one to end."""
 HELD = (
     f"another apply has been changing this host for {PATIENCE} s: nothing was done; run the command again when it has "
     f"ended (lslocks on the host shows which process holds {LOCK})"
 )
 RUNNING = ("active", "reloading")
-"""States of a unit that does its work; it reloads when its certificate is new, too (systemctl(1))."""
+"""States of a unit that does its work; it also reloads when its certificate is new (systemctl(1))."""
 UPGRADES_WAIT = (
     "exec 8>/var/lib/apt/daily_lock; flock --wait 1800 8 || "
     "{ echo 'the host has been installing upgrades for half an hour: journalctl --unit=apt-daily-upgrade' >&2; exit 1; }"
 )
-"""Shell: the host's own upgrades are over, and wait until this is (apt.systemd.daily); of the package lists' lock apt-get
-does not wait for anybody."""
+"""Shell that waits until the host's own upgrades are over, and makes them wait until this ends (apt.systemd.daily): apt-get
+waits for no lock of the package lists."""
 APT = (
     "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "
     "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 )
 ENABLED = ("enabled", "static", "alias", "generated", "indirect")
-"""Unit file states in which a unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
+"""States of a unit file with which the unit starts at boot, or needs nothing for it (systemctl(1), is-enabled)."""
 
 Command = str | StringCommand | FileUploadCommand | FunctionCommand
 
@@ -138,19 +138,19 @@ def converge(item: Change) -> Generator[Command, None, None]:
 
 
 def alone(script: str, *, seal: str = "") -> StringCommand:
-    """A script that changes the host while no other does.
+    """A script that changes the host while nothing else does.
 
-    What a controller that died has begun goes on; the next one scans when it has ended (`observation.Survey`).
+    What a controller started before it died continues; the next controller scans when that has ended (`observation.Survey`).
 
     Args:
-        seal: The office's secret for this host, a variable of the shell that no program inherits; it comes by standard input.
+        seal: The office's secret for this host, as a shell variable that no program inherits; it comes by standard input.
     """
     whole = f"mkdir -p -m 0700 {RUN}; exec 9>{LOCK}; flock --wait {PATIENCE} 9 || {{ echo '{HELD}' >&2; exit 1; }}\n{script}"
     return StringCommand(f"read -r {KEY}; {whole}", _stdin=seal) if seal else StringCommand(whole)
 
 
 def _named(kind: str, record: Sequence[str]) -> list[str]:
-    """What a record has of a kind: ``unit`` or ``path``."""
+    """The units or paths of a record."""
     return [entry.removeprefix(f"{kind} ") for entry in record if entry.startswith(f"{kind} ")]
 
 
@@ -160,7 +160,7 @@ def _digest(files: Sequence[File]) -> str:
 
 
 def differ(files: Sequence[File]) -> bool:
-    """Whether files on the host are not the declared ones."""
+    """Whether files on the host differ from the declared ones."""
     found = observe().files
     return any(found.get(file.path) != file.fingerprint for file in files)
 
@@ -172,14 +172,14 @@ def _tar(files: Sequence[File]) -> io.BytesIO:
             member = tarfile.TarInfo(file.path.lstrip("/"))
             member.size, member.mode = len(file.content), int(file.mode, 8)
             member.uname, member.gname = file.owner, file.group
-            member.mtime = time.time()  # what web servers make their entity tags of
+            member.mtime = time.time()  # web servers derive entity tags from it
             archive.addfile(member, io.BytesIO(file.content))
     buffer.seek(0)
     return buffer
 
 
 def _uploaded(name: str, files: Sequence[File], *, into_place: bool = True) -> Generator[Command, None, str]:
-    """Files in an archive, which is given; its directory may have to be made."""
+    """Upload files in an archive and return its path; its directory may have to be made."""
     archive = f"{STATE}/{name}.tar"
     if into_place:
         yield StringCommand("mkdir", "-p", "-m", "0700", STATE)
@@ -188,9 +188,9 @@ def _uploaded(name: str, files: Sequence[File], *, into_place: bool = True) -> G
 
 
 def unpacked(name: str, files: Sequence[File]) -> Generator[Command, None, None]:
-    """Files as they are, without check or record: for what has to be there before the first scan.
+    """Unpack files without check or record: for what must exist before the first scan.
 
-    Where something is in their way they are missing until their own operation, which moves it aside.
+    If something is in their way, they stay missing until their own operation moves it aside.
     """
     archive = yield from _uploaded(name, files)
     yield alone(
@@ -206,7 +206,7 @@ def _install_script(
     check: str | None,
     arrange: Sequence[str] = (),
 ) -> str:
-    """Unpack aside, check in an overlay of the future file system, then move each file into place."""
+    """Unpack into a separate directory, check in an overlay of the future file system, then move each file into place."""
     paths = [file.path for file in changed]
     return shell(
         "install", key=key, archive=archive, stage=f"{STAGE}/{key}", changed=changed, gone=gone, check=check, arrange=arrange,
@@ -215,13 +215,13 @@ def _install_script(
 
 
 def _removal(path: str) -> str:
-    """What takes a file away, and with it what its daemon made of it (a Sieve script's compiled form)."""
+    """Shell that removes a file, and what its daemon made of it (the compiled form of a Sieve script)."""
     made = [f"{path.removesuffix('.sieve')}.svbin"] if path.endswith(".sieve") else []
     return f"rm -f -- {' '.join(map(shlex.quote, [path, *made]))}"
 
 
 def _top(path: str) -> str:
-    """The directory to overlay for a path: small enough not to hide mounts that a checker needs."""
+    """The directory to overlay for a path: small enough to hide no mount that a checker needs."""
     parts = PurePosixPath(path).parts
     return "/" + "/".join(parts[1:2] if parts[1] in ("etc", "usr") else parts[1:3])
 
@@ -239,7 +239,7 @@ def _report(
         found = seen.get(file.path)
         shows = state.config.DIFF and found and not file.secret
         link = found is not None and found[3] == LINK
-        shows = shows and not link  # it may lead to what nobody should read here
+        shows = shows and not link  # it may lead to a file that nobody should read here
         same = not found or link or found[:3] == file.fingerprint[:3]
         finding = file_finding(
             file.path,
@@ -264,7 +264,7 @@ def _report(
 @operation()
 def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (all of the host's at once)
     known = run().known
-    # the second letter is the state; on hold the first is another one, and that is reported of itself
+    # the second letter is the state; for packages on hold the first one differs, which is reported separately
     installed = {line.split("|")[1] for line in answer_to(known.are_installed) if line[1:2] == "i"}
     missing = sorted(known.package_names - installed)
     if not missing:
@@ -374,7 +374,7 @@ def retire() -> Generator[Command, None, None]:
 
 
 def _retire_packages(wanted: frozenset[str]) -> Generator[Command, None, None]:
-    """Packages that a role asked for once; they are removed, not purged: their data stays for a human to judge."""
+    """Remove packages that a role once asked for. They are not purged: a person decides about their data."""
     before = set(answer_to(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):
         for each in extra:

@@ -1,4 +1,4 @@
-"""Differences as findings: into pyinfra's own output, and into the file that `outpost plan` reads them from."""
+"""Report differences as findings: in pyinfra's own output, and in the file that `outpost plan` reads."""
 
 import json
 import os
@@ -16,10 +16,10 @@ CONTROL = re.compile(r"\b([A-Z]{3,4}-\d\d)\b")
 
 
 def report(finding: Finding, *, while_executing: bool = False) -> None:
-    """One difference, while planning.
+    """Report one difference while planning.
 
     Args:
-        while_executing: Also what only an apply itself could find.
+        while_executing: Also a difference that only an apply can find.
     """
     if state.is_executing and not while_executing:
         return
@@ -44,15 +44,15 @@ def file_finding(
     link: bool = False,
     secret: bool,
 ) -> Finding:
-    """What is the matter with a declared file.
+    """The finding for a declared file.
 
     Args:
-        owner: The daemon or matter it belongs to.
+        owner: The daemon or subject it belongs to.
         before: Its lines on the host; None where it is missing.
         permissions: As found and as declared, where they differ.
-        known: Whether the last apply put it there.
+        known: Whether the last apply installed it.
         link: Whether a symbolic link has taken its place.
-        by_hand: Whether the declaration is still that of the last apply, so that the host has changed.
+        by_hand: Whether the declaration is still that of the last apply; if so, the host has changed.
     """
     diff = [*unified_diff(before or (), after, "on the host", "declared", lineterm="", n=1)]
     if before is None:
@@ -76,7 +76,7 @@ def file_finding(
 
 
 def _control(lines: Sequence[str], diff: Iterable[str]) -> tuple[tuple[str, ...], str]:
-    """The control that the comment above the first difference names, and what it says breaks without it."""
+    """The control that the comment above the first difference names, and the consequence that it gives."""
     start = next((int(match[1]) for line in diff if (match := re.match(r"@@ -\S+ \+(\d+)", line))), None)
     if start is None:
         return (), ""

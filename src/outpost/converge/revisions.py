@@ -1,4 +1,4 @@
-"""What a change of the code changes in what is declared: the code of two revisions is run for the office of today.
+"""What a change of the code changes in the declaration: the code of two revisions is run for the current office file.
 
 Each revision declares in a process of its own, with the Python packages of this environment. No host is asked.
 """
@@ -45,10 +45,10 @@ except Exception as error:
     answer = {"failed": f"{type(error).__name__}: {error}" if known else type(error).__name__}
 print("\\n" + json.dumps(answer))
 """
-"""It prints what the code beside it declares. Digests of secrets stay in the pipe to the process that started it."""
+"""Prints what the code beside it declares. Digests of secrets stay in the pipe to the process that started it."""
 
 Value = tuple[list[str], str | None, str | None]
-"""Of a thing what is declared of it; of a file also its digest, and its text unless it is secret."""
+"""What is declared about a thing; for a file also its digest, and its text unless it is secret."""
 Declared = dict[str, Value]
 """By kind and name."""
 ABSENT: Value = ([], None, "")
@@ -66,7 +66,7 @@ class Difference:
 
 @contextmanager
 def checkout(revision: str) -> Iterator[Path]:
-    """The files of a revision, in a directory that goes again."""
+    """The files of a revision, in a temporary directory."""
     git = ["git", "-C", str(ROOT)]
     found = subprocess.run(
         [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
@@ -86,7 +86,7 @@ def checkout(revision: str) -> Iterator[Path]:
 
 
 def differences(directory: Path, hosts: Sequence[str], before: Path) -> dict[str, tuple[Difference, ...]]:
-    """By host: what the code in ``before``, a checkout, declares differently from this one for the office in a directory."""
+    """Host → what the code in ``before``, a checkout, declares differently from this one, for the office in a directory."""
     with ThreadPoolExecutor(2) as pool:
         former, now = pool.map(lambda top: _declared(top, directory, hosts), (before, ROOT))
     return {host: tuple(_compared(former[host], now[host])) for host in hosts}

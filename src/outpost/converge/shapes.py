@@ -1,6 +1,6 @@
-"""What a role says of a host: each shape is an item of its declaration, and nothing is done by calling one.
+"""What a role declares about a host: each shape makes an item of its declaration. Calling one changes nothing.
 
-Every change has one order: render, check, install, activate, remember. It makes two promises. A file lands only after the daemon's
+Every change has one order: render, check, install, activate, remember. Two promises hold. A file is installed only after the daemon's
 own checker has accepted it. A daemon that has not loaded its files yet is restarted by the next run, also after an interruption.
 """
 
@@ -26,25 +26,25 @@ def service(
     on_change: Literal["restart", "reload"] = "restart",
     guarded: bool = False,
 ) -> Change:
-    """A daemon and its files: checked, installed, enabled, running, restarted when what it loaded differs.
+    """A daemon and its files: checked, installed, enabled, running, and restarted when its loaded files differ.
 
     Args:
-        name: The daemon, as people call it; also the name of its record on the host.
-        unit: Its systemd unit, unless that is called as the daemon is.
+        name: The daemon's usual name; also the name of its record on the host.
+        unit: Its systemd unit, if that has another name than the daemon.
         files: Its configuration.
         watches: Files that another shape installs and this daemon loads (certificates).
         check: Command that accepts or refuses the future configuration.
         on_change: ``reload`` for daemons that lose nothing by it and pick up everything.
-        guarded: It stands between the controller and the host: the host undoes a change by itself unless a fresh
+        guarded: It stands between the controller and the host: the host undoes a change by itself unless a new
             connection confirms it (`outpost.converge.guard`).
     """
     unit = unit or f"{name}.service"
     verb = "reload-or-restart" if on_change == "reload" else "restart"
-    # A daemon gets 90 s by default; the evidence of a failed start belongs to the error, not to a later scan.
-    # What a timer starts may have failed of the files that are mended now; it starts again when it is due.
+    # A daemon gets 90 s by default. The error must show why a start failed; a later scan would be too late.
+    # A timer's job may have failed because of the old files; it starts again when it is due.
     failed = f"{unit} {unit.removesuffix('.timer')}.service" if unit.endswith(".timer") else unit
     activate = (
-        # A declared unit is no person's to mask: `accepted` does not apply to it.
+        # Nobody may mask a declared unit: `accepted` does not apply to it.
         f"case $(systemctl is-enabled {unit} 2>/dev/null) in masked*) "
         f"systemctl unmask --quiet {unit}; systemctl unmask --quiet --runtime {unit};; esac; "
         f"systemctl reset-failed {failed} 2>/dev/null || true; systemctl enable --quiet {unit} && systemctl {verb} {unit} "
@@ -68,8 +68,8 @@ def settings(
     """Files without a daemon of their own, and the command that puts a change into effect.
 
     Args:
-        activate: Run after a change (``sysctl --system``); run again by the next run if it failed.
-        live: Prints commands that set what is in force now, for the way back; it finds the new files below ``$STAGE``.
+        activate: Runs after a change (``sysctl --system``); the next run repeats it if it failed.
+        live: Prints commands that restore the present values, for the way back; it finds the new files below ``$STAGE``.
         guarded: As for a service.
         made: Files that something on the host makes and keeps (a renewed certificate): never compared, never removed.
     """
@@ -79,7 +79,7 @@ def settings(
 
 
 def job(role: str, unit: str, *files: File, name: str = "", **context: Any) -> Change:
-    """What a timer starts: both units from the role's templates, and the files that they need."""
+    """A job of a timer: both units from the role's templates, and the files that they need."""
     units = [rendered(role, f"/etc/systemd/system/{unit}.{kind}", **context) for kind in ("service", "timer")]
     return service(name=name or unit.removeprefix("outpost-"), unit=f"{unit}.timer", files=[*files, *units])
 
@@ -97,13 +97,13 @@ def own(
 
 
 def confined(name: str, unit: str, files: Sequence[File]) -> Change:
-    """What a daemon may do, apart from its configuration: that is reloaded and drops no session; this needs a restart."""
-    # its own operation starts what does not come up, or says why
+    """What a daemon may do. It is apart from the configuration: a reload drops no session, and a change of this needs a restart."""
+    # its own operation starts it if it is down, or reports why it does not start
     return settings(name=name, files=files, activate=f"{restarted(unit, only_running=True)} || true")
 
 
 def packages(*names: str, preseed: Sequence[str] = ()) -> Packages:
-    """Debian packages that a role stands on, without recommends; no daemon starts before it is configured.
+    """Debian packages that a role needs, without recommends; no daemon starts before it is configured.
 
     Args:
         preseed: ``debconf-set-selections`` lines, loaded only when something is installed.
@@ -127,7 +127,7 @@ def group(name: str) -> Group:
 
 
 def absent(name: str, paths: Sequence[str]) -> Once:
-    """Files of a package that must not be there (a default site, a sample)."""
+    """Files of a package that must not exist (a default site, a sample)."""
     listed = " ".join(map(shlex.quote, paths))
     unless = f'for path in {listed}; do [ ! -e "$path" ] && [ ! -L "$path" ] || exit 1; done'
     return replace(
@@ -145,15 +145,15 @@ def once(
     untouched: Sequence[str] | None = None,
     masks: Sequence[str] = (),
 ) -> Once:
-    """A command for what only the host can make (a database schema), run while `unless` fails.
+    """A command for what only the host can make (a database schema); it runs while `unless` fails.
 
     Args:
         finding: What the plan reports while the condition is not met.
         unless: Shell test without side effects; true means there is nothing to do.
-        command: Idempotent by itself, because a run may break off behind it.
-        files: What the command reads, laid below ``$STAGE`` while it runs and gone afterwards.
-        untouched: Where `unless`, once true, stays true until a file is touched where the observer watches
-            (`declaration.Item.beside`), or one of these.
+        command: Must be idempotent, because a run may be interrupted after it.
+        files: What the command reads: below ``$STAGE`` while it runs, and removed afterwards.
+        untouched: Given if `unless`, once true, stays true until a file changes where the observer watches
+            (`declaration.Item.beside`), or one of these files.
         masks: Units that it masks or unmasks.
     """
     shown = finding or Finding("state", name, "not done on the host yet", "a role relies on it")

@@ -1,4 +1,4 @@
-"""One walk over a declaration: each item by an ordinary pyinfra operation that has its name."""
+"""One walk over a declaration: an ordinary pyinfra operation for each item, with the item's name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,10 +22,10 @@ OPERATIONS: dict[type[Item], Callable[..., Any]] = {
 
 
 def converge(known: Declaration, *, local: tuple[str, ...]) -> None:
-    """What is declared for the current host, and nothing beyond it.
+    """Apply what is declared for the current host, and remove what is no longer declared.
 
     Args:
-        local: Files that are the host's own (`hosts.NAME.local`).
+        local: Files that belong to the host (`hosts.NAME.local`).
     """
     begin(known, local=local)
     drift.first()
@@ -35,10 +35,10 @@ def converge(known: Declaration, *, local: tuple[str, ...]) -> None:
 
 
 def items() -> None:
-    """The items alone, in their order.
+    """Apply only the items, in their order.
 
-    pyinfra takes operations of several hosts for one where line and position in a loop are the same (`Host.loop`). Here the name
-    stands for the position: what is called the same is done side by side.
+    pyinfra merges operations of several hosts if line and position in a loop are the same (`Host.loop`). Here the name
+    gives the position: items with the same name run side by side.
     """
     host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     known = run().known

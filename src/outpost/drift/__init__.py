@@ -1,1 +1,1 @@
-"""Drift that no file comparison sees: what stands beside the declared files, and what is live but not written."""
+"""Drift that a comparison of files does not find: things beside the declared files, and live state that no file has."""

@@ -1,4 +1,4 @@
-"""A difference of a host, and the finding that it becomes."""
+"""A difference on a host, and the finding made of it."""
 
 import re
 import shlex
@@ -14,8 +14,8 @@ class Finding:
         kind: What sort of thing it is (`file`, `unit`, `package`, `account`, `packet filter`, …).
         controls: Ids of the controls it breaks.
         repair: Shell command for the host; empty where a role's own operation repairs it.
-        diff: Lines, each with ``+`` (on the host) or ``-`` (as it should be) in front where it is one.
-        facts: The observation's lines behind it.
+        diff: Lines; with ``+`` (on the host) or ``-`` (as it should be) in front, if they are differences.
+        facts: The lines of the observation that it comes from.
     """
 
     kind: str
@@ -41,7 +41,7 @@ FILES = (
 
 
 def named(path: str) -> str:
-    """A path for the shell; what is no text in it comes by octal numbers (printf(1), %b)."""
+    """A path for the shell; bytes that are no text are written as octal numbers (printf(1), %b)."""
     if "\\" not in path:
         return shlex.quote(path)
     octal = re.sub(r"\\x([0-9a-f]{2})", lambda found: f"\\0{int(found[1], 16):03o}", path)
@@ -52,12 +52,12 @@ def named(path: str) -> str:
 
 
 def facts_of(kind: str, thing: str, values: Iterable[str]) -> frozenset[str]:
-    """The observation's lines."""
+    """The lines of the observation."""
     return frozenset(f"{kind}\t{thing}\t{value}" for value in values)
 
 
 def as_lines(new: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
-    """As a diff has them."""
+    """The lines as a diff shows them."""
     return (*(f"-{line}" for line in old), *(f"+{line}" for line in new))
 
 
@@ -66,8 +66,8 @@ class Difference:
     """An object of one kind that has changed since the last apply, or that is wrong in any case.
 
     Attributes:
-        new: Values that it has and had not; a fault has one.
-        old: Values that it had and has no longer.
+        new: Values that it has now and did not have; a fault has one.
+        old: Values that it had and no longer has.
     """
 
     kind: str
@@ -87,7 +87,7 @@ class Difference:
 
 
 def came(it: Difference) -> bool:
-    """It is there, or has a value, that was not."""
+    """It exists, or has a value, that was not there before."""
     return bool(it.new)
 
 
@@ -97,12 +97,12 @@ def went(it: Difference) -> bool:
 
 
 def only_came(it: Difference) -> bool:
-    """It was not there."""
+    """It did not exist before."""
     return bool(it.new) and not it.old
 
 
 def only_went(it: Difference) -> bool:
-    """It is not there any more."""
+    """It no longer exists."""
     return bool(it.old) and not it.new
 
 
@@ -115,7 +115,7 @@ def always(_it: Difference) -> bool:
 
 
 def lines(it: Difference) -> tuple[str, ...]:
-    """What it was and what it is, as a diff has it."""
+    """Its old and new values, as a diff shows them."""
     return as_lines(it.new, it.old)
 
 
@@ -127,15 +127,15 @@ Words = str | Callable[[Difference], str]
 
 @dataclass(frozen=True)
 class Meaning:
-    """The finding that differences of one kind become, and their repair.
+    """A template that makes the finding and the repair for differences of one kind.
 
     Attributes:
         of: Their kind.
-        when: Which of them.
+        when: Selects among them.
         repair: Shell.
-        kind: What people call it, where that is another word.
-        shows: The lines of its report, old and new ones.
-        thing: What people call the object, where that is more than its name.
+        kind: The kind's name for people, if it is another word.
+        shows: The lines of the report, old and new ones.
+        thing: The object's name for people, if it is more than its name.
     """
 
     of: str
@@ -149,7 +149,7 @@ class Meaning:
     thing: Words = lambda it: it.thing
 
     def about(self, it: Difference) -> Finding:
-        """The finding of a difference."""
+        """The finding for a difference."""
         cause, consequence, repair, thing = (
             words if isinstance(words, str) else words(it)
             for words in (self.cause, self.consequence, self.repair, self.thing)

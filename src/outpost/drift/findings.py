@@ -1,7 +1,7 @@
 """What an observation of a host means: each difference with cause, consequence and the command that repairs it.
 
-Pure. `outpost.onhost.observe` (run on the host) gives facts as lines ``kind TAB object TAB value``; here they
-become findings, by what `meanings` says of their kind.
+Pure. `outpost.onhost.observe` (run on the host) prints facts as lines ``kind TAB object TAB value``; here they
+become findings, by the templates of `meanings`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ EARLY = (
     "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
     "architecture",
 )  # fmt: skip
-"""Kinds repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
+"""Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
 
 BLIND = "blind"
-"""What a host says that was known and has lost its observer, or one that fails."""
+"""What a known host prints if its observer is missing or fails."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """One observation of what stands beside the declared files.
+    """One observation of what exists beside the declared files.
 
     Attributes:
-        usable: Whether the host has a known state to compare with; a fresh host has none.
-        unfinished: An apply changed something and did not come to its end.
+        usable: Whether the host has a known state to compare with; a new host has none.
+        unfinished: An apply changed something and did not finish.
         news: The known state lacks something that is explained or accepted.
-        blind: The host has a known state, and nothing there that could compare it.
-        learned: What of the differences an apply takes as known, because it has started the daemon that answers so.
-        found: What was there before the first apply, or before the observer could see it, and is not accepted.
+        blind: The host has a known state, but nothing on it can compare.
+        learned: Differences that an apply takes as known, because it started the daemon that answers so.
+        found: What existed before the first apply, or before the observer could see it, and is not accepted.
     """
 
     usable: bool = False
@@ -51,7 +51,7 @@ class Beside:
 
     @classmethod
     def parse(cls, text: str) -> Beside:
-        """From what `observe` prints; nothing printed means that it is not installed yet."""
+        """Parse what `observe` prints; no output means that it is not installed yet."""
         if not text.strip():
             return cls()
         if text.strip() == BLIND:
@@ -69,7 +69,7 @@ class Beside:
                 faults=_facts(data["faults"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls(blind=True)  # no observer of ours says that
+            return cls(blind=True)  # our observer never prints that
 
     @property
     def differences(self) -> frozenset[str]:
@@ -78,7 +78,7 @@ class Beside:
 
 
 def _facts(lines: list[str]) -> frozenset[str]:
-    """Facts of an answer; a line feed in one would begin a line of the log, and that may name another host."""
+    """The facts in an answer. A line feed in one would start a new line in the log, which may name another host."""
     if not all(isinstance(fact, str) and "\n" not in fact for fact in lines):
         raise TypeError("no fact")
     return frozenset(lines)
@@ -135,10 +135,10 @@ def _by_object(lines: Iterable[str]) -> dict[tuple[str, str], tuple[str, ...]]:
 def found(
     seen: Beside, *, host: str, refused: frozenset[str], packages: frozenset[str] = frozenset()
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """What was there before the first apply and nothing explains: what waits for a person's word, and what a person has refused.
+    """What existed before the first apply and is not explained: it waits for a person's decision, or a person has refused it.
 
     Args:
-        refused: In the words of `outpost.onhost.observe.facts.words`.
+        refused: Names as `outpost.onhost.observe.facts.words` writes them.
     """
     gone = frozenset(fact for fact in seen.found if words(fact) in refused)
     waiting = findings(Beside(usable=True, appeared=seen.found - gone), packages=packages)
@@ -151,7 +151,7 @@ def found(
 
 
 def _of_found(fact: str) -> Finding:
-    """What is drift only when it changes."""
+    """Facts that are drift only when they change."""
     kind, _, thing = words(fact).partition(" ")
     return Finding(kind, thing, "", "it differs from Debian's", ("SYS-08",), facts=frozenset((fact,)))
 
@@ -164,11 +164,11 @@ def _to_decide(finding: Finding, host: str) -> Finding:
 
 
 COPIED = 6
-"""Files by hand below one directory that become one finding: somebody has copied a directory."""
+"""This many files added by hand below one directory become one finding: somebody has copied a directory."""
 
 
 def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
-    """Many files that came below one directory become one finding, with each name in its diff."""
+    """Merge many files below one directory into one finding, with each name in its diff."""
     below: dict[str, list[Finding]] = {}
     for finding in found:
         if finding.kind == "file" and all(
@@ -189,7 +189,7 @@ def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
 
 
 def _merged(found: Iterable[Finding]) -> Iterator[Finding]:
-    """Findings of one thing with one cause become one (rules of a filter)."""
+    """Merge findings about one thing with one cause (rules of a filter)."""
     grouped: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in found:
         grouped.setdefault((finding.kind, finding.thing, finding.cause), []).append(finding)

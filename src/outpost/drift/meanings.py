@@ -1,4 +1,4 @@
-"""Each kind of difference: what it is called, what comes of it, which controls it breaks, what puts it right."""
+"""Finding templates: for each kind of difference its name, its consequence, the controls that it breaks, and the repair."""
 
 import shlex
 
@@ -22,7 +22,7 @@ from outpost.units import restarted
 
 
 def _is_another_password(it: Difference) -> bool:
-    """Not where a password was locked; nor where only the way in which that is remembered is new."""
+    """False if a password was locked, or if only the way of recording the lock is new."""
     old, new = (it.old[0] if it.old else ""), (it.new[0] if it.new else "")
     locks = new.endswith(" locked") and not old.endswith(" locked")
     return went(it) and not locks
@@ -38,12 +38,12 @@ def _moded(it: Difference) -> str:
 
 
 def _asked_of(it: Difference) -> str:
-    """The unit whose daemon answered; behind it stands a version."""
+    """The unit whose daemon answered; a version follows it."""
     return it.thing.partition("@")[0] if it.thing.count("@") == 1 else it.thing.rpartition("@")[0]
 
 
 def _listening(it: Difference) -> tuple[str, str]:
-    """Process and unit."""
+    """Process and unit of a listener."""
     _, pid, unit = (*it.new[0].split(" "), "", "", "")[:3]
     return pid, unit
 
@@ -201,7 +201,7 @@ STATES = (
         lambda it: repairs.restart(_asked_of(it)), "effective configuration", lines, _asked_of,
     ),
 )  # fmt: skip
-"""Finding templates for differences of states: the first match wins; without a match there is no finding."""
+"""Finding templates for changed states: the first match wins; without a match there is no finding."""
 
 
 FAULTS = (

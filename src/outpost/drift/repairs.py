@@ -1,4 +1,4 @@
-"""Shell that puts right what somebody did on a host by hand. It deletes no data: files are moved aside, accounts locked, units stopped."""
+"""Shell that repairs changes made by hand. It deletes no data: files are moved aside, accounts locked, units stopped."""
 
 import re
 import shlex
@@ -15,13 +15,13 @@ COPIES = "/var/lib/outpost/known-files"
 MOUNTS = "outpost-mounts.service"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300"
 USUAL = (0o644, 0o755, 0o444, 0o555)
-"""Permissions of what belongs to root and is nothing special."""
+"""Permissions of an ordinary file of root."""
 
 
 def with_mode(it: Difference) -> str:
-    """Shell that gives it its mode and owner again; a directory that went is made, a file comes back from the copy that Debian keeps of it.
+    """Shell that restores mode and owner. A missing directory is made; a missing file comes from the copy that Debian keeps of it.
 
-    What has taken its place (a link, a directory for a file) is moved aside.
+    Whatever has taken its place (a link, a directory instead of a file) is moved aside.
     """
     mode, owner, group = it.old[0].split(" ")
     kind, missing = ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
@@ -35,7 +35,7 @@ def with_mode(it: Difference) -> str:
 
 
 def capabilities(it: Difference) -> str:
-    """Shell that gives a file the ones that it had."""
+    """Shell that restores a file's capabilities."""
     back = (
         f"os.setxattr(path, name, bytes.fromhex('{it.old[0]}'), follow_symlinks=False)"
         if it.old
@@ -46,7 +46,7 @@ def capabilities(it: Difference) -> str:
 
 
 def usual(path: str, mode: str) -> str:
-    """What makes it nothing special again; a mode that does not show the former one is the package's, or a plain file's."""
+    """Shell that makes it an ordinary file again; an unknown earlier mode is the package's, or a plain file's."""
     quoted = named(path)
     calm = int(mode, 8) & ~0o6022
     roots = path.startswith(("/etc/", "/usr/", "/root/"))
@@ -61,7 +61,7 @@ def usual(path: str, mode: str) -> str:
 
 
 def unlearned(thing: str, value: str) -> str:
-    """Deletes a route that another machine gave the host, where it has a default of its own; else it would be cut off."""
+    """Shell that deletes a route which another machine gave the host, if the host has a default route of its own; else it would be cut off."""
     _, _, rest = thing.partition(" ")
     device, _, protocol = value.partition(" ")
     route = shlex.join([*rest.split(), "dev", device, "proto", protocol])
@@ -70,10 +70,10 @@ def unlearned(thing: str, value: str) -> str:
 
 
 def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
-    """The ip(8) commands, one for each value that came or went; None where interfaces have other names since a boot."""
+    """The ip(8) commands, one for each value that came or went; None if interfaces were renamed since a boot."""
     if kind == "link":
         name = shlex.quote(thing)
-        if new and not old:  # the other end of a pair goes with the first
+        if new and not old:  # removing one end of a pair removes the other
             return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
         bare = f"ip link set dev {name} xdp off && " if any(value.endswith(XDP) for value in new) else ""
         return f"{bare}ip link set dev {name} {' '.join(old[0].split()[:5])}" if new else ""
@@ -105,7 +105,7 @@ def _network_change(kind: str, thing: str, value: str, *, came: bool) -> str:
 
 
 def moved_back(it: Difference) -> str:
-    """Puts an address or a route back on the interface that it had; a person does where names have changed, too."""
+    """Shell that puts an address or a route back on its interface; if names have changed, too, a person has to do it."""
     kind, _, thing = it.thing.partition(" ")
     old, new, *unsure = it.new[0].split(" ")
     if unsure:
@@ -114,7 +114,7 @@ def moved_back(it: Difference) -> str:
 
 
 def queue_away(it: Difference) -> str:
-    """Takes a queueing discipline away; the office's own one is made again where it has one."""
+    """Shell that removes a queueing discipline; the office's own one is made again if there was one."""
     device, (kind, *_) = shlex.quote(it.thing), it.new[0].split(" ")
     place = kind if kind in ("ingress", "clsact") else "root"
     return f"tc qdisc delete dev {device} {place} || true; {restarted('outpost-shaping.service', only_running=True)} 2>/dev/null || true"
@@ -129,9 +129,9 @@ database.commit()
 
 
 def trigger_away(it: Difference) -> str:
-    """Takes triggers and views out of a database; what they did to its rows stays.
+    """Shell that removes triggers and views from a database; it does not undo what they did to rows.
 
-    As the file's owner: who wrote it chose the names, and a journal beside it, which SQLite follows with the rights that it has.
+    It runs as the file's owner: an intruder chose the names, and a journal beside the file, which SQLite follows with its own rights.
     """
     owner = (
         f'--reuid="$(stat --format=%u {it.quoted})" --regid="$(stat --format=%g {it.quoted})" --clear-groups'
@@ -140,14 +140,14 @@ def trigger_away(it: Difference) -> str:
 
 
 def policy_away(it: Difference) -> str:
-    """Takes IPsec policies away, or lets pass again what none names (ip-xfrm(8))."""
+    """Shell that removes IPsec policies, or admits again what no policy names (ip-xfrm(8))."""
     if it.thing.startswith(DEFAULT):
         return f"ip xfrm policy setdefault {shlex.quote(it.thing.removeprefix(DEFAULT))} accept"
     return f"ip xfrm policy delete {shlex.join(it.thing.split())}"
 
 
 def unset_timer(zone: str, value: str) -> str:
-    """Takes back a time that was set for a signing key; a key that is too much, or missing, is a person's to deal with."""
+    """Shell that resets a date of a signing key; a person has to handle an additional or a missing key."""
     key, timer, moment = (*value.split(" "), "", "")[:3]
     if not moment.isdigit():
         return ""
@@ -156,7 +156,7 @@ def unset_timer(zone: str, value: str) -> str:
 
 
 def linked(path: str, target: str) -> str:
-    """A symbolic link as it was; of an alternative, with its choice."""
+    """Shell that restores a symbolic link; for an alternative also its choice."""
     name = path.removeprefix("/etc/alternatives/")
     chosen = (
         f"update-alternatives --auto {shlex.quote(name)} >/dev/null 2>&1 || true; " if name != path else ""
@@ -165,7 +165,7 @@ def linked(path: str, target: str) -> str:
 
 
 def linked_again(path: str, target: str) -> str:
-    """The same, where what has taken the link's place is moved aside first."""
+    """The same, and whatever has taken the link's place is moved aside first."""
     quoted = named(path)
     return (
         f'[ -L {quoted} ] || [ ! -e {quoted} ] || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; '
@@ -182,19 +182,19 @@ RELOADS = {
 
 
 def _reader(path: str) -> str:
-    """The unit whose daemon reads a file: what is declared for the longest start of its path."""
+    """The unit whose daemon reads a file: the longest declared prefix of the path decides."""
     every = RELOADS | {start: unit for role in every_role().values() for start, unit in role.reloads.items()}
     return every.get(max((start for start in every if path.startswith(start)), key=len, default=""), "")
 
 
 def stop_first(path: str) -> str:
-    """A unit of its own is stopped while systemd still knows it."""
+    """Shell that stops a unit of its own while systemd still knows it."""
     match = re.fullmatch(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer|path))", path)
     return f"systemctl disable --now --quiet {shlex.quote(match[1])} 2>/dev/null || true; " if match else ""
 
 
 def reload_for(path: str) -> str:
-    """Shell, behind another command, that makes the daemon of a file that came or went read its files again."""
+    """Shell, appended to another command, that makes the file's daemon read its files again."""
     if match := re.match(
         r"/(?:etc|run)/systemd/(?:system(?:\.(?:attached|control))?|transient)/([^/]+\.(?:service|socket|timer))(?:\.d/)?",
         path,
@@ -212,19 +212,19 @@ def reload_for(path: str) -> str:
 
 
 def unit_reading(path: str) -> str:
-    """The unit whose daemon reads a file, or whose drop-in it is; empty where none is known."""
+    """The unit whose daemon reads a file, or whose drop-in it is; empty if none is known."""
     if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|$)", path):
         return match[1]
     return _reader(path)
 
 
 def numbered(group: str, gid: str) -> str:
-    """Not by groupmod: where the number had been root's, root would get the new one, too."""
+    """It does not use groupmod: if somebody had given the group root's number, root would get the new one, too."""
     return rf"sed -i -E 's|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|' /etc/group"
 
 
 def shadow(name: str) -> str:
-    """Its line as it was at the end of the last apply."""
+    """Shell that restores its line from the end of the last apply."""
     put = (
         f"awk -F: -v name={shlex.quote(name)} 'NR == FNR {{ if ($1 == name) kept = $0; next }} "
         "$1 == name { seen = 1; if (kept) print kept; else print; next } { print } END { if (kept && !seen) print kept }'"
@@ -237,7 +237,7 @@ def shadow(name: str) -> str:
 
 
 def end_listening(thing: str, unit: str) -> str:
-    """A declared daemon has what its files say after a restart; another unit, or process, goes."""
+    """Shell: restart a declared daemon, so that it listens as its files say; stop any other unit or process."""
     pids = f"ss --no-header --listening --numeric --tcp --processes src {shlex.quote(thing)} | grep -o 'pid=[0-9]*' | cut -d= -f2"
     if unit.endswith(".service") and not unit.startswith(("user@", "init")):
         unit = shlex.quote(unit)
@@ -264,7 +264,7 @@ def restart(unit: str) -> str:
 
 
 def remove_package(name: str, declared: frozenset[str]) -> str:
-    """Removal, unless it would take something with it that a role needs."""
+    """Shell that removes a package, unless a role needs something that would go with it."""
     needed = "|".join(re.escape(package) for package in sorted(declared)) or "-"
     quoted = shlex.quote(name)
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"
@@ -276,18 +276,18 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
 
 
 def powerless(quoted: str) -> str:
-    """Shell after which nothing that was moved aside is setuid or has capabilities: a new owner takes both (chown(2)).
+    """Shell after which nothing that was moved aside is setuid or has capabilities: a new owner removes both (chown(2)).
 
-    What is another name of a file elsewhere stays as it is: that file would change with it.
+    A hard link to a file elsewhere keeps its owner: the other file would change with it.
     """
     return f"find {ASIDE}{quoted} -type f -links 1 -exec chown root:root {{}} +"
 
 
 def control_files(package: str) -> str:
-    """Fetches what dpkg keeps of a package's version from the package itself; none of its scripts runs."""
+    """Shell that fetches dpkg's records of a package from the package itself; none of its scripts runs."""
     quoted, top = shlex.quote(package), "/var/lib/dpkg/info"
     each = f'for old in {top}/{quoted}.*; do if [ -e "$old" ] && [ "${{old%.*}}" = {top}/{quoted} ]; then'
-    # all or nothing: a package without its list has no files, and each of them would be one that nobody declares
+    # all or nothing: without its list a package has no files, and each of them would count as undeclared
     return (
         f"{_fetched(quoted)} && dpkg-deb --control ./*.deb control && dpkg-deb --fsys-tarfile ./*.deb > data && tar --list --file=data > /dev/null && "
         "{ echo /.; tar --list --quoting-style=literal --file=data | sed -n 's|^\\.\\(/.*[^/]\\)/*$|\\1|p'; } > control/list && "
@@ -306,10 +306,10 @@ def _fetched(package: str) -> str:
 
 
 def from_package(path: str) -> str:
-    """Fetches a package's own version of one of its files.
+    """Shell that fetches a package's own version of one of its files.
 
-    Not its mode and owner: some packages set these while they are installed (sudo, of /etc/sudoers, which it refuses with any
-    other). They stay as they are, or become as they were known where the file is gone or a link has its place (whose mode is 777); what is wrong about them is a finding of its own.
+    It keeps mode and owner: some packages set them during installation (sudo refuses /etc/sudoers with any
+    other). If the file is gone, or a link has its place (with mode 777), it gets the known mode and owner. A wrong mode is a finding of its own.
     """
     quoted = shlex.quote(path)
     known = shlex.quote(f"s|^mode\\t{re.escape(path)}\\t||p")

@@ -1,4 +1,4 @@
-"""Kinds of differences of which one may become several findings: files, units, accounts, members of groups, the network."""
+"""Kinds of differences that may become several findings: files, units, accounts, members of groups, the network."""
 
 import re
 import shlex
@@ -52,7 +52,7 @@ MEANINGS = (
 
 def _file(it: Difference) -> Iterator[Finding]:
     thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
-    copied = thing.startswith(f"{CHROOT}/")  # from the host's own, which is compared itself
+    copied = thing.startswith(f"{CHROOT}/")  # not the host's local files, which are compared separately
     copy = shlex.quote(thing.removeprefix(CHROOT) if copied else f"{COPIES}{thing}")
     reload = repairs.reload_for(thing)
     free = f"{OBSERVER} release {quoted}; "
@@ -131,7 +131,7 @@ def _account(it: Difference) -> Iterator[Finding]:
         uid, _, _, shell, state = account_of(new[0])
         shut = state == "locked" and shell.endswith(("nologin", "false"))
         if shut and uid != "0":
-            return  # a locked account is no way in; that is what the repair leaves, too
+            return  # a locked account admits nobody; the repair leaves it locked, too
         drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
         yield Finding(
@@ -140,7 +140,7 @@ def _account(it: Difference) -> Iterator[Finding]:
             drop if uid == "0" else lock, facts=facts,
         )  # fmt: skip
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
-        return  # its password was locked: one way in less is nothing to undo
+        return  # its password was locked: nothing has to be undone
     elif old:
         uid, gid, home, shell, state = account_of(old[0])
         options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
@@ -175,7 +175,7 @@ def _members(it: Difference) -> Iterator[Finding]:
 
 
 def _special(it: Difference) -> Iterator[Finding]:
-    """Rights that a file has by itself."""
+    """Setuid bits, capabilities and owners of files."""
     new, old, quoted = it.new, it.old, it.quoted
     mode, owner, group = (old or new)[0].split(" ")
     calm = (
@@ -217,4 +217,4 @@ SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
     "file": _file, "unit": _unit, "account": _account, "member": _members, "special": _special,
     **dict.fromkeys(("link", "address", "route", "rule", "neighbour", "namespace"), _network),
 }  # fmt: skip
-"""Kinds that take more than a line."""
+"""Kinds whose finding needs more than a line."""

@@ -1,6 +1,6 @@
 """From the office file to changed hosts: plan and apply.
 
-Called by the command line (`outpost plan`, `outpost apply`), by rotation, restore and decommissioning. pyinfra itself runs
+The command line (`outpost plan`, `outpost apply`), rotation, restore and decommissioning call it. pyinfra itself runs
 ``deploy.py`` in a process of its own, which calls `roles`.
 
 - `preflight` examines machines before the first apply.

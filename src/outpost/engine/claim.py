@@ -1,8 +1,8 @@
-"""Who changes a host now, and which version converged it: known on the host, so that every controller sees it (docs/adr/0029).
+"""Who changes a host now, and which version converged it. The host knows both, so that every controller sees it (docs/adr/0029).
 
 A claim is a lock that a process on the host holds for as long as its connection to the controller is open: it ends with
-the controller, whatever ends that, and needs no clock. The record is one line of JSON that the last apply left. What a host
-says of either is hostile input: bounded, typed, shown without control characters.
+the controller and needs no clock. The record is one line of JSON that the last apply left. Both are
+hostile input, because the host prints them: bounded, typed, shown without control characters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from outpost.verification import history
 RECORD = "/var/lib/outpost/converged.json"
 LOCK = "/run/outpost-changing"
 LONGEST = 2000
-"""Bytes of a record; a longer one is none."""
+"""Most bytes of a record; a longer one is ignored."""
 BUSY = 75
 SCRIPT = f"""
 umask 077
@@ -46,14 +46,14 @@ if IFS= read -r record; then
 fi
 : >{LOCK}
 """
-"""It reads from the same stream that it came by: the record comes later on it, or its end. What a controller that has just
-died held is free within the five seconds."""
+"""It reads the record, or the end, from the stream that it came by itself. A lock of a controller that has just
+died is free within five seconds."""
 
 Plain = Annotated[str, Field(pattern=r"^[ -~]{0,120}$")]
 
 
 class Record(BaseModel):
-    """Who converged a host, or changes it now, and with what."""
+    """Who converged a host, or changes it now, and with which version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -65,7 +65,7 @@ class Record(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Record | None:
-        """From what a host says; None where it says nothing that is one."""
+        """Parse what a host prints; None if it is no record."""
         try:
             return cls.model_validate_json(text[:LONGEST])
         except ValidationError:
@@ -78,7 +78,7 @@ class Record(BaseModel):
 
 
 def mine(target: Target) -> Record:
-    """What this controller is."""
+    """The record of this controller."""
     described = history.described_by(target)
     by = described.pop("by").encode("ascii", "replace").decode()[:120]
     return Record(version=__version__, by=by, **described)
@@ -97,7 +97,7 @@ class _Held:
     record: Record | None
 
     def end(self, record: Record | None) -> None:
-        """Let go; with a record, the host keeps that first. What it says now is not read, so a pipe bounds it."""
+        """Release the lock; with a record, the host stores that first. Its output is not read, so a pipe bounds it."""
         try:
             with self.process.stdin as stdin:  # type: ignore[union-attr]
                 stdin.write(f"{record.model_dump_json()}\n" if record else "")
@@ -115,8 +115,8 @@ class Claim:
     """The hosts that this process may change.
 
     Attributes:
-        own: This checkout and office file when the last apply of the claim began; what is edited meanwhile is not applied.
-        text: That office file. It is kept with the hosts' records, also where the apply found nothing to change.
+        own: This checkout and office file when the claim's last apply began; later edits are not applied.
+        text: That office file. It is kept with the hosts' records, even if the apply found nothing to change.
         converged: Hosts that are as declared now; they keep a record of it when the claim ends.
     """
 
@@ -127,7 +127,7 @@ class Claim:
 
     @property
     def streams(self) -> tuple[int, ...]:
-        """What holds the locks: who has these open, too, keeps them; an apply whose command line was killed goes on changing."""
+        """Open files that hold the locks. A process that inherits them keeps the locks: an apply whose command line was killed continues."""
         streams = (each.process.stdin for each in self.held.values())
         return tuple(stream.fileno() for stream in streams if stream is not None)
 
@@ -136,15 +136,15 @@ class Claim:
         return all(each.record and each.record.office_file == office_file for each in self.held.values())
 
     def base(self, target: Target) -> str | None:
-        """The office file that every host of the claim was last converged from, where this controller has kept its text."""
+        """The office file that every host of the claim was last converged from, if this controller kept its text."""
         file = history.folder(target).with_name("converged.toml")
         text = file.read_bytes() if file.exists() else b""
         return text.decode() if self.converged_from(hashlib.sha256(text).hexdigest()) else None
 
     @contextmanager
     def beside(self, target: Target, text: str) -> Iterator[Target]:
-        """The same office with another text of its file, in a directory that goes again; the claim holds for it, too."""
-        # the same place each time: ssh's file is named after it
+        """The same office with another text of its file, in a temporary directory; the claim holds for it, too."""
+        # always the same place: ssh's file is named after it
         place = history.folder(target).with_name("converged") / target.name
         shutil.rmtree(place, ignore_errors=True)
         try:
@@ -158,10 +158,10 @@ class Claim:
 
 
 def remember(target: Target, text: bytes) -> None:
-    """Keep the text of the office file that hosts were converged from: a later change of one user starts from it."""
+    """Keep the office file that hosts were converged from: a later change of one user starts from it."""
     file = history.folder(target).with_name("converged.toml")
     partial = file.with_suffix(".part")
-    # in a home that cannot be written: the later change waits for an apply of everything
+    # the home cannot be written: the later change needs an apply of everything first
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial.write_bytes(text)
@@ -169,7 +169,7 @@ def remember(target: Target, text: bytes) -> None:
 
 
 _claims: dict[Path, Claim] = {}
-"""By office: what is claimed already is not claimed again by the same process."""
+"""Office → claim: the same process does not claim twice."""
 
 
 @contextmanager
@@ -177,12 +177,12 @@ def changing(
     target: Target, names: Iterable[str] = (), via: str | None = None, *, anyway: bool = False,
     urgent: bool = False,
 ) -> Iterator[Claim]:  # fmt: skip
-    """The hosts are this controller's to change while the block runs.
+    """Claim the hosts for this controller while the block runs.
 
     Args:
-        names: Hosts; all of them where it is empty.
+        names: Hosts; empty means all.
         anyway: Also hosts that a later version has converged.
-        urgent: Also with an office file that lacks what somebody else applied: an account whose password was stolen does not wait.
+        urgent: Also with an office file that lacks changes of others: an account whose password was stolen does not wait.
 
     Raises:
         OutpostError: Another controller changes one, or this checkout is older than what converged it. Nothing has changed.
@@ -211,7 +211,7 @@ def changing(
         with ThreadPoolExecutor(len(wanted)) as pool:
             found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
         if any(isinstance(each, _BusyError) for each in found):
-            # two controllers may each hold a part: one after the other in the same order, one of them gets all
+            # two controllers may each hold a part: in the same order, one after the other, one of them gets all
             for each in found:
                 if isinstance(each, _Held):
                     each.end(None)
@@ -239,7 +239,7 @@ def changing(
 def _claim(
     target: Target, office: Office, name: str, via: str | None, own: Record
 ) -> _Held | OutpostError | None:
-    """A host's lock; why not; or nothing, where it does not answer: the apply itself says that."""
+    """A host's lock, or why not; None if it does not answer: the apply itself reports that."""
     process = subprocess.Popen(
         shell_command(target, office, office.host(name), via),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
@@ -272,10 +272,10 @@ def _claim(
 def records(
     target: Target, office: Office, via: str | None = None, *, anyway: bool = False
 ) -> dict[str, Record | None]:
-    """By host: which version converged it; None where no apply has been.
+    """Host → the version that converged it; None if no apply has run.
 
     Args:
-        anyway: Also where a later version has converged one.
+        anyway: Also if a later version has converged one.
     """
     script = f"head -c {LONGEST} {RECORD} 2>/dev/null || true\n"
     with ThreadPoolExecutor(len(office.hosts)) as pool:
@@ -289,13 +289,13 @@ def records(
 
 
 def _not_older(target: Target, host: str, record: Record | None) -> None:
-    """Refuse a checkout that lacks what converged a host."""
+    """Refuse a checkout that lacks the commit that converged a host."""
     if record is None:
         return
     commit = record.commit.removesuffix("+")
     git = ["git", "-C", str(ROOT)]
     head = history.commit()
-    if not head or not commit:  # a wheel on one side: it has a version only
+    if not head or not commit:  # one side is a wheel: only its version is known
         with suppress(InvalidVersion):
             if Version(record.version) > Version(__version__):
                 raise OutpostError(
@@ -315,7 +315,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
         [*git, "merge-base", "--is-ancestor", "HEAD", commit], capture_output=True, check=False
     )
     if target.instance and contained.returncode == 1 and older.returncode == 1:
-        return  # a lab is its developer's: a branch beside the one that made it is no older clone
+        return  # a lab belongs to its developer: another branch is no older clone
     raise OutpostError(
         f"{host} was last changed by {record.shown}, and this checkout (at {head}) does not have that commit: it would "
         "undo newer changes; nothing was changed",
@@ -324,7 +324,7 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
 
 
 def _office_file_known(target: Target, held: _Held, own: Record) -> None:
-    """Refuse an office file that lacks what another administrator applied: users and peers of theirs would go again."""
+    """Refuse an office file that lacks what another administrator applied: it would remove their users and peers."""
     record = held.record
     if record is None or target.instance or record.by == own.by or record.office_file == own.office_file:
         return
@@ -345,7 +345,7 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
             text = subprocess.run([*git, "cat-file", *how, version], capture_output=True, check=False).stdout
             if hashlib.sha256(text).hexdigest() == record.office_file:
                 return
-    if versions:  # without a history nothing can be compared
+    if versions:  # nothing can be compared without a history
         raise OutpostError(
             f"{held.host} was last changed by {record.shown}, with an office file that this checkout has never had: it may undo "
             "what they changed; nothing was changed",

@@ -1,4 +1,4 @@
-"""What a run of pyinfra is doing, by the lines of its log."""
+"""What a run of pyinfra is doing, read from its log."""
 
 import re
 import time
@@ -16,13 +16,13 @@ PHASES = {
     "Preparing operation files": "scanning",
     "Beginning operation run": "changing",
 }
-"""Stages of pyinfra that take time, in our words; the others are not shown."""
+"""pyinfra's slow stages, with names for users; the others are not shown."""
 MOST_LINES = 100_000
 
 
 @dataclass
 class HostState:
-    """What is known of one host while pyinfra runs."""
+    """What is known about one host while pyinfra runs."""
 
     doing: str = "waiting"
     changed: int = 0
@@ -40,7 +40,7 @@ class Follower:
     """Reads pyinfra's log line by line and keeps the state of each host."""
 
     def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix  # of host names, left out of everything shown
+        self._prefix = prefix  # prefix of host names, removed from everything shown
         self.stage = "starting"
         self.operation = ""
         self.operation_since = time.monotonic()
@@ -94,13 +94,13 @@ class Follower:
             host.unchanged += 1
             host.does("waiting")
         elif text.startswith("docker build complete"):
-            pass  # what pyinfra's Docker connector says of a container it leaves as it is
+            pass  # pyinfra's Docker connector prints this about a container that it leaves unchanged
         elif text.startswith("Error (ignored): executed"):
-            host.troubled = self.operation  # the others go on; the last operation reports it and fails
+            host.troubled = self.operation  # the others continue; the last operation reports it and fails
             host.does("waiting")
         elif text.startswith(("Error: executed", "Error: could not")):
             if not text.startswith("Error: executed"):
-                host.lines.append(text)  # a question of pyinfra's own that the host did not answer
+                host.lines.append(text)  # pyinfra itself asked, and the host did not answer
             host.failed = self.operation or self.stage
             host.does("failed")
         else:

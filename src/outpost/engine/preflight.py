@@ -1,7 +1,7 @@
 """Checks before the first apply: the machines, and the network and DNS around them.
 
-One script a host, which changes nothing and answers in lines ``KEY VALUE``. A finding is good, worth a note, or bad:
-bad is what makes an apply fail or an office that does not work.
+One script for each host, which changes nothing and prints lines ``KEY VALUE``. A finding is good, a note, or bad:
+bad means that an apply would fail or the office would not work.
 """
 
 import re
@@ -27,21 +27,21 @@ from outpost.transport.remote import run_script
 RELEASE = "13"
 PATIENCE = 50.0  # seconds
 CLOCK = 5
-"""Seconds that a clock may differ from the controller's: TSIG and DNSSEC allow more, people's mail should not."""
+"""Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
-"""Programs that an apply brings or expects on each host."""
+"""Programs that an apply needs on each host."""
 WAIT = 8
-"""Seconds that a host waits for anybody it asks; all of them are asked at once."""
+"""Seconds that a host waits for each service; it asks all at once."""
 MOST_FACTS = 10_000
-"""Lines of a host's answer that are read."""
+"""Most lines of a host's answer that are read."""
 ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
-"""A root server, asked where no forwarders are named."""
+"""A root server, asked if no forwarders are named."""
 _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was examined, of a host or of the world; without a remedy where it is good."""
+    """One result about a host or its environment; it has no remedy if it is good."""
 
     where: str
     level: Literal["good", "note", "bad"]
@@ -50,7 +50,7 @@ class Finding:
 
 
 def examine(target: Target, office: Office, via: str | None, names: tuple[str, ...]) -> list[Finding]:
-    """Everything, hosts side by side."""
+    """Examine everything, hosts side by side."""
     hosts = [office.host(name) for name in names]
     found: list[Finding] = []
     with ThreadPoolExecutor(len(hosts) + 1) as pool:
@@ -69,7 +69,7 @@ def examine(target: Target, office: Office, via: str | None, names: tuple[str, .
 
 @dataclass(frozen=True)
 class Answer:
-    """What a host said, and between which moments of the controller's clock it read its own."""
+    """A host's answer, and the controller's time before and after it."""
 
     facts: list[tuple[str, str]]
     asked: tuple[float, float]
@@ -105,7 +105,7 @@ def _archives(office: Office) -> tuple[str, ...]:
 
 
 def _resolvers(office: Office, host: Host) -> tuple[object, ...]:
-    """Whom a host asks for names: the forwarders that it reaches, else the root."""
+    """The name servers that a host asks: the forwarders that it reaches, else a root server."""
     if not office.resolver.forwarders:
         own = {address.version for address in host.all_addresses}
         return tuple(root for root in ROOTS if ip_address(root).version in own)
@@ -115,10 +115,10 @@ def _resolvers(office: Office, host: Host) -> tuple[object, ...]:
 def judge(
     office: Office, host: Host, facts: list[tuple[str, str]], *, now: tuple[float, float]
 ) -> Iterator[Finding]:
-    """What the facts of one host mean for its role.
+    """What the facts about one host mean for its role.
 
     Args:
-        now: The controller's clock before it was asked and after.
+        now: The controller's clock before the question and after the answer.
     """
     first: Mapping[str, str] = dict(reversed(facts))
     yield _release(host, first.get("release", ""))
@@ -208,7 +208,7 @@ def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
 
 
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
-    """Whom the host needs: resolvers, the archive, time servers."""
+    """What the host depends on: resolvers, the package archive, time servers."""
     answers = {
         key: [value for name, value in facts if name == key]
         for key in ("resolver", "archive", "unfetched", "ntp")
@@ -299,7 +299,7 @@ def _names_at(place: str, kind: str) -> set[str]:
 
 
 def delegation(office: Office) -> Iterator[Finding]:
-    """Whether the parent zone sends the world to the office's name servers."""
+    """Whether the parent zone delegates to the office's name servers."""
     import dns.exception
 
     wanted = {host.fqdn for host in serving(office, "names")}
@@ -325,7 +325,7 @@ def delegation(office: Office) -> Iterator[Finding]:
 
 
 def reverse_names(office: Office) -> Iterator[Finding]:
-    """Whether the MTAs' addresses have the names that they greet with: others refuse mail from those that have not."""
+    """Whether the reverse names of the MTAs are the names that they greet with: other servers refuse their mail otherwise."""
     import dns.exception
     import dns.reversename
 

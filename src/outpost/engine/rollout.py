@@ -1,9 +1,9 @@
-"""Apply as a rollout: what differs, one host of a role at a time, verified, and back where a check fails.
+"""Apply as a rollout: only hosts that differ, one host of a role at a time, verified, and rolled back if a check fails.
 
-A plan comes first, so that an office as declared costs one scan. Then waves: two hosts of one role are never in the
-same one, so that no daemon restarts on both at once; an office of new hosts only serves nobody, and is one wave. The live
-checks of the hosts of a wave run before and after it. A check that fails only afterwards ends the rollout and brings back the files of the previous
-declaration (`src/outpost/converge/guard.py`), never those that were found on the host. What failed before is reported, and no reason.
+A plan comes first, so that an unchanged office costs one scan. Then come waves: two hosts of one role are never in the
+same wave, so that no daemon restarts on both at once. An office of new hosts serves nobody yet, and is one wave. The live
+checks of a wave's hosts run before and after it. If a check fails only afterwards, the rollout ends and restores the files of the previous
+declaration (`src/outpost/converge/guard.py`), never files that were found on the host. A check that failed before is only reported.
 """
 
 import re
@@ -23,19 +23,19 @@ from outpost.transport.remote import run_script
 from outpost.verification.live import Verdict, verify
 
 PATIENCE = 600.0
-"""Seconds that a host may take to go back: daemons are restarted."""
+"""Seconds that a host may take to roll back: daemons restart."""
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a rollout came to.
+    """The result of a rollout.
 
     Attributes:
         outcome: Changes and failures of all waves that ran.
         waiting: Hosts that were to change and were not reached, because an earlier wave failed.
-        verdicts: Of each wave that changed something, where it was verified.
-        went_back: Hosts whose previously declared files were put back.
+        verdicts: One for each wave that changed something and was verified.
+        went_back: Hosts whose previously declared files were restored.
     """
 
     outcome: run.Outcome
@@ -45,18 +45,18 @@ class Rollout:
 
     @property
     def good(self) -> bool:
-        """Whether every host is as declared and nothing that was checked failed."""
+        """Whether every host is as declared and no check failed."""
         broken = any(verdict.with_outcome("failed") for verdict in self.verdicts)
         return not (self.outcome.failed or self.waiting or broken)
 
 
 def is_read_only(office: Office, now: datetime | None = None) -> bool:
-    """Whether today is one of the days on which nobody changes hosts."""
+    """Whether today is a day on which hosts must not be changed."""
     return WEEKDAYS[(now or datetime.now(UTC)).weekday()] in office.maintenance.read_only
 
 
 def waves(office: Office, hosts: tuple[str, ...], new: Collection[str] = ()) -> list[tuple[str, ...]]:
-    """The hosts in groups with at most one of each role, in the order of the office file; one group where all are new."""
+    """The hosts in groups with at most one of each role, in the order of the office file; one group if all are new."""
     if set(hosts) == set(new):
         return [hosts]
     by_role: dict[str, list[str]] = {}
@@ -81,7 +81,7 @@ def roll_out(
 
     Args:
         checked: Whether the live checks run after each wave.
-        back: Whether a check that newly fails puts the previously declared files back.
+        back: Whether a check that newly fails restores the previously declared files.
         proposed: A plan that has been made already.
     """
     planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
@@ -126,7 +126,7 @@ def roll_out(
 def _failing(
     target: Target, planned: run.Outcome, hosts: tuple[str, ...], connector: str | None
 ) -> frozenset[tuple[str, str]]:
-    """The checks that fail on these hosts before anything of the plan is done, each with its host."""
+    """Checks that fail on these hosts before the plan changes anything, each with its host."""
     if not hosts:
         return frozenset()
     changes = tuple(change for change in planned.changes if change.host in hosts)
@@ -141,7 +141,7 @@ def _touched(outcome: run.Outcome) -> tuple[str, ...]:
 
 
 def files_for(outcome: run.Outcome) -> tuple[str, ...]:
-    """The live checks of the roles whose operations changed something; base's, where it was none of a role's."""
+    """The live checks of the roles whose operations changed something; base's checks if no role's did."""
     roles = {change.operation.partition(" | ")[0] for change in outcome.changes}
     chosen: list[str] = [role for role in every_role() if role in roles]
     if roles - set(every_role()):
@@ -158,9 +158,9 @@ def _go_back(
     minutes: int,
     connector: str | None,
 ) -> tuple[str, ...]:
-    """Put back what the previous declaration said of what this wave changed, last change first; only what is that recent.
+    """Restore what the previous declaration had of what this wave changed, last change first; older copies are left alone.
 
-    Gives the hosts on which that went well.
+    Returns the hosts on which that succeeded.
     """
     back = []
     for host in hosts:
@@ -171,7 +171,7 @@ def _go_back(
             f"sh /var/lib/outpost/previous/{key}/undo"
             for key in dict.fromkeys(keys)
         )
-        with suppress(OutpostError):  # what failed is reported, and this host with it
+        with suppress(OutpostError):  # the failure is reported, with its host
             run_script(target, office, office.host(host), script, connector, patience=PATIENCE)
             back.append(host)
     return tuple(back)

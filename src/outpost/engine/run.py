@@ -1,7 +1,7 @@
 """Plan and apply: pyinfra itself, as a user would start it, with its output turned into progress.
 
 The command that runs is shown in the plain log, so the raw `pyinfra inventory/lab/docker.py deploy.py`
-and `./outpost apply lab` cannot differ. pyinfra writes what happens to standard error, one line an event,
+and `./outpost apply lab` cannot differ. pyinfra writes events to standard error, one line each,
 and the result as JSON to standard output.
 """
 
@@ -28,7 +28,7 @@ from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target, shown
 
 LONGEST = 64 * 1024
-"""Bytes of a line of pyinfra's log; a host decides what stands in it."""
+"""Most bytes of a line of pyinfra's log; a host controls its content."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of pyinfra came to.
+    """The result of a run of pyinfra.
 
     Attributes:
         hosts: Every host that was reached or should have been.
@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def new_hosts(self) -> frozenset[str]:
-        """Hosts on which no apply has been yet: they have no observer."""
+        """Hosts without an apply so far: they have no observer."""
         return frozenset(
             each["host"]
             for each in self.findings
@@ -69,7 +69,7 @@ class Outcome:
         )
 
     def expect_success(self, remedy: str, what: str = "the apply failed on") -> Outcome:
-        """Itself, where no host failed."""
+        """Return itself if no host failed; raise otherwise."""
         if self.failed:
             raise OutpostError(
                 f"{what} {'; '.join(f'{host}: {why}' for host, why in self.failed.items())}", remedy
@@ -117,7 +117,7 @@ class Silent:
 def plan(
     target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
 ) -> Outcome:
-    """What an apply would change on some hosts, or all where none is named; nothing is touched."""
+    """What an apply would change on some hosts, or on all if none is named; nothing is changed."""
     with tempfile.TemporaryDirectory(prefix="outpost-plan-") as directory:
         noted, surveyed = Path(directory) / "findings", Path(directory) / "surveys"
         written = {"OUTPOST_FINDINGS": str(noted), "OUTPOST_SURVEYS": str(surveyed)}
@@ -128,7 +128,7 @@ def plan(
 
 
 def _values(file: Path) -> list[Any]:
-    """What the deploy wrote there: a JSON value a line."""
+    """Values that the deploy wrote to the file: one line of JSON each."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [json.loads(line) for line in lines]
 
@@ -145,7 +145,7 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
         unchanged.Reach(host.name, host.role, shell_command(target, office, host, connector))
         for host in office.hosts
     ]
-    once = {  # asked twice, it was not the same plan all along
+    once = {  # asked twice, and it was never the same plan
         name: unchanged.Survey(*survey)
         for name, *survey in surveys
         if sum(name == other for other, *_ in surveys) == 1
@@ -158,10 +158,10 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
 def apply(
     target: Target, *, limit: tuple[str, ...] = (), connector: str | None = None, watcher: Watcher
 ) -> Outcome:
-    """Make the hosts what the office declares; they are this controller's meanwhile (`outpost.engine.claim`).
+    """Make the hosts what the office declares; meanwhile no other controller can change them (`outpost.engine.claim`).
 
     Args:
-        limit: Names of hosts; all of them where it is empty.
+        limit: Names of hosts; empty means all.
 
     Raises:
         OutpostError: Another controller changes one of them, or a later version has. Nothing was changed.
@@ -184,7 +184,7 @@ def apply(
 
 
 def command(target: Target, options: list[str], limit: tuple[str, ...], connector: str | None) -> list[str]:
-    """The pyinfra command, as it would be typed at the top of the checkout."""
+    """The pyinfra command, as typed at the top of the checkout."""
     inventory = target.inventory(connector)
     path = str(inventory.relative_to(ROOT) if inventory.is_relative_to(ROOT) else inventory)
     prefix = _prefix(target, inventory)
@@ -193,7 +193,7 @@ def command(target: Target, options: list[str], limit: tuple[str, ...], connecto
 
 
 def _prefix(target: Target, inventory: Path) -> str:
-    """What pyinfra's name of a host has in front of ours."""
+    """The prefix that pyinfra's names of hosts have."""
     return f"@container/outpost-{target.instance}-" if inventory.stem == "docker" else ""
 
 
@@ -228,8 +228,8 @@ def pyinfra(
     """Run pyinfra at the top of the checkout.
 
     Args:
-        remedy: What to do where it broke off and named none itself.
-        prefix: Of its names of hosts, left out of everything shown.
+        remedy: What to do if it stopped and gave no remedy itself.
+        prefix: The prefix of its host names, removed from everything shown.
         keeps: Open files that it inherits.
     """
     typed = [*arguments, "--json"]
@@ -274,15 +274,17 @@ def pyinfra(
 
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
     whole = True
-    while line := pipe.readline(LONGEST):  # a line feed ends it, and no other character of a host's
-        if whole:  # the rest of a line that is too long would be a line of its own, and might begin with another host's name
+    while line := pipe.readline(
+        LONGEST
+    ):  # only a line feed ends a line, and no other character that a host prints
+        if whole:  # the rest of an overlong line would be a line of its own, and might begin with another host's name
             lines.put(line.decode(errors="replace"))
         whole = line.endswith(b"\n")
     lines.put(None)
 
 
 def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
-    """Lines as they come, and an empty one five times a second so that clocks keep running."""
+    """Lines as they arrive, and an empty one five times a second so that clocks keep running."""
     while True:
         try:
             line = lines.get(timeout=0.2)
@@ -327,7 +329,7 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
 
 
 def _stopped(follower: Follower, otherwise: str) -> OutpostError:
-    """Why pyinfra broke off, with the remedy that the reason itself names, where it names one."""
+    """Why pyinfra stopped, with the remedy in the reason if there is one."""
     message, _, remedy = (
         _reason(follower)
         .removeprefix("outpost.errors.OutpostError: ")
@@ -341,15 +343,15 @@ def _stopped(follower: Follower, otherwise: str) -> OutpostError:
 
 def _last(host: HostState) -> str:
     undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
-    if undone:  # of one apply, each thing with its remedy (`outpost.converge.drift`)
+    if undone:  # one apply's problems, each with its remedy (`outpost.converge.drift`)
         return "\n".join(undone)
     last = next((line for line in reversed(host.lines) if line), "")
     return f"{host.failed}: {last}" if last and last != host.failed else host.failed
 
 
 def _reason(follower: Follower) -> str:
-    """What of a broken-off run says most: a host's failure, the exception, else the last thing said."""
-    failed: dict[str, list[str]] = {}  # one line for hosts that failed for the same reason
+    """The most useful line of a stopped run: a host's failure, the exception, else the last line."""
+    failed: dict[str, list[str]] = {}  # one line for all hosts that failed for the same reason
     for name, host in sorted(follower.hosts.items()):
         if host.failed:
             failed.setdefault(_last(host), []).append(name)

@@ -6,7 +6,7 @@ the digest of its answer are kept. The next plan is the same, nothing to change,
 the same, byte for byte, and a new survey, made in full on each host, has the same digest. In any other case, and after a
 day, everything is compared in full (docs/adr/0014).
 
-Imports nothing but Python's library, and little of it before the hosts are asked: until then nothing else happens.
+Imports nothing but Python's library, and little of it before the hosts are asked: the question goes first.
 """
 
 import json
@@ -26,17 +26,17 @@ CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirem
 DAY = 24 * 3600.0
 PATIENCE = 60.0
 KEPT = "/run/outpost"
-"""Where a host keeps what it is asked, so that a no-op sends a digest in place of ten kilobytes of shell."""
+"""Where a host keeps the question, so that a no-op sends a digest instead of ten kilobytes of shell."""
 UNKNOWN = "unknown"
 
 
 class Survey(NamedTuple):
-    """What a host was asked, and what it answered.
+    """A host's question and its answer.
 
     Attributes:
         command: Shell that only reads.
         digest: SHA-256 of its output.
-        key: Seals what the host keeps of its own state (`outpost.keys.model.Secrets.seal_of`).
+        key: Seals what the host caches of its own state (`outpost.keys.model.Secrets.seal_of`).
     """
 
     command: str
@@ -45,7 +45,7 @@ class Survey(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """A host, and the command that starts a root shell on it, which reads its script from standard input."""
+    """A host, and the command that starts a root shell on it; the shell reads its script from standard input."""
 
     name: str
     role: str
@@ -55,10 +55,10 @@ class Reach(NamedTuple):
 def remember(
     target: Target, connector: str | None, surveys: Mapping[str, Survey], hosts: Sequence[Reach], of: int
 ) -> None:
-    """Keep what hosts, which are all as declared, answered.
+    """Keep the answers of hosts that are all as declared.
 
     Args:
-        of: How many hosts the office has.
+        of: Number of hosts in the office.
     """
     import hashlib
 
@@ -80,20 +80,20 @@ def remember(
 
 
 def forget(target: Target, connector: str | None) -> None:
-    """Hosts differ, or are about to be changed."""
+    """Discard the answers: hosts differ, or are about to change."""
     _file(target, connector).unlink(missing_ok=True)
 
 
 class Asked(NamedTuple):
-    """Hosts that have been asked and answer while the caller does something else."""
+    """Hosts that were asked, and answer while the caller does something else."""
 
     target: Target
     declaration: str
     answers: list[tuple[dict[str, Any], subprocess.Popen[str]]]
 
     def as_declared(self) -> tuple[str, ...] | None:
-        """The hosts, if each is unchanged since it was found as declared; None: compare them in full."""
-        same = self.declaration == declared(self.target)  # while they answer
+        """The hosts, if each is unchanged since it was last as declared; None means that they must be compared in full."""
+        same = self.declaration == declared(self.target)  # runs while they answer
         now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
         answers = [
@@ -107,7 +107,7 @@ class Asked(NamedTuple):
 
 
 def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | None:
-    """Ask hosts (by name or role; else all) for their survey's digest; None where there is nothing to compare it with."""
+    """Ask hosts (by name or role; else all) for their survey's digest; None if there is nothing to compare with."""
     known = _read(_file(target, connector))
     hosts = [
         entry
@@ -130,7 +130,7 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
 
 
 def declared(target: Target) -> str:
-    """A digest of everything that a plan is made of, the host aside."""
+    """A digest of everything that a plan depends on, except the host."""
     import hashlib
 
     found = hashlib.sha256()
@@ -150,12 +150,12 @@ def _below(top: Path) -> list[Path]:
 
 
 def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
-    """Let a host answer a question that it has kept from before."""
+    """Shell that lets a host answer a question which it has kept."""
     return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
 
 
 def _telling(command: str, question: str, key: str) -> str:
-    """Shell that has a host keep a question, and answer it."""
+    """Shell that lets a host keep a question, and answer it."""
     file = _file_of(question)
     return (
         f"mkdir -p -m 0700 {KEPT}; find {KEPT} -name 'survey-*' -mmin +1440 -delete; umask 077\n"
@@ -168,7 +168,7 @@ def _file_of(question: str) -> str:
 
 
 def _asking(question: str, key: str) -> str:
-    """Shell that prints the digest of the answer, and that of the question as the host has it.
+    """Shell that prints the digest of the answer, and of the question that the host has.
 
     Args:
         key: Shell that sets the sealing key. SYS-08: where sudo stands in between it reads standard input, or the key stands in the
@@ -192,12 +192,12 @@ def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
         process.stdin.write(f"{script}\n")
         process.stdin.close()
     except BrokenPipeError:
-        pass  # no answer comes, which says it
+        pass  # no answer comes, and the caller sees that
     return process
 
 
 def _answer(process: subprocess.Popen[str], question: str) -> str:
-    """The digest of an answer; `UNKNOWN` where the host has not got the question, or another text by its name."""
+    """The digest of an answer; `UNKNOWN` if the host does not have the question, or has another text under its name."""
     assert process.stdout is not None
     try:
         process.wait(PATIENCE)
