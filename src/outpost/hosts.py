@@ -21,7 +21,7 @@ Inventory = list[tuple[str, dict[str, Any]]]
 
 
 def lab_directory() -> Path:
-    """State of the lab instance that $OUTPOST_LAB names (``lab`` where it is not set)."""
+    """State of the lab instance that $OUTPOST_LAB names (default: ``lab``)."""
     instance = os.environ.get(INSTANCE_VARIABLE, LAB)
     directory = labs() / instance
     if not (directory / "office.toml").is_file():

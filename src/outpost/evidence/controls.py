@@ -133,7 +133,7 @@ class AttackPlan(Entry):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `outpost attack --only` chooses it by."""
+        """The words by which `outpost attack --only` selects it."""
         own = (self.id, self.family, f"A-{self.family}", f"A-{self.family}-{self.id}")
         return (*own, *self.controls, *self.faults)
 
@@ -165,7 +165,7 @@ class Catalogue(_Frozen):
         return tuple(plan for plan in self.attacks.values() if control in plan.controls)
 
     def chosen(self, wanted: tuple[str, ...]) -> tuple[AttackPlan, ...]:
-        """Attacks by their own id, their family's, a control's or a fault's; all where nothing is wanted."""
+        """Attacks by their own id, family, control or fault; all if no word is given."""
         found: dict[str, AttackPlan] = {}
         for name in wanted:
             plans = {plan.id: plan for plan in self.attacks.values() if name in plan.names}
@@ -186,7 +186,7 @@ def named(text: str) -> set[str]:
 
 
 def load(directory: Path = DIRECTORY) -> Catalogue:
-    """The catalogue as it stands in a directory."""
+    """Read the catalogue in a directory."""
     tables = {
         name: {id_: {"id": id_, **entry} for id_, entry in _read(directory / f"{name}.toml").items()}
         for name in ("faults", "controls", "attacks")
@@ -201,7 +201,7 @@ def catalogue() -> Catalogue:
 
 
 def measured(path: Path = MEASURED) -> dict[str, Any]:
-    """The last recorded run of every attack, with and without the defence; empty where there is none."""
+    """The last recorded run of every attack, with and without the defence; empty if there is none."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 

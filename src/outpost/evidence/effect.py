@@ -13,16 +13,16 @@ TEMPLATES = ROOT / "templates"
 COMMENT = re.compile(r"^\s*(#|//|;|--|/?\*)")
 SECRET = re.compile(r"(secret|passw|nonce|des_key|hash)\w*['\]]*\s*[=:]", re.IGNORECASE)
 MOST = 4 * 1024 * 1024
-"""Bytes of configuration that a host may show."""
+"""Most bytes of configuration that a host may print."""
 WIDEST = 1000
-"""Characters of a line that are read: a host decides how many there are."""
+"""Most characters of a line that are read: the host controls its length."""
 LONGEST = 5  # lines below a comment that names a control
 _BEGIN = "=== outpost "
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line in effect, or the few that one comment explains."""
+    """A line in effect, or the few lines that one comment explains."""
 
     host: str
     file: str
@@ -46,7 +46,7 @@ def files(role: str) -> tuple[str, ...]:
 def in_effect(
     target: Target, office: Office, hosts: Iterable[Host], via: str | None = None
 ) -> dict[str, list[Line]]:
-    """Control → its lines, read from each host in one round trip; values of secrets stay there."""
+    """Control → its lines, read from each host in one round trip; values of secrets stay on the host."""
     found: dict[str, list[Line]] = {}
     for host in hosts:
         wanted = " ".join(files(host.role))

@@ -1,4 +1,4 @@
-"""What others' tools said of an office, and our reasons for what is left: kept in ``controls/``, shown in the documentation.
+"""What other people's scanners report about an office, and our reasons for what stays: kept in ``controls/``, shown in the documentation.
 
 `outpost_lab.judges` runs the tools.
 """
@@ -18,7 +18,7 @@ REASONS = ROOT / "controls" / "opinions.toml"
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one tool says of one host.
+    """The result of one tool for one host.
 
     Attributes:
         what: What was examined: a policy, a port.
@@ -36,7 +36,7 @@ class Opinion:
 
 
 def record(new: list[Opinion], path: Path = RECORDED) -> None:
-    """Keep what was said, in the place of what the same tools said before."""
+    """Keep results, in place of earlier ones of the same tools."""
     tools = {opinion.tool for opinion in new}
     kept = [opinion for opinion in recorded(path) if opinion.tool not in tools]
     entries = [asdict(opinion) for opinion in sorted((*kept, *new), key=lambda each: TOOLS.index(each.tool))]
@@ -51,7 +51,7 @@ def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
 
 
 def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
-    """Tool to finding to why it stays."""
+    """Tool → finding → why it stays."""
     found: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -81,7 +81,7 @@ def table(judged: tuple[Opinion, ...]) -> str:
 
 
 def left(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
-    """What the tools would have otherwise, with the reason why it stays, as Markdown."""
+    """What the tools would change, with the reason why it stays, as Markdown."""
     lines: list[str] = []
     for tool in dict.fromkeys(each.tool for each in judged if each.findings):
         lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]

@@ -1,6 +1,6 @@
-"""Pages made from the model, so that they cannot disagree with it: the office file's reference, the flows.
+"""Pages made from the model, so that they always agree with it: the reference of the office file, the flows.
 
-Pure but for `pages`, which reads what stands in the checkout.
+Pure, except `pages`, which reads the checkout.
 """
 
 import json
@@ -45,12 +45,12 @@ PROTOCOLS = {
     ports.MANAGESIEVE: "Sieve",
     ports.SUBMISSIONS: "submission",
     ports.SUBMISSION_RELAY: "submission",
-}  # everything else in the diagram is SMTP, whatever its port
+}  # everything else in the diagram is SMTP, on any port
 
 
 @dataclass(frozen=True)
 class Page:
-    """A file, or a marked part of it, and what should stand there."""
+    """A file, or a marked part of it, and the content that it should have."""
 
     path: Path
     wanted: str
@@ -110,7 +110,7 @@ def _named() -> tuple[tuple[str, str], ...]:
 
 
 def case_study() -> Office:
-    """The lab's office as its file stands; what only a running instance knows is left out."""
+    """The lab's office as its file declares it; what only a running instance knows is left out."""
     data = tomllib.loads((INVENTORY / LAB / "office.toml").read_text(encoding="utf-8"))
     data.get("tls", {}).pop("trusted_authorities", None)
     office, problems = parse(data)
@@ -120,13 +120,13 @@ def case_study() -> Office:
 
 
 def opinions() -> str:
-    """What others' tools said last, and why what is left stays."""
+    """The last results of other scanners, and why what they criticise stays."""
     judged = others.recorded()
     return f"# Outside opinions\n\n{others.table(judged)}\n{others.left(judged, others.reasons())}"
 
 
 def with_opinions(text: str) -> str:
-    """The text with what others' tools said last."""
+    """The text with the last results of other scanners."""
     marker = "<!-- outside opinions, by `./outpost judge --record` -->"
     return replaced(text, others.table(others.recorded()), marker)
 
@@ -142,7 +142,7 @@ def replaced(text: str, content: str, marker: str = BEGIN) -> str:
 
 
 def diagram(office: Office) -> str:
-    """The office as a Mermaid graph: who talks to whom, and why; upkeep (SSH, time, packages) is left out."""
+    """The office as a Mermaid graph: who talks to whom, and why; it leaves out upkeep (SSH, time, packages)."""
     links: dict[tuple[str, str], list[str]] = {}
     for flow in _shown(office):
         labels = links.setdefault((flow.source.label, flow.destination.label), [])
@@ -158,7 +158,7 @@ def _node(label: str) -> str:
 
 
 def _shown(office: Office) -> Iterator[Flow]:
-    """Flows that a newcomer needs: mail, names and people, not upkeep, each protocol once."""
+    """Flows that a newcomer needs: mail, names and people, no upkeep; each protocol once."""
     inner = {zone.name for zone in office.zones.values() if zone.kind in ("servers", "management")}
     for flow in flows(office):
         if flow.why not in UPKEEP and flow.protocol == "tcp" and flow.source.label not in inner:

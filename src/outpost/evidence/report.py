@@ -51,17 +51,17 @@ class Checked:
 
     @property
     def described(self) -> str:
-        """The same for anybody who does not see colours, with what it took."""
+        """The same in words, for readers who see no colours, with its duration."""
         return f"{WORDS[self.state]}, {self.when}, {self.result.seconds:.2f} s"
 
     @property
     def skipped(self) -> str:
-        """Why it was not carried out, where it was not."""
+        """Why it was not run, if it was not."""
         return self.result.seen.removeprefix("Skipped: ") if self.result.outcome == "skipped" else ""
 
     @property
     def name(self) -> str:
-        """Its promise, with the parameter where it has one and documents itself."""
+        """Its name, with the parameter if it has one that explains itself."""
         parameter = sentence(self.result.id).partition(" (")[2].removesuffix(")")
         others = "-".join(part for part in parameter.split("-") if part != self.result.host)
         promise = self.result.promise.partition(" (")[0] if parameter else self.result.promise
@@ -70,7 +70,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Attacked:
-    """An attack as it was last recorded."""
+    """An attack as last recorded."""
 
     plan: AttackPlan
     recorded: Mapping[str, Any]
@@ -82,12 +82,12 @@ class Attacked:
 
     @property
     def observed(self) -> str:
-        """What was seen."""
+        """What was observed."""
         return str((self.recorded.get("with") or {}).get("observed", "")) or self.plan.waits_for
 
     @property
     def positive(self) -> str:
-        """What was seen without the defence."""
+        """What was observed without the defence."""
         without = self.recorded.get("without")
         if not without:
             return f"none: {self.plan.no_switch}" if self.plan.no_switch else "not recorded"
@@ -96,7 +96,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the page is made of.
+    """Everything that the page is made of.
 
     Attributes:
         kept: Runs, the latest first.
@@ -134,7 +134,7 @@ class Evidence:
         return self.recorded(self.data.attacks_of(fault.id))
 
     def recorded(self, plans: Iterable[AttackPlan]) -> tuple[Attacked, ...]:
-        """These attacks as they were last recorded."""
+        """These attacks as last recorded."""
         return tuple(Attacked(plan, self.attacked.get(plan.id, {})) for plan in plans)
 
 
@@ -160,7 +160,7 @@ class Cell:
 
     @property
     def described(self) -> str:
-        """For anybody who does not see colours."""
+        """In words, for readers who see no colours."""
         counts = (
             f", {self.passed} of {self.passed + self.failed} checks hold" if self.passed + self.failed else ""
         )
@@ -184,14 +184,14 @@ def cell(evidence: Evidence, fault: Fault, host: Host) -> Cell:
 
 
 def state_of_control(evidence: Evidence, control: Control) -> State:
-    """By its checks; by its attacks where it has none."""
+    """Proven by its checks; by its attacks if it has none."""
     checked = [each for each in evidence.checks_of(control.id) if each.result.outcome != "skipped"]
     attacked = [each.state for each in evidence.attacks_on((control,))] if evidence.lab else []
     return worst([*([state_of(checked)] if checked else []), *attacked, "open"])
 
 
 def state_of_fault(evidence: Evidence, fault: Fault) -> State:
-    """By the controls that meet it and the attacks that try it."""
+    """Proven by the controls that meet it and the attacks that try it."""
     controls = [
         state_of_control(evidence, control)
         for control in evidence.data.controls_of(fault.id)
@@ -256,7 +256,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """No character that turns the order of a line, or that a viewer of the source obeys."""
+    """Remove characters that reverse the order of a line, or that a viewer of the source obeys."""
     return printable(value) if type(value) is str else value
 
 

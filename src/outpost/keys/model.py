@@ -1,4 +1,4 @@
-"""What the secrets of an office are, and what follows from them."""
+"""The secrets of an office, and what is derived from them."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ class _Kept(BaseModel, frozen=True, extra="forbid"):
 
 
 class NextAuthority(_Kept):
-    """The authority that comes after the office's own, trusted before it issues anything.
+    """The office's next authority, trusted before it issues anything.
 
     Attributes:
         trusted: Since when every host trusts it; None: not yet.
@@ -29,7 +29,7 @@ class NextAuthority(_Kept):
 
 
 class NextKey(_Kept):
-    """The key that a host's public certificate will have next (PEM), published before it is used.
+    """The next key of a host's public certificate (PEM), published before it is used.
 
     Attributes:
         since: When it became the next one, which is when the current one came into use.
@@ -42,7 +42,7 @@ class NextKey(_Kept):
 
 
 class BackupKeys(_Kept):
-    """What opens one host's backup, and no other's.
+    """What opens one host's backup, and no other host's.
 
     Attributes:
         ssh_key: Opens the host's repository at the other end, OpenSSH.
@@ -58,7 +58,7 @@ ACCOUNT = re.compile(r"https://[a-z0-9.-]{1,253}(?::\d{1,5})?(?:/[A-Za-z0-9._~%=
 
 
 class AcmeAccount(_Kept):
-    """What an authority calls a host's account (public); it means nothing to another authority."""
+    """An authority's name for a host's account (public); another authority does not know it."""
 
     directory: str
     url: str
@@ -66,7 +66,7 @@ class AcmeAccount(_Kept):
     @field_validator("url")
     @classmethod
     def _of_that_authority(cls, value: str, info: ValidationInfo) -> str:
-        """A host says it, and it stands in the zone: one URI, of the authority that was asked."""
+        """A host reports it, and the zone publishes it: it must be one URI, of the authority that was asked."""
         origin = urlsplit(info.data.get("directory", ""))[:2]
         if not ACCOUNT.fullmatch(value) or urlsplit(value)[:2] != origin:
             raise ValueError("not an account of that authority")
@@ -100,7 +100,7 @@ _PEM = re.compile(
 
 
 class SigningKey(_Kept):
-    """A DNSSEC key as the primary name server keeps it; in the secrets so that it outlives that server.
+    """A DNSSEC key as the primary name server keeps it; the secrets have a copy, so that it survives that server.
 
     Attributes:
         id: The server's name for it, made from its public half.
@@ -120,7 +120,7 @@ class SigningKey(_Kept):
     @field_validator("key")
     @classmethod
     def _is_a_key(cls, value: SecretStr) -> SecretStr:
-        # Not cryptography's parser: one key of 256 from GnuTLS has a private value without its leading zero, which that refuses
+        # Not cryptography's parser: GnuTLS omits leading zeros in one private value of 256, and that parser refuses such a key
         if not _PEM.fullmatch(value.get_secret_value()):
             raise ValueError("no private key in PEM")
         return value
@@ -180,19 +180,19 @@ class Secrets(_Kept):
     readers: tuple[str, ...] = ()
 
     def seal_of(self, host: str) -> str:
-        """The secret that seals a host's own state, so that nobody there can write one (SYS-08); empty where the office has none yet."""
+        """The secret that seals a host's own state, so that nobody on the host can write one (SYS-08); empty if the office has none yet."""
         secret = self.sealing.get_secret_value()
         return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if secret else ""
 
     @property
     def trusted(self) -> str:
-        """Certificates of the authorities that the office's hosts trust for each other, PEM: one, or two while it rolls."""
+        """Certificates of the authorities that the office's hosts trust for each other, PEM: one, or two during a roll."""
         upcoming = self.authority_next.pair.certificate if self.authority_next else ""
         return self.authority.certificate + upcoming + self.authority_past
 
     @property
     def transfer_keys(self) -> dict[str, SecretStr]:
-        """The TSIG keys that zone transfers accept; several while they roll."""
+        """The TSIG keys that zone transfers accept; several during a roll."""
         return {name: key for name, key in self.tsig.items() if name.startswith(TRANSFER)}
 
     @property
@@ -202,7 +202,7 @@ class Secrets(_Kept):
 
     @property
     def loaded(self) -> dict[str, DkimKeys]:
-        """The DKIM keys that the MTAs hold: those in use, and those that were until a moment ago."""
+        """The DKIM keys that the MTAs hold: the active ones, and those just retired."""
         return {selector: keys for selector, keys in self.dkim.items() if keys.stage in ("active", "retired")}
 
     def to_json(self) -> str:

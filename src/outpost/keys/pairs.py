@@ -27,12 +27,12 @@ from outpost.office.tables.values import IPAddress
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 365
 RENEW_DAYS = 30
-"""A host certificate with fewer days left is made again by ``complete``, with the key it has."""
+"""A host certificate with fewer days left is issued again by ``complete``, for the same key."""
 BACKDATE = timedelta(hours=1)
-"""Certificates begin this much in the past: a host whose clock lags must not refuse them."""
+"""Certificates are valid from this much earlier: a host whose clock is slow must not refuse them."""
 
 Hidden = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, when_used="json")]
-"""A secret: shown nowhere, and written only into the encrypted file."""
+"""A secret: never shown, and written only into the encrypted file."""
 
 
 class KeyPair(BaseModel, frozen=True, extra="forbid"):
@@ -55,7 +55,7 @@ class KeyPair(BaseModel, frozen=True, extra="forbid"):
         return self.loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
 
     def serves(self, names: tuple[str, ...], addresses: tuple[IPAddress, ...], now: datetime) -> bool:
-        """Whether its certificate is for these and no others, and is not to be renewed yet."""
+        """Whether its certificate is for exactly these names, and need not be renewed yet."""
         same = set(self.names.get_values_for_type(x509.DNSName)) == set(names)
         same = same and set(self.names.get_values_for_type(x509.IPAddress)) == set(addresses)
         return same and self.loaded.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
@@ -92,12 +92,12 @@ def signing_request(office: Office, host: Host, key: SecretStr) -> str:
 
 
 def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr, now: datetime) -> KeyPair:
-    """The office's own certificate for a host's public names and that key."""
+    """The office's own certificate for a host's public names and the given key."""
     return issue(authority, public_names(office, host), (), now, KeyPair(certificate="", key=key))
 
 
 def new_authority(office: Office, now: datetime) -> KeyPair:
-    """A certificate authority for the office's names and addresses, and for no others."""
+    """A certificate authority for the office's names and addresses only."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
@@ -105,7 +105,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
             x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
         ]
     )
-    # Anybody who trusts this authority trusts it for the office's names and addresses, for nobody else's.
+    # Whoever trusts this authority trusts it for the office's names and addresses only.
     builder = authority_begun(name, key, now).add_extension(
         x509.NameConstraints(_subtrees(office), None), critical=True
     )
@@ -115,7 +115,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
 def authority_begun(
     name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.CertificateBuilder:
-    """What every authority's own certificate has."""
+    """Extensions of every authority's own certificate."""
     return (
         _certificate(name, name, key, now, days=AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -141,7 +141,7 @@ def issue(
     now: datetime,
     previous: KeyPair | None,
 ) -> KeyPair:
-    """A certificate for server and client use; the key of a previous one is kept, so that pins stay true."""
+    """A certificate for server and client use; it keeps the key of a previous one, so that pins stay valid."""
     signer = authority.signer
     key = previous.signer if previous else ec.generate_private_key(ec.SECP256R1())
     subject: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
@@ -163,7 +163,7 @@ def issue(
 def _certificate(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, *, days: int
 ) -> x509.CertificateBuilder:
-    """What every certificate of the office has."""
+    """Extensions of every certificate of the office."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -184,7 +184,7 @@ def _signed(
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """What a key of an authority, or of a server, is for."""
+    """What a key of an authority, or of a server, may be used for."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

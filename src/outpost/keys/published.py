@@ -1,4 +1,4 @@
-"""The public halves of an office's keys, as its zones show them: from `Secrets` to what `outpost.office.dns` prints."""
+"""The public halves of an office's keys, for its zones: from `Secrets` to what `outpost.office.dns` publishes."""
 
 from outpost.keys.model import Secrets
 from outpost.office.dns import DkimKey, PublicKeys, dkim_public, dkim_selector, key_digest, private_key_digest
@@ -19,7 +19,7 @@ def public_keys(secrets: Secrets) -> PublicKeys:
 
 
 def tls_digests(secrets: Secrets, host: str) -> tuple[str, ...]:
-    """What TLSA says of a host's public keys: the current and the next, and the last until nothing shows it any more."""
+    """The TLSA data of a host's public keys: the current and the next key, and the last one until the host no longer shows it."""
     kept = [key_digest(secrets.public[host].certificate)]
     if host in secrets.public_next:
         kept.append(private_key_digest(secrets.public_next[host].key.get_secret_value()))

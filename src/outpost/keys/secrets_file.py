@@ -1,4 +1,4 @@
-"""The office's secrets: made once, kept encrypted with age beside the office file, never printed.
+"""The office's secrets: made once, encrypted with age beside the office file, never printed.
 
 ``secrets.age`` is one age file holding JSON. Everything in it can be made again except what others already
 rely on (keys in the DNS, the authority, users' first passwords), so ``complete`` only ever adds.
@@ -61,7 +61,7 @@ class Completed:
 
 
 def complete(office: Office, existing: Secrets | None = None, *, now: datetime | None = None) -> Completed:
-    """Add what the office needs and its secrets lack; nothing that exists and is still good is replaced."""
+    """Add what the office needs and its secrets lack; nothing that exists and is still valid is replaced."""
     now = now or datetime.now(UTC)
     added: list[str] = []
     kept: dict[str, Any] = dict(existing) if existing else {}
@@ -104,7 +104,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
     with ThreadPoolExecutor(
         4
-    ) as pool:  # a hash takes a quarter of a second and 64 MiB, outside Python's lock
+    ) as pool:  # a hash takes a quarter of a second and 64 MiB, without Python's lock
         passwords |= zip(fresh, map(SecretStr, pool.map(password_hash, fresh.values())), strict=True)
     added += [f"first password of {address}" for address in fresh]
     sealing: SecretStr = kept.get("sealing", SecretStr(""))
@@ -130,7 +130,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
 
 
 def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
-    """A host's public key with the certificate that the office issued or was given for it."""
+    """A host's public key with its certificate, from the office or an authority."""
     own = secrets.public[host.name]
     if mode(office, host) != "provided":
         return own
@@ -145,7 +145,7 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
 
 
 def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
-    """The secrets once the next authority has taken over: it has issued every certificate again, for the same keys."""
+    """The secrets after the next authority has taken over: it has issued every certificate again, for the same keys."""
     if kept.authority_next is None:
         return kept
     pair = kept.authority_next.pair
@@ -162,7 +162,7 @@ def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
 
 
 def renewed_hosts(office: Office, kept: Secrets, now: datetime, *, keys: bool) -> dict[str, KeyPair]:
-    """Every host's certificate for internal links issued again, for its key or for a new one."""
+    """Issue every host's internal certificate again, for its key or a new one."""
     own: Mapping[str, KeyPair] = {} if keys else kept.hosts
     return {
         host.name: issue(kept.authority, (host.fqdn,), host.all_addresses, now, own.get(host.name))
@@ -189,7 +189,7 @@ def random_key() -> SecretStr:
 
 
 def new_selector(taken: Iterable[str], now: datetime) -> str:
-    """A DKIM selector that says when it was made: ``2026q4``, within the same quarter ``2026q4b`` and so on."""
+    """A DKIM selector from the date: ``2026q4``; a second one in the quarter is ``2026q4b``, and so on."""
     base, used = f"{now:%Y}q{(now.month + 2) // 3}", set(taken)
     return next(
         name for name in (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:])) if name not in used
@@ -275,13 +275,13 @@ def read(directory: Path) -> Secrets:
 
 
 def readers_changed(kept: Secrets, recipients: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Age public keys of the office file that cannot read the secrets yet, and of those who still can."""
+    """Age public keys in the office file that cannot read the secrets yet, and keys that still can but are not in it."""
     now, before = set(recipients), set(kept.readers)
     return tuple(sorted(now - before)), tuple(sorted(before - now))
 
 
 def sealed_to(directory: Path) -> int:
-    """How many readers the file of secrets has, which anybody can count (age, version 1, of the header)."""
+    """Number of readers of the secrets file; the file's header shows it without a key (age, version 1)."""
     header = (directory / FILE_NAME).read_bytes().partition(b"\n---")[0]
     return sum(line.startswith(b"-> X25519 ") for line in header.splitlines())
 

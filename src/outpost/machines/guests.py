@@ -1,4 +1,4 @@
-"""What has to be done on a site's server, as steps: pure. `outpost.machines.deploy` carries them out."""
+"""What has to be done on a site's server, as steps. Pure: `outpost.machines.deploy` runs them."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -16,7 +16,7 @@ ENDS = {"kvm": 36, "qemu": 108}
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is done, and its shell command, which runs as root."""
+    """One step, and its shell command, which runs as root."""
 
     name: str
     command: str
@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Image:
-    """What new disks are made from.
+    """The image that new disks are made from.
 
     Attributes:
         source: A path on the controller, or a URL from which the server fetches it.
@@ -51,12 +51,12 @@ def is_new(present: Present) -> bool:
 
 
 def new(site: Site, server: Server) -> tuple[Guest, ...]:
-    """Guests without a disk: they get one, and a seed."""
+    """Guests without a disk: they get a disk and a seed."""
     return tuple(guest for guest in site.guests if is_new(server.guests[guest.name]))
 
 
 def unfinished(site: Site, server: Server) -> tuple[Guest, ...]:
-    """Guests whose seed is still there."""
+    """Guests whose seed still exists."""
     return tuple(guest for guest in site.guests if server.guests[guest.name].seed)
 
 
@@ -77,7 +77,7 @@ def grown(site: Site, server: Server) -> tuple[Guest, ...]:
 
 
 def steps(site: Site, server: Server, image: Image | None, restart: Collection[Guest]) -> Iterator[Step]:
-    """Everything that makes the guests what they are declared to be, guest after guest in the order in which they start.
+    """The steps that make the guests what is declared, guest after guest in the order in which they start.
 
     Args:
         restart: Those of `to_restart` that may be restarted now.
@@ -116,7 +116,7 @@ def steps(site: Site, server: Server, image: Image | None, restart: Collection[G
 
 
 def disk(guest: Guest, image: Image) -> str:
-    """Shell: a disk of its own, in its place when it is complete."""
+    """Shell: make a disk, and move it to its place when it is complete."""
     new = f"{guest.image}.new"
     return (
         f"umask 077; qemu-img convert -O qcow2 {DIRECTORY}/{image.name} {new} && "
@@ -125,19 +125,19 @@ def disk(guest: Guest, image: Image) -> str:
 
 
 def stop(guest: Guest) -> str:
-    """Shell: the guest shuts down, and has ended. It is asked again, because one that is just starting does not hear it."""
+    """Shell: shut the guest down, and wait until it is off. It repeats the request: a guest that is just starting misses it."""
     off = f"[ \"$({VIRSH} domstate {guest.name} | head -n 1)\" = 'shut off' ]"
     return f"for try in $(seq {ENDS[guest.kind]}); do {VIRSH} shutdown {guest.name} >/dev/null 2>&1; sleep 5; {off} && break; done; {off}"
 
 
 def forget_seed(guest: Guest, present: Present) -> str:
-    """Shell: the first boot is over, so the seed is detached and erased."""
+    """Shell: the first boot is over, so detach the seed and erase it."""
     kinds = "--config --live" if present.running else "--config"
     return f"{VIRSH} change-media {guest.name} {CDROM} --eject --force {kinds}\nshred --remove {guest.seed}\n"
 
 
 def removal(site: Site, server: Server, *, disks: bool) -> Iterator[Step]:
-    """The guests shut down, in the other order, and are forgotten; disks only where that is said."""
+    """Shut the guests down in reverse order and remove their definitions; erase disks only on request."""
     if all(name in {guest.name for guest in site.guests} for name in server.guests) and any(
         server.guests[guest.name].defined for guest in site.guests
     ):

@@ -22,14 +22,14 @@ from outpost.templates import environment, render
 DIRECTORY = "/var/lib/libvirt/images/outpost"
 """On the server: disks, seeds until the first boot is over, and the image that disks are made from."""
 MARK = "/etc/outpost-site"
-"""On the server: the domain of the office whose site it is."""
+"""On the server: a file with the domain of the office that it belongs to."""
 UNITS = ("outpost-bridges.service", "outpost-guests.service")
 SETTINGS = "/etc/sysctl.d/60-outpost-site.conf"
 """On the server: kernel settings of the bridges."""
 SYSTEM = 2048
-"""MiB that Debian itself takes of a disk."""
+"""MiB of a disk that Debian itself takes."""
 NAME_LENGTH = 15
-"""Characters of a network interface's name (IFNAMSIZ)."""
+"""Most characters of a network interface's name (IFNAMSIZ)."""
 Virtualization = Literal["kvm", "qemu"]
 _TEMPLATES = environment(Path(__file__).parent)
 
@@ -62,7 +62,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Guest:
-    """A host of the office as a guest; memory in MiB, its disk in GiB."""
+    """A host of the office as a guest; memory in MiB, disk in GiB."""
 
     name: str
     office: str
@@ -79,17 +79,17 @@ class Guest:
 
     @property
     def seed(self) -> str:
-        """Its seed, on the server. It is there exactly until the first boot is over."""
+        """Its seed, on the server. It exists exactly until the first boot is over."""
         return f"{DIRECTORY}/{self.name}.iso"
 
     @property
     def uuid(self) -> str:
-        """By this libvirt knows it."""
+        """Its name in libvirt."""
         return str(uuid5(NAMESPACE_DNS, f"{self.name}.{self.office}"))
 
     @property
     def description(self) -> str:
-        """By this a guest of Outpost's is known, and a definition that is an older version's."""
+        """Marks a guest as Outpost's, and shows an outdated definition."""
         template = Path(__file__).with_name("guest.xml.j2").read_bytes() + self.kind.encode()
         return f"Outpost, {self.office}, {hashlib.sha256(template).hexdigest()[:12]}"
 
@@ -101,14 +101,14 @@ class Guest:
 
 @dataclass(frozen=True)
 class Site:
-    """What one server becomes; guests in the order in which they start."""
+    """What one server is to have; guests in the order in which they start."""
 
     domain: str
     bridges: tuple[Bridge, ...]
     guests: tuple[Guest, ...]
 
     def files(self) -> dict[str, str]:
-        """Path → content, of what the server gets besides packages, disks and definitions."""
+        """Path → content of files on the server, besides packages, disks and definitions."""
         return {
             MARK: f"{self.domain}\n",
             SETTINGS: render(_TEMPLATES, "sysctl.conf.j2", {"site": self}),
@@ -121,11 +121,11 @@ class Site:
         }
 
     def only(self, names: Collection[str]) -> Site:
-        """The same with some of its guests."""
+        """The same with only some of its guests."""
         return replace(self, guests=tuple(guest for guest in self.guests if guest.name in names))
 
     def on(self, kind: Virtualization) -> Site:
-        """The same on a server that can do this."""
+        """The same on a server that supports it."""
         return replace(self, guests=tuple(replace(guest, kind=kind) for guest in self.guests))
 
 
@@ -164,7 +164,7 @@ def _bridge(zone: Zone) -> Bridge:
 
 
 def _short(name: str) -> str:
-    """The name, or where it is too long for an interface one that its digest makes unique."""
+    """The bridge's name; if it is too long for an interface, a unique name from its digest."""
     if len(name) <= NAME_LENGTH:
         return name
     return f"zone-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

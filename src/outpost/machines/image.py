@@ -29,20 +29,20 @@ BOOTS = (
     "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "grub-efi-amd64-signed", "grub-pc-bin", "initramfs-tools",
     "iproute2", "linux-image-amd64", "procps", "shim-signed", "systemd", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "zstd",
 )  # fmt: skip
-"""What a machine starts with and reads its seed by, besides the office's own packages."""
+"""Packages for booting and for reading a seed, besides the office's own packages."""
 TOOLS = {"mkosi": "mkosi grub-pc-bin grub-common", "qemu-img": "qemu-utils"}
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image's files: as it lies on a disk, and compressed for an import."""
+    """An image's files: raw for a disk, and compressed for an import."""
 
     raw: Path
     compressed: Path
 
 
 def packages(office: Office, secrets: Secrets) -> tuple[str, ...]:
-    """What every host of the office has, and what a machine boots with."""
+    """Packages that every host of the office has, and those that a machine boots with."""
     each = [
         {name for names in declaration(office, secrets, host.name).packages for name in names}
         for host in office.hosts
@@ -54,7 +54,7 @@ def recipe(office: Office, names: Iterable[str], seed: Seed | None) -> dict[str,
     """Path → content of mkosi's directory.
 
     Args:
-        seed: Of the one host that the image is for.
+        seed: Of the host that the image is for.
     """
     number = uuid5(NAMESPACE_DNS, f"{seed.host if seed else '*'}.{office.domain}")
     context = {
@@ -74,7 +74,7 @@ def recipe(office: Office, names: Iterable[str], seed: Seed | None) -> dict[str,
 
 
 def build(files: dict[str, str], output: Path, name: str, *, epoch: int, tools: str = "") -> Built:
-    """Make the image with mkosi; it and its digests lie in a directory.
+    """Build the image with mkosi; it and its digests are written into a directory.
 
     Args:
         name: Of the files, without their endings.
@@ -133,7 +133,7 @@ def digest(file: Path) -> str:
 
 
 def describe(device: Path, size: int) -> str:
-    """A device in words, where an image of so many bytes may be written to it.
+    """Describe a device, if an image of this size may be written to it.
 
     Raises:
         OutpostError: It is no whole disk, it is in use, or too small.
@@ -152,7 +152,7 @@ def describe(device: Path, size: int) -> str:
 
 
 def fits(disk: dict[str, Any], device: Path, size: int) -> str:
-    """The same of what ``lsblk`` says of it."""
+    """The same, from the output of ``lsblk``."""
     if disk["type"] not in ("disk", "loop"):
         raise OutpostError(
             f"{device} is a {disk['type']}, not a whole disk", "name the disk, not a partition of it"

@@ -27,12 +27,12 @@ FORGET = (
     "rm -rf /var/lib/cloud/seed /run/cloud-init/combined-cloud-config.json; touch /etc/cloud/cloud-init.disabled; "
     "find /var/lib/cloud/instances -type f '(' -name 'user-data*' -o -name cloud-config.txt -o -name obj.pkl ')' -delete"
 )
-"""The last step of the first boot: the copies of the seed go, and no later medium can reconfigure the host."""
+"""The last step of the first boot: remove copies of the seed, so that no later medium can reconfigure the host."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """The three files of a seed (docs.cloud-init.io, *NoCloud*), by name. JSON is valid YAML and needs no quoting of its own."""
+    """The three files of a seed (docs.cloud-init.io, *NoCloud*), by name. JSON is valid YAML and needs no quoting."""
 
     host: str
     files: dict[str, str]
@@ -86,7 +86,7 @@ def seed(office: Office, host: Host, key: SecretStr) -> Seed:
 
 
 def _cards(office: Office, host: Host) -> dict[str, Any]:
-    """One card for each zone, found by its hardware address; the default routes by the zone that is nearest to the Internet."""
+    """One card for each zone, matched by its hardware address; default routes through the zone nearest to the Internet."""
     order = ("internet", "servers", "management", "users", "partner")
     routed: set[int] = set()
     cards: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _cards(office: Office, host: Host) -> dict[str, Any]:
 
 
 def _resolvers(office: Office) -> tuple[IPAddress, ...]:
-    """What a machine asks for names until its first apply."""
+    """The resolvers of a machine until its first apply."""
     routers = tuple(gateway for zone in office.zones.values() for gateway in zone.gateways)
     return tuple(office.resolver.forwarders) or routers
 
@@ -114,7 +114,7 @@ def _json(data: object) -> str:
 
 
 def write(seeds: list[Seed], directory: Path) -> list[Path]:
-    """One directory and one ISO image a host, readable by their owner alone; gives the images' paths.
+    """Write one directory and one ISO image for each host, readable by their owner only; returns the images' paths.
 
     Raises:
         OutpostError: ``xorriso`` is missing or failed, or a place cannot be written.
@@ -126,7 +126,7 @@ def write(seeds: list[Seed], directory: Path) -> list[Path]:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, content in each.files.items():
                 path = place / name
-                # or the key is as readable as what was there, or is written where a link leads
+                # otherwise the key would be as readable as an existing file, or be written where a link leads
                 path.unlink(missing_ok=True)
                 path.touch(mode=0o600, exist_ok=False)
                 path.write_text(content, encoding="utf-8")
@@ -155,12 +155,12 @@ def _make(command: list[str]) -> None:
 
 
 def pins(office: Office, keys: dict[str, SecretStr]) -> dict[str, str]:
-    """Host name to its line of ``known_hosts``: every address and name that somebody may log in by."""
+    """Host name → its line of ``known_hosts``: every address and name for a login."""
     lines = {}
     for name, key in keys.items():
         host = office.host(name)
         _, place, port = target(office, host)
-        # sshd listens on 22; another port is one that a router forwards
+        # sshd listens on 22; a router forwards any other port to it
         names = dict.fromkeys(
             (place if port == 22 else f"[{place}]:{port}", host.fqdn, *map(str, host.all_addresses))
         )

@@ -1,4 +1,4 @@
-"""What a site's server is and has: asked by one script that changes nothing, and read as hostile input."""
+"""What a site's server is and has: one script asks for it and changes nothing; its output is hostile input."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from outpost.target import Target
 
 NAME = "server"
-"""What its configuration for ssh and pyinfra calls it."""
+"""Its name in the configuration for ssh and pyinfra."""
 PATIENCE = 60.0  # seconds
 MOST = 4 * 1024**2
-"""Bytes of its answer."""
+"""Most bytes of its answer."""
 OWN_MEMORY = 1024
 """MiB that the server keeps for itself."""
 FIRST_DISK = 3
@@ -35,7 +35,7 @@ _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a guest's definition follows from the office; memory in MiB."""
+    """The part of a guest's definition that follows from the office; memory in MiB."""
 
     memory: int
     processors: int
@@ -45,16 +45,16 @@ class Shape:
 
     @property
     def hardware(self) -> tuple[object, ...]:
-        """What a running guest gets by a restart alone."""
+        """What a running guest gets only by a restart."""
         return (self.memory, self.processors, self.cards, self.disks)
 
 
 @dataclass(frozen=True)
 class Present:
-    """A guest on the server; its shapes are None where it is not defined, its disk's size 0 where it has none.
+    """A guest on the server. Its shapes are None if it is not defined; its disk's size is 0 if it has none.
 
     Attributes:
-        seed: Whether a seed lies there: its first boot is not over.
+        seed: Whether its seed exists: its first boot is not over.
     """
 
     running: bool = False
@@ -87,14 +87,14 @@ class Server:
 
 
 def shell_command(login: str, target: Target) -> list[str]:
-    """What starts a root shell on a server."""
+    """The command that starts a root shell on a server."""
     user = ssh.parted(login)[0]
     shell = f"{ssh.LANGUAGE} {'sh -s' if user in ('', 'root') else 'sudo -n sh -s'}"
     return ["ssh", "-F", str(ssh.server_configuration(login, NAME, target.data)), NAME, shell]
 
 
 def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) -> str:
-    """Run a script as root on a server; gives what it printed.
+    """Run a script as root on a server; returns its output.
 
     Raises:
         OutpostError: It was not reached, or the script failed.
@@ -114,7 +114,7 @@ def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) 
 
 
 def survey(login: str, target: Target, site: Site) -> Server:
-    """What the server is and has, of what this site needs."""
+    """What the server has of what this site needs."""
     given = {
         "directory": DIRECTORY,
         "mark": MARK,
@@ -125,7 +125,7 @@ def survey(login: str, target: Target, site: Site) -> Server:
 
 
 def read(output: str, names: tuple[str, ...]) -> Server:
-    """The script's lines as data; what is of no known form is left out."""
+    """The script's lines as data; lines of unknown form are left out."""
     lines = [tuple(line.split(" ", 1)) for line in output.splitlines() if " " in line]
     first = {key: answers.line(value, 300) for key, value in reversed(lines)}
     several = {
@@ -167,7 +167,7 @@ def _number(text: str) -> int:
 
 
 def shape(encoded: str) -> Shape | None:
-    """Of libvirt's XML in base64; a document type, whose entities could grow without bound, is not read."""
+    """Parse libvirt's XML in base64. A document type is not read, because its entities could grow without bound."""
     try:
         text = b64decode(encoded, validate=True).decode()
         if len(text) > 200_000 or "<!" in text:
@@ -193,12 +193,12 @@ def _of(element: ElementTree.Element, child: str, attribute: str) -> str:
 
 
 def wanted(guest: Guest) -> Shape:
-    """The shape of a guest as declared."""
+    """The declared shape of a guest."""
     return Shape(guest.memory, guest.processors, guest.cards, (guest.image,), guest.description)
 
 
 def bridged(server: Server, site: Site) -> bool:
-    """Whether every zone's bridge is there, with its port."""
+    """Whether every zone's bridge exists, with its port."""
     return all(
         bridge.name in server.links and (not bridge.member or server.links.get(bridge.member) == bridge.name)
         for bridge in site.bridges
@@ -206,7 +206,7 @@ def bridged(server: Server, site: Site) -> bool:
 
 
 def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
-    """What is missing on the server, and what the guests cost it."""
+    """What the server lacks, and what its guests need."""
     if server.release != f"debian {RELEASE}" or server.machine != "x86_64":
         seen = f"runs {server.release or 'an unknown system'} on {server.machine or 'an unknown machine'}"
         yield Finding(login, "bad", seen, f"install Debian {RELEASE} for amd64 on it")

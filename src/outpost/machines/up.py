@@ -1,4 +1,4 @@
-"""The guests of a site made, changed and removed: what a server has is asked, what is missing is carried out by pyinfra."""
+"""Make, change and remove the guests of a site: ask the server what it has, and let pyinfra do what is missing."""
 
 import hashlib
 import json
@@ -32,16 +32,16 @@ GROW = (
     "root=$(findmnt --noheadings --output SOURCE /) && disk=$(lsblk --noheadings --output PKNAME $root) && "
     "{ growpart /dev/$disk $(cat /sys/class/block/${root##*/}/partition) || [ $? = 1 ]; } && resize2fs $root 2>&1"
 )
-"""Shell, on a guest: its root file system takes all of a disk that has grown (growpart: 1 is nothing to do)."""
+"""Shell, on a guest: extend its root file system to all of a disk that has grown (growpart's status 1: nothing to do)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One site on one server, as an office's command names it.
+    """One site on one server, for an office's command.
 
     Attributes:
-        whole: With every guest of the server.
-        site: With those that the command is about.
+        whole: The site with every guest of the server.
+        site: The guests that the command is about.
     """
 
     target: Target
@@ -87,7 +87,7 @@ class Work:
 
 
 def hosts_on(office: Office, login: str) -> tuple[Host, ...]:
-    """The hosts that stand on a server: those that name it or none."""
+    """The hosts on a server: those that name it in the office file, or no server."""
     if not login or not re.fullmatch(LOGIN.strip("^$"), login):
         raise OutpostError(f"--on {login} names no server", "write user@address, for example root@192.0.2.5")
     hosts = tuple(host for host in office.hosts if host.server in ("", login))
@@ -99,10 +99,10 @@ def hosts_on(office: Office, login: str) -> tuple[Host, ...]:
 
 
 def examined(target: Target, office: Office, login: str, names: Collection[str] = ()) -> Work:
-    """The site with what its server answers.
+    """The site with the server's answer.
 
     Args:
-        names: The hosts that the command is about; all of that server where it is empty.
+        names: The hosts that the command is about; empty means all on the server.
     """
     hosts = hosts_on(office, login)
     if away := set(names) - {host.name for host in hosts}:
@@ -117,7 +117,7 @@ def examined(target: Target, office: Office, login: str, names: Collection[str] 
 
 
 def named(source: str, digest: str) -> Image:
-    """The image that --image and --sha512 name; beside a file its digest may lie in FILE.sha512.
+    """The image that --image and --sha512 name; the digest may also be in FILE.sha512.
 
     Raises:
         OutpostError: There is none, or its content has another digest.
@@ -142,7 +142,7 @@ def named(source: str, digest: str) -> Image:
 
 
 def upload(work: Work, image: Image) -> None:
-    """Send an image to the server, which checks its digest; nothing where it has it."""
+    """Send an image to the server, which checks its digest; skip it if the server has the image."""
     if image.is_remote or image.name in work.found.files:
         return
     place = f"{DIRECTORY}/{image.name}"
@@ -166,7 +166,7 @@ def upload(work: Work, image: Image) -> None:
 
 
 def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
-    """Wait until new guests answer by their pinned keys and cloud-init is done; then their seeds are erased.
+    """Wait until new guests answer with their pinned keys and cloud-init has finished; then erase their seeds.
 
     Raises:
         OutpostError: Some did not; their seeds are kept.
@@ -197,7 +197,7 @@ def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
 
 
 def _output(work: Work, name: str, script: str) -> str:
-    """What a guest prints, or why there is nothing; one line."""
+    """What a guest prints, or why there is no answer, as one line."""
     try:
         answer = run_script(
             work.target, work.office, work.office.host(name), script, "ssh", patience=45, most=server.MOST
@@ -208,7 +208,7 @@ def _output(work: Work, name: str, script: str) -> str:
 
 
 def grow_file_systems(work: Work, grown: Collection[Guest]) -> list[str]:
-    """Let guests use a disk that has grown; gives what went wrong."""
+    """Let guests use a disk that has grown; returns what went wrong."""
     wrong = []
     for guest in grown:
         try:

@@ -6,7 +6,7 @@ from outpost.templates import environment
 
 
 def rendered(template: str, end: OtherEnd) -> str:
-    """What people there have to know, whatever their server is (`facts.j2`), or lines of Postfix's main.cf and master.cf."""
+    """What the peer's administrator has to know for any server (`facts.j2`), or lines for Postfix's main.cf and master.cf."""
     return environment(ROOT / "templates" / "peer").get_template(template).render(end=end)
 
 

@@ -1,4 +1,4 @@
-"""The queues of an office's MTAs: what waits, why, for how long; what an administrator lets go or holds."""
+"""The queues of an office's MTAs: what waits, why, for how long; and hold and release."""
 
 import re
 import shlex
@@ -69,7 +69,7 @@ class Waiting:
 
 
 def listed(office: Office, host: str, answer: str) -> list[Waiting]:
-    """The queue as a host's answer to `LISTING` says, the oldest first."""
+    """The queue from a host's answer to `LISTING`, the oldest message first."""
     lines = [line.partition(" ")[::2] for line in answer.split("\n") if line]
     large = {text for kind, text in lines if kind == "large"}
     found = []
@@ -102,7 +102,7 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
 
 
 def route(office: Office, address: str) -> str:
-    """Which way mail for an address goes."""
+    """The route of mail to an address."""
     domain = address.rpartition("@")[2].lower()
     if domain == office.domain:
         return "store"
@@ -123,7 +123,7 @@ def waiting(target: Target, office: Office, via: str | None = None) -> list[Wait
 
 
 def chosen(messages: Iterable[Waiting], wanted: Iterable[str]) -> list[Waiting]:
-    """Messages that the words mean: ``all``, a queue id, an address, ``@domain`` or a route."""
+    """Messages that words select: ``all``, a queue id, an address, ``@domain`` or a route."""
     messages = [message for message in messages if message.queue != "corrupt"]
     found: dict[tuple[str, str], Waiting] = {}
     for word in wanted:
@@ -144,15 +144,15 @@ def _means(word: str, message: Waiting) -> bool:
 
 
 def release(messages: Iterable[Waiting], target: Target, office: Office, via: str | None = None) -> None:
-    """Off hold, and tried at once."""
-    # not as root: the directory is the policy service's, and may be a link to somewhere else
+    """Release it from hold, and try it at once."""
+    # not as root: the directory is the policy service's, and could be a link to another place
     mark = "setpriv --reuid=outpost-policy --regid=outpost-policy --clear-groups rm -f {large}/{id}"
     commands = f"postsuper -H {{id}}; {mark}; rm -f {NOTED[1]}/{{id}}; postqueue -i {{id}}"
     _on_hosts(messages, commands, target, office, via)
 
 
 def hold(messages: Iterable[Waiting], target: Target, office: Office, via: str | None = None) -> None:
-    """Kept until somebody releases it; nothing ages out of hold."""
+    """Put it on hold until somebody releases it; messages on hold do not expire."""
     commands = f"mkdir -p -m 0700 {NOTED[1]}; : > {NOTED[1]}/{{id}}; postsuper -h {{id}}"
     _on_hosts(messages, commands, target, office, via)
 
@@ -171,7 +171,7 @@ def _on_hosts(
 
 
 def by_route(messages: Iterable[Waiting]) -> list[tuple[str, int, int, str]]:
-    """Route, messages, age of the oldest in seconds, and the reason most of them have."""
+    """Route, number of messages, age of the oldest in seconds, and the most frequent reason."""
     grouped: dict[str, list[Waiting]] = {}
     for message in messages:
         for name in message.routes:

@@ -1,4 +1,4 @@
-"""One message across all hosts: what each of them wrote of it, as hops with their delays and their TLS.
+"""One message across all hosts: what each host logged about it, as hops with delays and TLS.
 
 The hosts search their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A
 second round asks every host for what the first one brought to light: the store knows a Message-ID, the MTA queue ids.
@@ -22,12 +22,12 @@ from outpost.transport import answers
 from outpost.transport.remote import run_script
 
 MOST = 4 * 1024 * 1024
-"""Bytes that a host may say of messages."""
+"""Most bytes of a host's answer about messages."""
 LONGEST = 2000
-"""Characters of a line that are read."""
+"""Most characters of a line that are read."""
 LATEST = 2.0**33
 LONGEST_NAME, MOST_NAMES = 300, 200
-"""Characters of an identifier, and identifiers that one host brings to light."""
+"""Most characters of an identifier, and most identifiers that one host may add."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Rule:
     sentence: str
 
     def hop(self, host: str, line: mailtrace.Line) -> Hop | None:
-        """The line as a hop, if it is one of these."""
+        """The line as a hop, if the rule matches."""
         if not re.search(self.who, line.who) or not (match := re.search(self.line, line.text)):
             return None
         found = {name: value or "" for name, value in match.groupdict().items()}
@@ -110,17 +110,17 @@ RULES = (
     Rule("qmgr$", ID + r"removed$", "done, out of the queue"),
     Rule("dovecot", r"^lmtp\((?P<user>[^)]*)\).*(?P<what>stored mail into mailbox '[^']*'|discarded.*|forwarded to \S+)", "{user}: {what}"),
 )  # fmt: skip
-"""What is printed of a message: the first rule that matches a line. Other lines are details."""
+"""Rules for the hops of a message: the first one that matches a line counts. Other lines are details."""
 
 
 OWN_ID = re.compile(r"(?:^|reply=`250 2\.0\.0 Ok: queued as )(\w{10,20})(?:: |'$)")
-"""Queue ids of the office's own MTAs: at the head of their lines, and where the store logs the transfer."""
+"""Queue ids of the office's own MTAs: at the start of their lines, and in the store's line about the transfer."""
 
 Ask = Callable[[Host, tuple[str, ...]], list[mailtrace.Line]]
 
 
 def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
-    """The stories of the messages meant, the latest last.
+    """The stories of the selected messages, the latest last.
 
     Args:
         identifiers: Queue ids, Message-IDs, addresses.
@@ -140,7 +140,7 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     return stories(lines)
 
 
-# SYS-08: without it one compromised host has all others search for as many messages as it likes, and nothing is traced any more.
+# SYS-08: without it one compromised host makes all others search for any number of messages, and no trace ends any more.
 def _names(entries: Iterable[mailtrace.Line]) -> list[str]:
     """Message-IDs and queue ids in a host's lines."""
     found: dict[str, None] = {}
@@ -152,7 +152,7 @@ def _names(entries: Iterable[mailtrace.Line]) -> list[str]:
 
 
 def stories(lines: Mapping[str, Iterable[mailtrace.Line]]) -> list[Story]:
-    """Every host's lines, put together message by message."""
+    """Every host's lines, grouped by message."""
     marks: dict[str, str] = {}
     for entries in lines.values():
         for line in entries:
@@ -181,7 +181,9 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
         script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
         answer = run_script(target, office, host, script, via, most=MOST)
         entries = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
-        if not all(0 <= line.time < LATEST for line in entries):  # NaN is none, and no calendar has others
+        if not all(
+            0 <= line.time < LATEST for line in entries
+        ):  # NaN is no time, and calendars have no other years
             raise answers.unexpected(host.name)
         return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in entries]
 
@@ -189,7 +191,7 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
 
 
 def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) -> list[Story]:
-    """The stories, of which there must be one."""
+    """The stories; at least one must exist."""
     if not stories:
         raise OutpostError(
             f"no host of {target.title} knows {', '.join(identifiers)} in that time",
@@ -199,7 +201,7 @@ def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) ->
 
 
 def _parts(delays: str) -> str:
-    """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words, without what took no time."""
+    """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words, without parts that took no time."""
     names = ("before the queue", "in the queue", "connecting", "handing over")
     return ", ".join(
         f"{value} s {name}" for name, value in zip(names, delays.split("/"), strict=False) if _number(value)
@@ -207,7 +209,7 @@ def _parts(delays: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """Seconds as a daemon writes them; None where it is something else."""
+    """Seconds as a daemon writes them; None for anything else."""
     return float(text) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", text) else None
 
 

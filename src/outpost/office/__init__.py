@@ -1,4 +1,4 @@
-"""The office: data in, derivations out. No I/O here but ``load``."""
+"""The office: data in, derivations out. Only ``load`` does I/O."""
 
 from outpost.office.load import check, load
 from outpost.office.model import Office

@@ -1,4 +1,4 @@
-"""What is kept elsewhere of each host, and how the host makes it: the role's view of its own state.
+"""What a backup has of each host, and how the host makes it: the role's view of its own state.
 
 Pure. What an apply makes again (configuration, certificates, accounts of the office file) is in no backup, and neither is
 the MTA's queue: a copy of it, put back, would deliver a second time what has been delivered since, and what it holds is
@@ -29,22 +29,22 @@ class BackupView(HostView):
 
     @property
     def account(self) -> str:
-        """The office's account at the other end."""
+        """The office's account on the backup server."""
         return self.backup.account or f"outpost-{self.office.name}"
 
     @property
     def directory(self) -> str:
-        """The office's directory at the other end."""
+        """The office's directory on the backup server."""
         return self.backup.directory or f"/srv/outpost/{self.office.name}"
 
     @property
     def path(self) -> str:
-        """This host's repository there; nobody else's key opens it."""
+        """This host's repository on the backup server; only its own key opens it."""
         return f"{self.directory}/repositories/{self.me.name}"
 
     @property
     def known_name(self) -> str:
-        """The name that the other end's host keys are known by."""
+        """The name of the backup server in known_hosts."""
         return f"backup.{self.office.name}"
 
     @property
@@ -61,24 +61,24 @@ class BackupView(HostView):
 
     @property
     def rate(self) -> int:
-        """KiB/s that a backup may send; 0: no limit."""
+        """KiB/s that a backup may send; 0 means no limit."""
         share = self.backup.line_percent
         return max(LEAST_RATE, self.office.link.rate_kbit * share * 1000 // (100 * 8 * 1024)) if share else 0
 
     @property
     def sources(self) -> tuple[dict[str, Any], ...]:
-        """What is kept of this host (`outpost.onhost.backup` says what each kind means), whose it is and comes back as (BKP-02)."""
+        """What is kept of this host (`outpost.onhost.backup` explains the kinds), its owner and the mode it is restored with (BKP-02)."""
         ssh = {"kind": "copy", "path": "/etc/ssh", "only": "ssh_host_*_key*"}
         return (ssh, *role_of(self.me).kept(self.office, self.me))
 
     @property
     def still(self) -> str:
-        """The unit whose processes stand still for the snapshot; empty: none."""
+        """The unit whose processes are stopped for the snapshot; empty means none."""
         return next((source["still"] for source in self.sources if "still" in source), "")
 
     @property
     def quota(self) -> int:
-        """Octets that its archives may take there; beyond its mailboxes a store has old mail in old archives."""
+        """Bytes that its archives may take on the server. Besides its mailboxes, a store has old mail in old archives."""
         keeps_mail = any(source["kind"] == "mail" for source in self.sources)
         office = self.office
         mailboxes = sum((*map(office.quota, office.users), *map(office.quota, office.shared)))
@@ -86,7 +86,7 @@ class BackupView(HostView):
 
     @property
     def places(self) -> dict[str, str]:
-        """Directories that exist before anything comes back, with their owners."""
+        """Directories that exist before anything is restored, with their owners."""
         return {
             source["path"].rpartition("/")[0] if source["kind"] == "sqlite" else source["path"]: source[
                 "owner"
@@ -97,12 +97,12 @@ class BackupView(HostView):
 
     @property
     def accounts(self) -> dict[str, str]:
-        """Accounts that own what comes back, with their homes: made before it does (BKP-02: the drill goes this way)."""
+        """Accounts that own what is restored, with their homes: they are made first (BKP-02: the drill works this way)."""
         return role_of(self.me).owners
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the host's program; none is secret."""
+        """The settings of the host's program; they contain no secret."""
         return {
             "repository": self.url,
             "known_name": self.known_name,
@@ -114,5 +114,5 @@ class BackupView(HostView):
 
 
 def backup_of(office: Office, host: Host) -> BackupView | None:
-    """The backup of a host; None where the office has none."""
+    """The backup of a host; None if the office has none."""
     return BackupView(office, host, office.backup) if office.backup else None

@@ -1,4 +1,4 @@
-"""What every host needs whatever its role, derived from the office: packet filter, resolver, clock, SSH.
+"""What every host needs in any role, derived from the office: packet filter, resolver, clock, SSH.
 
 Pure. `BaseView` is what the templates of the base role are rendered with.
 """
@@ -16,7 +16,7 @@ from outpost.office.tables.values import IPAddress, IPNetwork
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
 SPECIAL_USE = ("test", "invalid", "onion", "home.arpa")
-"""Top-level names that Unbound answers by itself (RFC 6761, RFC 8375)."""
+"""Top-level names that Unbound answers itself (RFC 6761, RFC 8375)."""
 PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 """Addresses that anybody may use behind a router (RFC 1918, RFC 4193)."""
 INNER: tuple[ZoneKind, ...] = ("servers", "users", "management")
@@ -40,7 +40,7 @@ class BaseView(HostView):
 
     @property
     def crowded_from(self) -> int:
-        """Sessions of strangers on port 25 from which on each client gets few: a quarter of what there are; 0: no such port."""
+        """Sessions of strangers on port 25 from which on each client gets few: a quarter of all; 0 means no such port."""
         taken = any(
             flow.source.is_internet and flow.port == ports.SMTP for flow in inbound(self.office, self.me)
         )
@@ -48,7 +48,7 @@ class BaseView(HostView):
 
     @property
     def echo(self) -> tuple[str, ...]:
-        """Filter rules that let administrators, and nobody else, ping the host."""
+        """Filter rules that let only administrators ping the host."""
         managers = [network for zone in self.office.zones_of_kind("management") for network in zone.networks]
         names = {"ip": "icmp", "ip6": "icmpv6"}
         return tuple(
@@ -59,7 +59,7 @@ class BaseView(HostView):
 
     @property
     def own_networks(self) -> tuple[tuple[str, str], ...]:
-        """Per family the networks the host stands in (the Internet's apart), as a set's content."""
+        """For each family the networks of the host's zones (without the Internet's), as the content of a set."""
         networks = [
             network
             for zone in self.office.zones.values()
@@ -74,21 +74,21 @@ class BaseView(HostView):
 
     @property
     def forwarders(self) -> tuple[IPAddress, ...]:
-        """Resolvers this host can reach; empty where it recurses itself."""
+        """Resolvers that this host can reach; empty if it resolves from the root itself."""
         return tuple(
             address for address in self.office.resolver.forwarders if self._may_reach(address, ports.DNS)
         )
 
     @property
     def private_networks(self) -> tuple[IPNetwork, ...]:
-        """Inner networks, which no name outside the office may point at."""
+        """Inner networks: names outside the office may not point there."""
         return tuple(
             net for kind in INNER for zone in self.office.zones_of_kind(kind) for net in zone.networks
         )
 
     @property
     def opened_zones(self) -> tuple[str, ...]:
-        """Special-use names that are real here, because the office or a peer lives below them."""
+        """Special-use names that are real here, because the office or a peer uses them."""
         domains = [self.office.domain, *(domain for peer in self.office.peers for domain in peer.domains)]
         return tuple(
             f"{name}." for name in SPECIAL_USE if any(domain.endswith(f".{name}") for domain in domains)
@@ -96,13 +96,13 @@ class BaseView(HostView):
 
     @property
     def private_internet(self) -> bool:
-        """Whether the office's outer side has private addresses, as behind a translating router or in the lab."""
+        """Whether the office's outer side has private addresses, as behind a NAT router or in the lab."""
         outer = [network for zone in self.office.zones_of_kind("internet") for network in zone.networks]
         return any(network.network_address in private for network in outer for private in PRIVATE)
 
     @property
     def hosts_file(self) -> tuple[tuple[str, str], ...]:
-        """Address and names of the office's hosts: this one first, then the others as this one reaches them."""
+        """Addresses and names of the office's hosts: this host first, then the others with the addresses that it reaches."""
         order = (self.me, *(host for host in self.office.hosts if host != self.me))
         return tuple(
             (str(address), f"{host.fqdn} {host.name}")
@@ -138,15 +138,15 @@ class BaseView(HostView):
 
     @property
     def is_machine(self) -> bool:
-        """Whether clock and kernel are the host's own; a container has those of the machine it runs on."""
+        """Whether clock and kernel belong to the host; a container has those of its machine."""
         return self.office.platform_of(self.me) != "docker"
 
     def _may_reach(self, server: IPAddress | str, port: int) -> bool:
-        """Whether a flow leads there: a server on the link of a zone this host is not in serves others."""
+        """Whether a flow leads there: a server in a zone without this host serves others."""
         try:
             network = ip_network(ip_address(str(server)))
         except ValueError:
-            return True  # a name: the flow to anywhere outside covers it
+            return True  # a name: the flow to any outside address covers it
         return any(
             flow.port == port and network in flow.destination.networks
             for flow in outbound(self.office, self.me)
@@ -177,12 +177,12 @@ def _port(protocols: set[str], port: int) -> str:
 
 
 def _addresses_only(end: Where) -> Where:
-    """An end without its labels, so that equal addresses are equal."""
+    """An end without its labels, so that equal addresses compare equal."""
     return Where("", end.networks, end.beyond)
 
 
 def _end(family: str, side: str, end: Where, version: int) -> str | None:
-    """A match on one end; None where it has no address of the family."""
+    """A match on one end; None if it has no address of the family."""
     if end.networks:
         networks = _of(version, end.networks)
         return f"{family} {side} {_set(networks)}" if networks else None
@@ -209,8 +209,8 @@ def _listed(networks: Iterable[IPNetwork]) -> str:
 
 
 NOTHING_RUNS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (the places themselves)
-"""Where everybody may write."""
+"""Directories where everybody may write."""
 UNUSED_MODULES = (
     "cramfs", "dccp", "firewire-core", "freevxfs", "hfs", "hfsplus", "jffs2", "rds", "sctp", "tipc", "udf", "usb-storage",
 )  # fmt: skip
-"""Kernel modules that no role uses and that load themselves when somebody asks for them."""
+"""Kernel modules that no role uses and that the kernel loads on demand."""

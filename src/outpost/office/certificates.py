@@ -1,4 +1,4 @@
-"""The certificates that users and strangers see: under which names, from whom, and how a host comes by its own.
+"""The certificates that users and strangers see: their names, their issuer, and how a host gets its own.
 
 Every public key exists twice: the current one, and the next one, whose TLSA record stands in the DNS long before
 the key is used (RFC 7671, section 8.1). Keys are the office's (``secrets.age``), no matter who certifies them, so that the
@@ -20,7 +20,7 @@ CHALLENGE = "_acme-challenge"
 
 
 def public_names(office: Office, host: Host) -> tuple[str, ...]:
-    """Names on the certificate that a host shows to users and strangers; none for name servers."""
+    """Names on the certificate that a host shows to users and strangers; empty for name servers."""
     shown = role_of(host).shown
     return (host.fqdn, *(f"{label}.{office.domain}" for label in shown.labels)) if shown else ()
 
@@ -38,12 +38,12 @@ def daemon(host: Host) -> str:
 
 
 def mode(office: Office, host: Host) -> CertificateMode | None:
-    """Where a host's public certificate comes from; None for a host without a public name."""
+    """The source of a host's public certificate; None for a host without a public name."""
     return (host.certificates or office.tls.certificates) if public_names(office, host) else None
 
 
 def signing_service(host: Host) -> str:
-    """The unit to check when a host does not show the certificate it should."""
+    """The unit to check if a host does not show the right certificate."""
     return f"outpost-certificate.service {daemon(host)}"
 
 
@@ -53,7 +53,7 @@ def acme_hosts(office: Office) -> tuple[Host, ...]:
 
 
 def tsig_name(host: Host) -> str:
-    """The key that a host proves its names with: it may write nothing but their challenges."""
+    """The key with which a host proves its names: it may write only their challenges."""
     return f"acme-{host.name}"
 
 
@@ -102,19 +102,19 @@ class AcmeView:
 
     @property
     def servers(self) -> tuple[IPAddress, ...]:
-        """Every name server, as this host reaches it: the authority may ask any of them."""
+        """Every name server, at addresses that this host reaches: the authority may ask any of them."""
         return tuple(
             self.office.link_addresses(server, self.me)[0] for server in serving(self.office, "names")
         )
 
     @property
     def unit(self) -> str:
-        """What loads the certificate."""
+        """The daemon that loads the certificate."""
         return daemon(self.me)
 
     @property
     def proxy(self) -> str:
-        """The proxy this host needs; a host on the Internet goes by itself."""
+        """The proxy that this host needs; a host on the Internet needs none."""
         outside = self.office.addresses_of_kind(self.me, "internet")
         return "" if outside else self.office.acme.proxy
 

@@ -1,4 +1,4 @@
-"""The office's DNS as data: every record from the model, each with the reason it stands there.
+"""The office's DNS as data: every record from the model, each with the reason for it.
 
 Pure. The dns role renders these zones into Knot's zone files; `tests/live/test_dns.py` asks every
 authoritative server for every record; ``outpost dns`` prints them for offices whose DNS lives elsewhere.
@@ -32,7 +32,7 @@ from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 CLIENT_SETUP = ("autoconfig", "autodiscover")
-"""Labels below the domain at which mail programs look for their settings (Thunderbird, Outlook)."""
+"""Labels below the domain that mail programs query for their settings (Thunderbird, Outlook)."""
 POLICY_MAX_AGE = {"none": 86400, "testing": 86400, "enforce": 28 * 86400}
 """How long others keep the MTA-STS policy: a day while it may still change, four weeks once it is enforced."""
 
@@ -56,7 +56,7 @@ class Record:
     ttl: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.name + self.data).isprintable():  # a line feed would begin another record
+        if not (self.name + self.data).isprintable():  # a line feed would start another record
             raise ValueError(
                 f"a record of type {self.type} with a control character: {self.name!r} {self.data!r}"
             )
@@ -88,7 +88,7 @@ class DkimKey:
 
 
 class Account(Protocol):
-    """An account with a certification authority, by its URL; it means nothing to another authority."""
+    """An account with a certification authority, by its URL; another authority does not know it."""
 
     @property
     def directory(self) -> str: ...
@@ -98,7 +98,7 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class PublicKeys:
-    """What the zone says about keys; nothing secret.
+    """The zone's records about keys; nothing secret.
 
     Attributes:
         dkim: Every key under which mail is or will be signed.
@@ -111,7 +111,7 @@ class PublicKeys:
     accounts: Mapping[str, Account] = field(default_factory=dict)
 
     def account(self, office: Office, host: Host) -> str:
-        """URL of a host's account with the authority that the office uses now; empty where none is known."""
+        """URL of a host's account with the authority that the office uses now; empty if none is known."""
         known = self.accounts.get(host.name)
         return known.url if known and known.directory == office.acme.directory else ""
 
@@ -141,7 +141,7 @@ def key_digest(certificate_pem: str) -> str:
 
 
 def private_key_digest(private_pem: str) -> str:
-    """The same for a key that no certificate has been issued for yet."""
+    """The same for a key that has no certificate yet."""
     public = load_pem_private_key(private_pem.encode(), password=None).public_key()
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
@@ -175,7 +175,9 @@ def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
 def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
     """The zone of the office's domain, complete but for what the signer adds."""
     apex = f"{office.domain}."
-    if office.closing.ended:  # GOV-02: a domain that is given up and says nothing is somebody's to send from
+    if (
+        office.closing.ended
+    ):  # GOV-02: without it anybody can send as a domain that was given up and publishes nothing
         revoked = (record for record in _policies(office, apex, keys) if "._domainkey." in record.name)
         return _zone(
             office,
@@ -224,7 +226,7 @@ def _zone(office: Office, apex: str, records: Iterable[Record]) -> ZoneData:
 
 
 def zone_text(zone: ZoneData) -> str:
-    """The zone file. Its serial is a placeholder: the primary numbers its own versions (unixtime)."""
+    """The zone file. Its serial is a placeholder: the primary numbers its versions itself (unixtime)."""
     lines = [f"$ORIGIN {zone.name}", f"$TTL {zone.records[0].ttl}"]
     lines += [f"{r.name} {r.ttl} IN {r.type} {r.data} ; {r.reason}" for r in zone.records]
     return "".join(f"{line}\n" for line in lines)
@@ -260,11 +262,11 @@ def _hosts(office: Office) -> Iterable[Record]:
 
 
 def _no_mail(name: str, spf: str = "v=spf1 -all", why: str = "SPO-04: never sends") -> Iterable[Record]:
-    """What keeps a name out of mail: no recipient (RFC 7505), no sender, no From."""
+    """Records for a name without mail: no recipient (RFC 7505), no sender, no From."""
     reason = "SPO-04: without it mail forged as or sent to this name is queued for days"
     yield Record(f"{name}.", "MX", "0 .", reason)
     yield Record(f"{name}.", "TXT", _text(spf), why)
-    # A receiver of RFC 7489 asks here and then at the organisational domain, which the office's need not be.
+    # A receiver of RFC 7489 asks here, and then at the organisational domain, which may belong to others.
     reject = _text("v=DMARC1; p=reject; adkim=s; aspf=s")
     yield Record(
         f"_dmarc.{name}.", "TXT", reject, "SPO-04: forged mail from this name is delivered without it"
@@ -330,7 +332,7 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
 
 
 def _issuers(office: Office, keys: PublicKeys) -> Iterable[Record]:
-    """The names that an authority may certify; the domain itself stays closed."""
+    """The names that an authority may certify; it may not certify the domain itself."""
     for host in office.hosts:
         issuer = caa_issuer(office, host, keys.account(office, host))
         for name in public_names(office, host) if issuer != ";" else ():

@@ -63,7 +63,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket that a host must have, and with the others of its contract the only ones it may have."""
+    """A socket that a host must have; a host may have only the sockets of its contract."""
 
     address: IPAddress
     port: int
@@ -72,7 +72,7 @@ class Listener:
 
 
 def flows(office: Office) -> tuple[Flow, ...]:
-    """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, keeping."""
+    """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, upkeep."""
     families = (
         _names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _groupware, _certificates, _time, _keeping
     )  # fmt: skip
@@ -88,7 +88,7 @@ def outbound(office: Office, host: Host) -> tuple[Flow, ...]:
 
 
 def listeners(office: Office, host: Host) -> tuple[Listener, ...]:
-    """The role contract: each socket that flows to this host need, once (loopback aside)."""
+    """The role contract: each socket that flows to this host need, once (without loopback)."""
     found: dict[tuple[IPAddress, int, Protocol], Listener] = {}
     for flow in inbound(office, host):
         for network in flow.destination.networks:
@@ -119,7 +119,7 @@ def _everyone_in(zone: Zone) -> Where:
 
 
 def _at(host: Host, zone: str) -> Where:
-    """A host as seen from a zone: its addresses there; a host that is reached by routing shows all of them."""
+    """A host as seen from a zone: its addresses there. A host that is reached by routing has all its addresses."""
     return Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
 
 
@@ -186,7 +186,7 @@ def _mail_out(office: Office) -> Iterator[Flow]:
                 why = "MTA-STS policies of the domains mail goes to"
                 yield Flow(here, _internet(office), "tcp", ports.HTTPS, zone.name, why)
         for peer in office.peers:
-            # Its name resolves to addresses of its choosing; in the Internet's zone they are not ours to list.
+            # Its owner chooses the addresses of its name; in the Internet's zone the office cannot list them.
             zone = office.zones[peer.zone]
             target = Where(peer.name, networks=_single(peer.relays))
             if zone.kind == "internet":
@@ -282,7 +282,7 @@ TELLING_PORTS = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.
 
 
 def _telling(office: Office, host: Host) -> Iterator[Flow]:
-    """Alarms; to a name only from hosts that are on the Internet."""
+    """Alarms; only hosts on the Internet may send them to a name."""
     for path in office.alarms.tell:
         url = urlsplit(path)
         server = url.hostname or ""
@@ -301,7 +301,7 @@ def _resolving(office: Office, host: Host) -> Iterator[Flow]:
 def _outside(
     office: Office, host: Host, servers: tuple[str, ...], protocol: Protocol, port: int, why: str
 ) -> Iterator[Flow]:
-    """From a host to services that are not the office's: by address where it is known, else anywhere outside."""
+    """From a host to services outside the office: to an address if it is known, else anywhere outside."""
     addresses = tuple(address for address in (_address(server) for server in servers) if address is not None)
     for address in addresses:
         zone = next(
@@ -309,7 +309,7 @@ def _outside(
         )
         source = Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
         if zone and zone not in host.addresses:
-            continue  # on-link in a zone this host is not in: another server of the list serves it
+            continue  # in the network of a zone without this host: another server of the list serves it
         yield Flow(
             source, Where(str(address), networks=_single((address,))), protocol, port, zone or "outside", why
         )

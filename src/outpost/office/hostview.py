@@ -1,4 +1,4 @@
-"""One host of an office as the templates of its role see it: what all of these views have."""
+"""One host of an office for the templates of its role: what all of these views share."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ class HostView:
 
     @property
     def size(self) -> Size:
-        """What the limits of its daemons follow from."""
+        """What the limits of its daemons are derived from."""
         return size_of(self.office)
 
     def listens(self, port: int) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract at which it listens on a port; never a wildcard."""
+        """Addresses of the role contract on which it listens on a port; never a wildcard."""
         here = (entry.address for entry in listeners(self.office, self.me) if entry.port == port)
         return tuple(dict.fromkeys(here))
 

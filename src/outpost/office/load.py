@@ -24,7 +24,7 @@ def load(path: Path, *, uncertified: bool = False) -> Office:
     """The office that a file or its directory declares.
 
     Args:
-        path: ``office.toml`` or the directory that holds it.
+        path: ``office.toml`` or its directory.
         uncertified: Provided certificates may be missing yet, as they are until their requests have been printed.
     """
     office, problems = _read(path)
@@ -36,17 +36,17 @@ def load(path: Path, *, uncertified: bool = False) -> Office:
 
 
 def check(path: Path) -> tuple[Problem, ...]:
-    """Everything wrong with an office file; empty when it is fit to use."""
+    """Everything wrong with an office file; empty if it can be used."""
     return tuple(_read(path)[1])
 
 
 def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
-    """The office in TOML data already read, as far as it can be built, and every problem with it.
+    """The office from TOML data, as far as it can be built, and every problem in the data.
 
     Tables that do not fit the schema are reported and left out, so that the rules that span tables still see
     the rest of the file.
     """
-    if type(given := data.get("schema")) is int and given > SCHEMA:  # what else it says cannot be judged
+    if type(given := data.get("schema")) is int and given > SCHEMA:  # the rest cannot be checked
         return None, [
             Problem(
                 "schema",
@@ -61,7 +61,7 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     gone: list[tuple[int | str, ...]] = []
     data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
-    for _ in range(200):  # each round removes at least one offending entry; a bound, should one not go away
+    for _ in range(200):  # each round removes at least one wrong entry; the bound is for one that stays
         try:
             office = Office.model_validate(data)
             break
@@ -139,7 +139,7 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
 
 
 def _read_provided(data: dict[str, Any], directory: Path) -> None:
-    """Certificates that an authority was asked for by hand: ``HOST.pem``, which the rules then want where they are used."""
+    """Certificates from an authority that was asked by hand: ``HOST.pem``; the rules require them where they are used."""
     tls, hosts = data.setdefault("tls", {}), data.get("hosts")
     if not isinstance(tls, dict) or not isinstance(hosts, dict) or "provided" in tls:
         return
@@ -156,7 +156,7 @@ def _read_provided(data: dict[str, Any], directory: Path) -> None:
 
 
 def _read_host_keys(data: dict[str, Any], directory: Path) -> None:
-    """Host keys from ``known_hosts``, by host name; without that file none are known."""
+    """Host keys from ``known_hosts``, by host name; empty without that file."""
     ssh, hosts = data.setdefault("ssh", {}), data.get("hosts")
     if not isinstance(ssh, dict) or not isinstance(hosts, dict) or "host_keys" in ssh:
         return
@@ -193,7 +193,7 @@ def _host_key(line: str, names: set[str]) -> str | None:
 
 
 def _with_names(data: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which each zone and host carries the name of its table, and hosts their domain."""
+    """A copy in which each zone and host has the name of its table, and hosts have their domain."""
     data = copy.deepcopy(data)
     for table in ("zones", "hosts"):
         entries = data.get(table)
@@ -214,11 +214,11 @@ PLACEHOLDERS = {
     "domain": "placeholder.invalid",
     "postmaster": "placeholder@placeholder.invalid",
 }
-"""Stand-ins for a required value that is missing or wrong, so that the rest of the file is still checked."""
+"""Substitutes for a required value that is missing or wrong, so that the rest of the file is still checked."""
 
 
 def _prune(data: dict[str, Any], location: tuple[int | str, ...], kind: str, pruned: set[str]) -> bool:
-    """Take the offending entry out of the data; whether anything changed."""
+    """Remove the wrong entry from the data; returns whether anything changed."""
     top = str(location[0])
     if len(location) == 1 and top in PLACEHOLDERS and top not in pruned:
         pruned.add(top)
@@ -238,9 +238,9 @@ def _prune(data: dict[str, Any], location: tuple[int | str, ...], kind: str, pru
         del node[last]
         return True
     if isinstance(node, list) and isinstance(last, int) and last < len(node):
-        node[last] = None  # a gap, so that the indexes of later errors stay true
+        node[last] = None  # a gap, so that the indexes of later errors stay valid
         return True
-    if len(parents) == 1 and top in data:  # a table that lacks what it must have
+    if len(parents) == 1 and top in data:  # a table that lacks a required key
         del data[top]
         return True
     return False

@@ -1,4 +1,4 @@
-"""The office as data: what one ``office.toml`` declares, frozen, with nothing derived twice.
+"""The office as data: what one ``office.toml`` declares, frozen; each value is derived once.
 
 Pure: no file, network or pyinfra access. Its tables are in ``tables``, by subject. Derivations that belong to one role
 are in its package below ``roles/``, the graph of connections in ``flows``, the rules that span several fields in ``checks``.
@@ -86,7 +86,7 @@ class Office(Part):
 
     @property
     def mail_servers(self) -> tuple[Host, ...]:
-        """MTAs that are given mail, the first one first; those that retire only deliver what they have."""
+        """MTAs that get mail, the first one first; an MTA that retires only delivers what it has."""
         return tuple(host for host in self.with_role("mta") if not host.retiring)
 
     def zones_of_kind(self, kind: ZoneKind) -> tuple[Zone, ...]:
@@ -94,7 +94,7 @@ class Office(Part):
         return tuple(zone for zone in self.zones.values() if zone.kind == kind)
 
     def link_addresses(self, host: Host, other: Host) -> tuple[IPAddress, ...]:
-        """Addresses at which `other` reaches `host`: in a zone they share, servers' zones first; else all of them."""
+        """Addresses at which `other` reaches `host`: in a shared zone, servers' zones first; without one all of them."""
         shared = [zone for zone in host.addresses if zone in other.addresses and zone in self.zones]
         shared.sort(
             key=lambda zone: ("servers", "management", "users", "partner", "internet").index(
@@ -104,7 +104,7 @@ class Office(Part):
         return host.in_zone(shared[0]) if shared else host.all_addresses
 
     def platform_of(self, host: Host) -> Platform:
-        """What a host is: as it says itself, else as the office says."""
+        """The kind of a host: its own setting, else the office's."""
         return host.platform or self.platform
 
     def interfaces(self, host: Host, zone: str) -> tuple[IPInterface, ...]:
@@ -131,7 +131,7 @@ class Office(Part):
 
     @property
     def canary(self) -> str:
-        """The mailbox that a verification writes to."""
+        """The mailbox that a verification uses."""
         return self.verification.canary or self.postmaster
 
     def quota(self, owner: User | SharedMailbox) -> int:
@@ -140,7 +140,7 @@ class Office(Part):
 
     @property
     def senders(self) -> dict[str, tuple[str, ...]]:
-        """Address to the logins that may send from it (SPO-02): one's own, its members, and who is named in `send_as`."""
+        """Address → the logins that may send from it (SPO-02): its own, its members, and users with it in `send_as`."""
         allowed: dict[str, tuple[str, ...]] = {user.address: (user.address,) for user in self.users}
         allowed |= {mailbox.address: mailbox.members for mailbox in self.shared}
         for address, mailboxes in self.expanded.items():
@@ -153,7 +153,7 @@ class Office(Part):
 
     @property
     def all_aliases(self) -> tuple[Alias, ...]:
-        """Declared aliases, and RFC 2142's role names pointing at the postmaster where the file does not declare them."""
+        """Declared aliases, and RFC 2142's role names, which lead to the postmaster if the file does not declare them."""
         taken = {alias.address for alias in self.aliases} | set(self.mailboxes)
         roles = (f"{name}@{self.domain}" for name in ROLE_NAMES)
         return self.aliases + tuple(
@@ -162,12 +162,12 @@ class Office(Part):
 
     @property
     def same_signature(self) -> int:
-        """How often strangers may bring one signed message: a list may write to every user, and once more."""
+        """How often strangers may bring one signed message: a list may write to every user separately, and once more."""
         return self.limits.same_signature or max(100, 2 * len(self.users))
 
     @property
     def alias_members(self) -> int:
-        """Mailboxes that one recipient may stand for: all of them are a group, too. In steps, as main.cf has it."""
+        """Mailboxes that one recipient may stand for: a group may have all of them. In steps, as in main.cf."""
         return self.limits.alias_members or max(200, -(-len(self.mailboxes) // 50) * 50)
 
     @property
@@ -208,11 +208,11 @@ class Office(Part):
         return tuple(found)
 
     def to_json(self) -> str:
-        """What pyinfra's ``debug-inventory`` and ``--json`` show for it: the name, not the whole file."""
+        """What pyinfra's ``debug-inventory`` and ``--json`` show: the name, not the whole file."""
         return f"<office {self.domain}>"
 
 
 ROLE_NAMES = (
     "postmaster", "abuse", "hostmaster", "webmaster", "security", "root", "tls-reports", "dmarc-reports",
 )  # fmt: skip
-"""Local parts that always reach somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""
+"""Local parts that always lead to somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""

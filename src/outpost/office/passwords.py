@@ -1,4 +1,4 @@
-"""What somebody who knows the office tries first as a password (AUT-02): its names, places in the DNS, and people."""
+"""What somebody who knows the office would guess first as a password (AUT-02): its names, places in the DNS, and people."""
 
 from outpost.office.model import Office
 from outpost.onhost.passwords import words_of

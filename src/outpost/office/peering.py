@@ -1,4 +1,4 @@
-"""What the other end of a route has to set up, derived from the office: the half of each link that is not ours.
+"""What the administrator of a peer has to set up, derived from the office: the other half of each link.
 
 Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configured by what it prints.
 """
@@ -27,24 +27,24 @@ class OtherEnd:
 
     @property
     def senders(self) -> tuple[IPAddress, ...]:
-        """Addresses that the office's mail comes from, and where its listener for this peer is."""
+        """Addresses that the office's mail comes from and that its listener for this peer uses."""
         return tuple(
             address for mta in serving(self.office, "transport") for address in mta.in_zone(self.peer.zone)
         )
 
     @property
     def next_hops(self) -> str:
-        """Where its mail for the office goes, as Postfix writes it; the second is for when the first is down."""
+        """Next hop for mail to the office, as Postfix writes it; the second address is for when the first is down."""
         return ", ".join(f"[{server}]:{self.peer.listen}" for server in self.servers)
 
     @property
     def transport(self) -> str:
-        """Name of the other end's transport to the office, and beginning of its parameters' names."""
+        """Name of the peer's transport to the office, and prefix of its parameters."""
         return self.office.name.replace("-", "_")
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Every address that people outside may write to: what a backup MX must know (DSN-01)."""
+        """Every address that outsiders may write to: a backup MX must know them (DSN-01)."""
         return self.office.mailboxes + tuple(
             alias.address for alias in self.office.all_aliases if not alias.inside_only
         )
@@ -56,12 +56,12 @@ class OtherEnd:
 
     @property
     def lifetime_days(self) -> int:
-        """How long a backup MX keeps what it holds for the office: as long as the office would, in whole days."""
+        """How long a backup MX keeps mail for the office: as long as the office would, in whole days."""
         return max(1, self.office.link.queue_lifetime // DAY)
 
     @property
     def authority(self) -> str:
-        """Who vouches for the office's certificate."""
+        """The authority that issued the office's certificate."""
         modes = {
             mta.certificates or self.office.tls.certificates for mta in serving(self.office, "transport")
         }
@@ -69,7 +69,7 @@ class OtherEnd:
 
     @property
     def own_proof(self) -> str:
-        """How the other end must prove itself to the office."""
+        """How the peer must prove its identity to the office."""
         match self.peer.tls:
             case "verify":
                 return f"a certificate for {self.peer.next_hop} from an authority that the office trusts"

@@ -10,7 +10,7 @@ LMTP = 24
 SMTP = 25
 DNS = 53
 HTTP = 80
-"""Webmail answers there with a redirect to HTTPS and nothing else."""
+"""Webmail only redirects to HTTPS there."""
 NTP = 123
 HTTPS = 443
 SUBMISSIONS = 465

@@ -1,4 +1,4 @@
-"""What is wrong with an office file, said so that it can be mended: field, value, remedy."""
+"""Mistakes in an office file, each with what is needed to correct it: field, value, remedy."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Problem:
 
 
 class OfficeError(Exception):
-    """An office file that cannot be used; carries every problem found, never only the first."""
+    """An office file that cannot be used; it has every problem found, not only the first."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = tuple(problems)

@@ -1,4 +1,4 @@
-"""What a role is to the rest of the product: one value, read wherever the product treats hosts by their role."""
+"""What the rest of the product knows about a role: one value, read wherever the product treats hosts by their role."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from outpost.office.size import CgroupLimit, Size
 from outpost.office.tables.topology import Host, RoleName, ZoneKind
 
 Duty = Literal["names", "transport", "mailboxes", "browsers", "calendars"]
-"""What others need a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
+"""What the office needs a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
 
 
 def any_number(_office: Office, _hosts: tuple[Host, ...]) -> Iterator[Problem]:
-    """Nothing to object to."""
+    """A role without objections."""
     yield from ()
 
 

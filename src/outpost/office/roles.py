@@ -1,4 +1,4 @@
-"""The roles as the office model reads them: found by name in the package `roles`, and imported only when somebody asks.
+"""The roles, for the office model: found by name in the package `roles`, and imported only on demand.
 
 The model is below the roles, and imports none of them (docs/adr/0033).
 """
@@ -28,7 +28,7 @@ def serves(host: Host, duty: Duty) -> bool:
 
 
 def serving(office: Office, duty: Duty) -> tuple[Host, ...]:
-    """Hosts that have a duty, in the order of the file; the first is the primary where that matters (names)."""
+    """Hosts that have a duty, in the order of the file; the first one is the primary where that matters (DNS)."""
     return tuple(host for host in office.hosts if serves(host, duty))
 
 

@@ -11,14 +11,14 @@ from outpost.office.model import Office
 MIB = 1024**2
 STEP = 50
 SESSIONS_PER_USER = 6
-"""IMAP sessions that one user's programs hold open, on average: a desktop with four folders, a telephone, webmail."""
+"""IMAP sessions that one user's programs keep open, on average: a desktop with four folders, a telephone, webmail."""
 ACTIVE_SHARE = 4
-"""One session in so many does something at the same time; the others wait in IDLE, and hibernate."""
+"""One session in this many works at the same time; the others wait in IDLE, and hibernate."""
 LOGIN_MIB, SESSION_MIB = 3, 6
-"""Memory of a login process, which does a session's TLS to its end, and of the process that opens its mailbox."""
+"""Memory of a login process, which handles a session's TLS until its end, and of the process that opens its mailbox."""
 SMTPD_MIB = 5
 STRANGERS = 250
-"""A bound on floods: each silent client holds a process."""
+"""A limit against floods: each silent client holds a process."""
 OTHERS = 150
 """Postfix's and Dovecot's processes beside those that are counted here."""
 DELIVERY = 80
@@ -33,7 +33,7 @@ WORKER_MIB = 32
 
 @dataclass(frozen=True)
 class CgroupLimit:
-    """What a daemon may take of its host at most: memory in MiB, and tasks (systemd.resource-control(5))."""
+    """Most that a daemon may take of its host: memory in MiB, and tasks (systemd.resource-control(5))."""
 
     memory: int
     tasks: int
@@ -67,7 +67,7 @@ class Size:
 
     @property
     def dovecot_clients(self) -> int:
-        """Connections to Dovecot's auth and anvil: each session has its login process and the one behind it."""
+        """Connections to Dovecot's auth and anvil: each session has its login process and the process behind it."""
         return 2 * (self.sessions + 2 * self.short_sessions) + 1000
 
     @property
@@ -79,7 +79,7 @@ class Size:
 
     @property
     def strangers(self) -> int:
-        """smtpd processes for strangers, whatever the office's size."""
+        """smtpd processes for strangers, in an office of any size."""
         return STRANGERS
 
     @property
@@ -111,7 +111,7 @@ class Size:
 
     @property
     def volatile_size(self) -> int:
-        """Room in memory for sessions and uploads, in bytes. Not by users: a change of it restarts PHP, and ends all sessions."""
+        """Room in memory for sessions and uploads, in bytes. It does not depend on users: changing it restarts PHP and ends all sessions."""
         return 64 * MIB + 2 * UPLOADS * self.message
 
     @property
@@ -121,7 +121,7 @@ class Size:
 
     @property
     def beyond_smallest(self) -> int:
-        """Users beyond those of the smallest office."""
+        """Users above those of the smallest office."""
         return self.users - STEP
 
 

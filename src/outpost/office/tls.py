@@ -1,4 +1,4 @@
-"""The versions and cipher suites that the office's servers take: Mozilla's profiles, as OpenSSL writes them. Pure.
+"""The TLS versions and cipher suites of the office's servers: Mozilla's profiles, as OpenSSL writes them. Pure.
 
 Strangers and users get the profile that `tls.profile` names; the links between the office's hosts and to its peers
 are "intermediate" whatever it says. Every suite has forward secrecy; the certificates' keys are ECDSA (P-256), the
@@ -16,12 +16,12 @@ _AEAD = (
 )  # fmt: skip
 _CBC = ("ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA")
 _LEGACY = "@SECLEVEL=0"
-"""OpenSSL's name for: TLS 1.0 and 1.1 are possible at all (their handshake is signed with SHA-1)."""
+"""OpenSSL's setting that makes TLS 1.0 and 1.1 possible at all (their handshake is signed with SHA-1)."""
 
 
 @dataclass(frozen=True)
 class TlsLevel:
-    """What a server takes.
+    """What a server accepts.
 
     Attributes:
         versions: TLS versions, the oldest first, as nginx writes them.

@@ -12,7 +12,7 @@ from outpost.office.tables.topology import Host
 
 EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")
 RECENT = 3600
-"""Seconds for which an event in the journal is an alarm."""
+"""Seconds for which an event in the journal stays an alarm."""
 VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
 
 

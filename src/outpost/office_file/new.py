@@ -1,4 +1,4 @@
-"""A new office file from a few answers: what an office of five hosts needs, with addresses counted from its networks."""
+"""A new office file from a few answers: an office of five hosts, with addresses counted from its networks."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ office = _ssh(_Path(__file__).resolve().parent)
 
 
 BLOCKS = range(16, 77)
-"""Second byte of an office's inner networks; labs take those from 77 on."""
+"""Second byte of an office's inner networks; labs use those from 77 on."""
 INNER = {"core": 2, "lan": 3, "mgmt": 4}
 
 
@@ -117,7 +117,7 @@ def number(text: str, what: str) -> int:
 
 
 def inner_networks(name: str, inventory: Path) -> dict[str, str]:
-    """Networks behind the Internet's that no other office of the inventory has: they may meet in one tunnel one day.
+    """Inner networks that no other office of the inventory has: a tunnel may connect both one day.
 
     Spread by name, so that offices of two inventories seldom have the same ones.
     """
@@ -136,11 +136,11 @@ def _networks_of(inventory: Path) -> Iterator[IPNetwork]:
             zones = tomllib.loads(file.read_text(encoding="utf-8"))["zones"]
             yield from [ip_network(net) for zone in zones.values() for net in zone["networks"]]
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # no sound office: `check` says so
+            continue  # no valid office: `check` reports it
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """An SSH public key, given itself or as the file that holds it."""
+    """An SSH public key, given directly or as the path of its file."""
     if not text or " " in text.strip():
         return tuple(filter(None, [text.strip()]))
     try:

@@ -1,4 +1,4 @@
-"""An office's people in its file: entries added, changed and removed where they stand, comments and order untouched.
+"""Change people in an office file: add, change and remove entries in place; comments and order stay.
 
 An entry is the text from its header (``[[users]]``) to the last of its keys; comments before the next header belong to
 what follows. Only the touched entry is written again.
@@ -23,7 +23,7 @@ _HEADER = re.compile(r"^\s*\[")
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its lines, counted from 0, and what they say."""
+    """One entry: its lines, counted from 0, and their content."""
 
     start: int
     end: int
@@ -32,13 +32,13 @@ class Entry:
 
 @dataclass
 class Roster:
-    """The text of an office file while people in it change."""
+    """The text of an office file while its people change."""
 
     text: str
     domain: str = ""
 
     def at(self, address: str) -> str:
-        """An address with the office's domain where none is given."""
+        """An address; without a domain it gets the office's."""
         return address if "@" in address else f"{address}@{self.domain}"
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
@@ -58,7 +58,7 @@ class Roster:
         return next((entry for entry in self.entries(kind) if entry.data.get("address") == address), None)
 
     def add(self, kind: Kind, data: dict[str, Any]) -> None:
-        """A new entry behind the last of its kind, or at the end of the file."""
+        """Insert a new entry behind the last of its kind, or at the end of the file."""
         document = tomlkit.document()
         document.update(data)
         block = f"[[{kind}]]\n{tomlkit.dumps(document)}"
@@ -67,7 +67,7 @@ class Roster:
         self.text = "".join([*lines[:last], "\n", block, *lines[last:]])
 
     def change(self, kind: Kind, address: str, **values: Any) -> None:
-        """Set keys of an entry; None takes a key away."""
+        """Set keys of an entry; None removes a key."""
         entry = self._the(kind, address)
         document = tomlkit.parse("".join(self._lines[entry.start : entry.end]))
         (table,) = document[kind]
@@ -79,7 +79,7 @@ class Roster:
         self._replace(entry, tomlkit.dumps(document))
 
     def remove(self, kind: Kind, address: str) -> None:
-        """Take an entry out, and with it the empty line before it."""
+        """Remove an entry, and the empty line before it."""
         entry = self._the(kind, address)
         before = entry.start
         if before and not self._lines[before - 1].strip():
@@ -87,7 +87,7 @@ class Roster:
         self._replace(Entry(before, entry.end, {}), "")
 
     def leave_lists(self, address: str) -> None:
-        """Take an address out of every alias and shared mailbox; a list that had nobody else goes."""
+        """Remove an address from every alias and shared mailbox; a list without other members is removed."""
         kinds: tuple[Kind, ...] = ("aliases", "shared")
         for kind in kinds:
             for entry in list(self.entries(kind)):
@@ -116,7 +116,7 @@ class Roster:
 
 
 def propose(file: Path, text: str) -> Office:
-    """The office as the changed text declares it; the file itself is untouched."""
+    """The office that the changed text declares; the file itself stays unchanged."""
     candidate = file.with_name(f".{file.name}.proposed")  # beside it: it names files there
     candidate.write_text(text, encoding="utf-8")
     try:
@@ -128,7 +128,7 @@ def propose(file: Path, text: str) -> Office:
 
 
 def keep(file: Path, text: str) -> None:
-    """Put the changed text in the file's place, whole or not at all."""
+    """Replace the file by the changed text, completely or not at all."""
     fresh = file.with_name(f".{file.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.chmod(file.stat().st_mode & 0o777)

@@ -1,6 +1,6 @@
 """Keys that roll: published before they are used, withdrawn after they are gone (invariant 7).
 
-Each kind is a state machine kept in ``secrets.age``, so a run that broke off is taken up where it stopped:
+Each kind is a state machine kept in ``secrets.age``, so an interrupted run continues where it stopped:
 ``dkim`` and ``tsig`` here, certificates and the office's authority beside them, DNSSEC keys by the primary name server itself
 (``dnssec`` only keeps a copy). ``watch`` asks the authoritative servers what they show; ``engine`` holds what all
 kinds share. ``outpost rotate due`` takes whatever step is due.

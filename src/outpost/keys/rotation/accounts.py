@@ -1,4 +1,4 @@
-"""ACME accounts: a host registers one with the key that the office gave it; what the authority calls it is learned here.
+"""ACME accounts: a host registers one with the key that the office gave it, and the authority's name for it is stored here.
 
 CAA then names it (``accounturi``, RFC 8657), and nobody else's account can have the host's names certified, however well
 it proves control over them. Accounts outlive certificates and hosts, so each is asked for once. One of another
@@ -20,7 +20,7 @@ ASK = "timeout 60 /usr/local/lib/outpost/certificate account"
 
 
 def learn(desk: Desk, among: Collection[str]) -> bool:
-    """Keep the accounts of these hosts that are not known yet; whether there was one."""
+    """Store the accounts of these hosts that are not known yet; returns whether there was one."""
     directory, found = desk.office.acme.directory, {}
     keys = public_keys(desk.secrets)
     for host in acme_hosts(desk.office):
@@ -48,4 +48,6 @@ def _ask(desk: Desk, host: Host) -> str:
     try:
         return run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
     except OutpostError:
-        return ""  # the host or the authority is out of reach: nothing was changed, and it is asked again
+        return (
+            ""  # the host or the authority cannot be reached: nothing was changed, and a later run asks again
+        )

@@ -1,4 +1,4 @@
-"""What an apply brings to light and the office's secrets must keep: DNSSEC keys that were made, ACME accounts."""
+"""After an apply, store what the office's secrets must keep: new DNSSEC keys and ACME accounts."""
 
 from collections.abc import Collection
 
@@ -9,13 +9,13 @@ from outpost.target import Target
 
 
 def keep(target: Target, hosts: Collection[str], report: Report, via: str | None = None) -> None:
-    """Keep it, as far as these hosts were reached; name servers that were among them show it at once."""
+    """Store it, as far as these hosts were reached; name servers among them publish it at once."""
     with engine.desk(target, report, via=via) as desk:
         servers = serving(desk.office, "names")
         if servers[0].name in hosts:
             try:
                 dnssec.keep(desk)
-            except dnssec.UnexplainedError as error:  # the hosts are as declared; the copy stays as it was
+            except dnssec.UnexplainedError as error:  # the hosts are as declared; the copy stays unchanged
                 report(f"DNSSEC keys were not kept: {error.message}. Remedy: {error.remedy}")
         if accounts.learn(desk, hosts):
             if {server.name for server in servers} <= set(hosts):

@@ -15,7 +15,7 @@ from outpost.keys.secrets_file import succeeded
 
 
 def advance(desk: Desk) -> None:
-    """Take the next step; the one before the switch is the administrator's, so the switch is a call of its own."""
+    """Take the next step. The step before the switch is the administrator's, so the switch is a separate call."""
     upcoming = desk.secrets.authority_next
     if upcoming and upcoming.trusted:
         desk.keep(succeeded(desk.office, desk.secrets, desk.now()))

@@ -25,7 +25,7 @@ from outpost.office.roles import serving
 
 
 def begin(desk: Desk) -> str:
-    """Generate a pair and publish it; mail is still signed with the old one. Gives its selector."""
+    """Generate a pair and publish it; mail is still signed with the old pair. Returns the new selector."""
     if pending := _in_stage(desk.secrets, "published"):
         raise NotYetError(
             f"{pending[0]} is published, but not in use yet", "go on with: ./outpost rotate dkim OFFICE"
@@ -39,12 +39,12 @@ def begin(desk: Desk) -> str:
 
 
 def go_on(desk: Desk) -> bool:
-    """Take the steps that are due, of the old pairs and of the new one; whether there was one."""
+    """Take all steps that are due, for old pairs and the new one; returns whether there was one."""
     return any([_settle(desk), _retire(desk), _use(desk)])
 
 
 def advance(desk: Desk) -> None:
-    """What an administrator asks for: the published pair comes into use, else a new one is published."""
+    """Take the step that an administrator asks for: use the published pair, or publish a new one."""
     pending = _in_stage(desk.secrets, "published")
     go_on(desk)
     if not pending:
@@ -78,7 +78,7 @@ _LONG_AGO = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
 
 
 def _settle(desk: Desk) -> bool:
-    """A run broke off after a switch was written down: the MTAs may still sign with the old pair."""
+    """A run was interrupted after a switch was written down: the MTAs may still sign with the old pair."""
     unsettled = [name for name, keys in desk.secrets.signing.items() if keys.seen is None]
     if not unsettled or not _in_stage(desk.secrets, "retired"):
         return False
@@ -142,7 +142,7 @@ def _sign(desk: Desk) -> None:
 
 
 def _retire(desk: Desk) -> bool:
-    """Old pairs: revoke, later remove."""
+    """Old pairs: revoke them, remove them later."""
     done = False
     for selector, keys in tuple(desk.secrets.dkim.items()):
         if keys.stage == "retired" and desk.now() >= _retired_until(desk):
@@ -155,7 +155,7 @@ def _retire(desk: Desk) -> bool:
             desk.change(dkim={name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
             desk.report(f"removed {selector}")
             done = True
-    if done:  # the MTAs drop a revoked pair, which they kept while the last worker might have used it
+    if done:  # the MTAs drop a revoked pair; they kept it while workers might still have used it
         desk.apply((*serving(desk.office, "names"), *serving(desk.office, "transport")))
     return done
 
@@ -174,7 +174,7 @@ def _usable(desk: Desk, keys: DkimKeys) -> datetime:
 
 
 def _retired_until(desk: Desk) -> datetime:
-    """Old signatures end when the MTAs are known to sign with the new pair, not when that was decided."""
+    """Retire the old pair only when the MTAs are known to sign with the new one, not when that was decided."""
     switched = [keys.seen for keys in desk.secrets.signing.values()]
     last = max((seen for seen in switched if seen), default=desk.now())
     return last + _retention(desk)

@@ -24,25 +24,25 @@ from outpost.transport.remote import run_script
 
 KEYS = "/var/lib/knot/keys/keys"
 MOST = 1024**2
-"""Bytes: keys of a few zones, each some hundred."""
+"""Bytes: keys of a few zones, some hundred bytes each."""
 SLACK = 300
-"""Seconds that two clocks may differ."""
+"""Seconds by which two clocks may differ."""
 FLAGS = {"zone", "id", "ksk", "zsk", "tag", "algorithm", "size", "public-only", "missing"}
-"""What ``keymgr --json`` says of a key besides its timers."""
+"""Fields of ``keymgr --json`` for a key, apart from its timers."""
 
 
 class UnexplainedError(OutpostError):
-    """The primary has keys that no rollover explains, and no person has asked for them."""
+    """The primary has keys that no rollover explains, and no person has confirmed them."""
 
 
 def keep(desk: Desk, *, seen: bool = False) -> bool:
-    """Bring the copy up to date; whether it was not.
+    """Update the copy; returns whether it was out of date.
 
     Args:
         seen: A person has asked for it, and is shown what no rollover explains.
 
     Raises:
-        UnexplainedError: Nobody has, and the primary has such keys.
+        UnexplainedError: No person has, and the primary has such keys.
     """
     found = fetch(desk)
     if found == desk.secrets.dnssec:
@@ -65,7 +65,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
 
 # DNS-01: without it a key of an intruder on the primary becomes the copy that a new primary gets, and the DS that people enter.
 def _unexplained(desk: Desk, found: dict[str, tuple[SigningKey, ...]]) -> Iterator[str]:
-    """What of the primary's keys is neither as it was kept nor what a rollover brings.
+    """Keys of the primary that are neither as stored nor the result of a rollover.
 
     A key-signing key comes when one that was kept has had its time, by this controller's clock; a private key never changes.
     """
@@ -89,7 +89,7 @@ def _began(key: SigningKey) -> int:
 
 
 def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
-    """Zone to keys, as the primary has them now."""
+    """Zone → keys, as the primary has them now."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
     primary = serving(desk.office, "names")[0]
     script = "\n".join(
@@ -110,7 +110,7 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
             raise OutpostError(
                 f"{primary.name} has no key for {zone}", f"./outpost apply {desk.target.typed}"
             )
-        try:  # they are kept, and given to the primary that comes after this one
+        try:  # they are stored, and given to the next primary
             found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
         except (ValueError, KeyError, UnsupportedAlgorithm):
             raise answers.unexpected(primary.name) from None

@@ -9,7 +9,7 @@ from outpost.office.roles import serving
 
 
 def take(desk: Desk) -> None:
-    """Take them."""
+    """Take these steps."""
     kinds: tuple[Callable[[Desk], object], ...] = (_dkim, dnssec.keep, _accounts, _tls, _hosts)
     failed: list[OutpostError] = []
     for kind in kinds:

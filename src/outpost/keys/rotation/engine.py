@@ -1,4 +1,4 @@
-"""What every rotation shares: the office with its secrets, one writer at a time, steps and reasons to wait."""
+"""What all rotations share: the office with its secrets, one writer at a time, steps, and reasons to wait."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ Rows = list[tuple[str, str, str]]
 
 
 class NotYetError(OutpostError):
-    """The next step would break what others rely on; says when it will not.
+    """The next step would break what others rely on; it says from when on it will not.
 
     Attributes:
-        until: When to come again; None where that depends on others.
+        until: When to come again; None if that depends on others.
     """
 
     def __init__(self, message: str, remedy: str, until: datetime | None = None) -> None:
@@ -53,23 +53,23 @@ class Desk:
         self.secrets: Secrets = secrets_file.read(self.target.data)
 
     def keep(self, changed: Secrets) -> None:
-        """Write changed secrets; before any host learns of them."""
+        """Write changed secrets, before any host gets them."""
         secrets_file.write(self.target.data, changed, self.office.secrets.recipients)
         self.secrets = changed
 
     def change(self, **changes: Any) -> None:
-        """The same with these fields changed."""
+        """The same secrets with these fields changed."""
         self.keep(self.secrets.model_copy(update=changes))
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
-        """Bring hosts to what is declared now."""
+        """Apply to hosts now."""
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
         outcome.expect_success("correct the cause, then run the same command again")
 
 
 def spoken(moment: datetime) -> str:
-    """A moment in a message."""
+    """A moment, for a message."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -77,7 +77,7 @@ def spoken(moment: datetime) -> str:
 def desk(
     target: Target, report: Report, *, via: str | None = None, watcher: run.Watcher | None = None
 ) -> Iterator[Desk]:
-    """The only rotation that runs on an office."""
+    """Lock the office, so that only one rotation runs on it."""
     with (target.data / ".rotation.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from outpost.office.roles import serving
 
 
 def due(desk: Desk) -> bool:
-    """Whether a certificate is to be renewed, or a roll broke off."""
+    """Whether a certificate is to be renewed, or a roll was interrupted."""
     return (
         bool(desk.secrets.hosts_past)
         or complete(desk.office, desk.secrets, now=desk.now()).secrets.hosts != desk.secrets.hosts
@@ -19,7 +19,7 @@ def due(desk: Desk) -> bool:
 
 
 def roll(desk: Desk, *, keys: bool) -> None:
-    """Issue every host's certificate again, with a new key where `keys` says so."""
+    """Issue every host's certificate again; with `keys` for a new key."""
     kept = desk.secrets
     if not kept.hosts_past:
         past = {name: pair.certificate for name, pair in kept.hosts.items()} if keys else {}

@@ -1,4 +1,4 @@
-"""Public keys of TLS roll from the current one to the next, whose TLSA record has stood in the DNS all along.
+"""Public TLS keys roll from the current one to the next, whose TLSA record has been in the DNS all the time.
 
 The switch is refused until every authoritative name server has shown the next key's record for two TTLs: a sender
 that remembers the records from before would take the new key for an attack and keep its mail (RFC 7671, section 8.1;
@@ -23,7 +23,7 @@ from outpost.transport.remote import run_script
 
 
 def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
-    """Hosts with a public key: all of them, or the one of that name."""
+    """Hosts with a public key: all, or the one of that name."""
     known = tuple(host for host in desk.office.hosts if host.name in desk.secrets.public_next)
     chosen = tuple(host for host in known if name in (None, host.name))
     if name and not chosen:
@@ -35,7 +35,7 @@ def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
 
 
 def roll(desk: Desk, host: Host) -> None:
-    """Take the next step: finish a switch that broke off, else switch to the next key."""
+    """Take the next step: finish an interrupted switch, else switch to the next key."""
     if host.name not in desk.secrets.public_past:
         _published_long_enough(desk, host)
         _switch(desk, host)
@@ -43,7 +43,7 @@ def roll(desk: Desk, host: Host) -> None:
 
 
 def note_published(desk: Desk, host: Host) -> datetime:
-    """Note since when every name server has shown the host's records; gives when the next key may be used."""
+    """Note since when every name server has shown the host's records; returns when the next key may be used."""
     upcoming = desk.secrets.public_next[host.name]
     if absent := watch.missing(desk.office, records(desk, host)):
         _note(desk, host, None)
@@ -57,7 +57,7 @@ def note_published(desk: Desk, host: Host) -> datetime:
 
 
 def due(desk: Desk, host: Host) -> bool:
-    """Whether the key in use has reached its lifetime, or a switch broke off."""
+    """Whether the key in use has reached its lifetime, or a switch was interrupted."""
     since = desk.secrets.public_next[host.name].since
     old = since is not None and desk.now() - since >= timedelta(seconds=desk.office.tls.key_lifetime)
     return old or host.name in desk.secrets.public_past
@@ -147,7 +147,7 @@ def _fetch(desk: Desk, host: Host) -> None:
 
 
 def _shown_digest(desk: Desk, host: Host) -> str:
-    """SHA-256 of the public key that the host's daemon shows, not of the one in its files."""
+    """SHA-256 of the public key that the host's daemon shows, not of the key in its files."""
     shown = role_of(host).shown
     if shown is None:
         return ""

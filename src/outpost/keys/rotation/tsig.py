@@ -1,7 +1,7 @@
-"""The TSIG key of zone transfers rolls in one go: both accepted, then the new one used, then the old one gone.
+"""The TSIG key of zone transfers rolls in one call: accept both keys, use the new one, remove the old one.
 
 Nobody outside holds it, so nothing has to be waited for; each step is applied to every name server before the next
-is written down, and a run that broke off is taken up where it stopped.
+is written down, and an interrupted run continues where it stopped.
 """
 
 from outpost.errors import OutpostError
@@ -18,7 +18,7 @@ def roll(desk: Desk) -> None:
     """Replace the key.
 
     Raises:
-        OutpostError: A name server could not be brought along; the transfers go on with the key they had.
+        OutpostError: A name server could not be changed; transfers continue with the old key.
     """
     servers = serving(desk.office, "names")
     old = min(desk.secrets.transfer_keys, key=_number)

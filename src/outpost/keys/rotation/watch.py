@@ -14,11 +14,11 @@ from outpost.office.model import Office
 from outpost.office.roles import serving
 from outpost.office.tables.topology import Host
 
-PATIENCE = 3.0  # seconds an address has to answer
+PATIENCE = 3.0  # seconds that a server has for its answer
 
 
 def missing(office: Office, records: Iterable[Record]) -> tuple[str, ...]:
-    """Where these records are not shown yet, in words (``ns2: 2026q4-rsa._domainkey.… TXT``); empty: everywhere.
+    """Where these records are not shown yet, in words (``ns2: 2026q4-rsa._domainkey.… TXT``); empty means nowhere.
 
     Record sets are compared whole: an old record beside the new one is not what is declared.
     """
@@ -34,7 +34,7 @@ def missing(office: Office, records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def ask(office: Office, server: Host, name: str, rtype: str) -> set[dns.rdata.Rdata] | None:
-    """A record set as one server shows it with authority; None where the server does not answer."""
+    """A record set from one server's authoritative answer; None if the server does not answer."""
     query = dns.message.make_query(name, rtype)
     query.flags &= ~dns.flags.RD
     for address in addresses(office, server):
@@ -50,7 +50,7 @@ def ask(office: Office, server: Host, name: str, rtype: str) -> set[dns.rdata.Rd
 
 
 def addresses(office: Office, server: Host) -> tuple[str, ...]:
-    """Where the controller asks a server: as the Internet does, else over the management network."""
+    """The address for questions to a server: on the Internet if it has one, else in the management network."""
     outside = office.addresses_of_kind(server, "internet")
     return tuple(map(str, (*outside, *office.addresses_of_kind(server, "management"))))
 

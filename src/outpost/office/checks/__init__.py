@@ -1,4 +1,4 @@
-"""The rules of an office file that no single field can state, each with a remedy, by subject.
+"""The rules of an office file that concern several fields, each with a remedy, by subject.
 
 ``schema`` puts pydantic's findings into the reader's words; ``cross`` has the rules that span tables. Nothing here stops
 at the first finding.

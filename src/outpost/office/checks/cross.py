@@ -1,4 +1,4 @@
-"""The rules that span tables, subject after subject."""
+"""The rules that concern several tables, by subject."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
-    """Findings of every rule; a rule is passed over where the tables it needs were left out for other mistakes."""
+    """Findings of every rule; a rule is skipped if tables that it needs were left out because of other mistakes."""
     return _together(
         [problem for rule, needs in RULES if not needs & pruned for problem in rule(office)],
         [host.name for host in office.hosts],
@@ -26,7 +26,7 @@ def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
 
 
 def _together(problems: list[Problem], hosts: list[str]) -> list[Problem]:
-    """What one line of the file does to several hosts is one finding that names them all."""
+    """Merge findings that one line of the file causes on several hosts into one that names all of them."""
     found: dict[tuple[str, ...], tuple[Problem, list[str]]] = {}
     for problem in problems:
         host, _, rest = problem.message.partition(" ")

@@ -1,4 +1,4 @@
-"""Reverse zones that are delegated, and keys that live longer than their roll takes."""
+"""Delegated reverse zones, and lifetimes of keys: a key must live longer than its roll takes."""
 
 from collections.abc import Iterator
 

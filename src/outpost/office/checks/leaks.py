@@ -1,4 +1,4 @@
-"""Secrets that stand in the data file."""
+"""Secrets in the office file."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _SECRET_VALUE = re.compile(
 
 
 def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
-    """Keys and values that look like secrets; their values are never repeated."""
+    """Keys and values that look like secrets; messages never repeat the values."""
     return [
         Problem(
             dotted(location),
@@ -29,7 +29,7 @@ def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any]:
-    """A copy of the data in which the secrets that were found are left out, so that nothing can show them."""
+    """A copy of the data without the secrets that were found, so that nothing can show them."""
     fields = {problem.field for problem in found}
 
     def strip(node: Any, location: tuple[int | str, ...]) -> Any:

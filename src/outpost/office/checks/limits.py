@@ -1,4 +1,4 @@
-"""Sizes and counts that must go together."""
+"""Sizes and counts that must fit together."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from outpost.office.model import Office
 from outpost.office.problems import Problem
 
 MESSAGES_IN_QUEUE = 20
-"""Largest messages that the queue must have room for at least: a morning's mail while the line is down."""
+"""Number of largest messages that the queue must hold at least: a morning's mail while the line is down."""
 MAX_SCAN = 2 * 1024**3 - 1
 """ClamAV refuses to scan files of 2 GiB and more (clamd.conf(5), MaxFileSize)."""
 
@@ -29,7 +29,7 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
 
 
 def _message_fits(office: Office, message: int) -> Iterator[Problem]:
-    """One finding for a size of messages that is too large for several things."""
+    """One finding for a message size that is too large for several things."""
     limits = office.limits
     if message > limits.scan_size:
         yield Problem(

@@ -1,4 +1,4 @@
-"""Peers: reachable, distinct, and no loop."""
+"""Peers: reachable, distinct, without loops."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -112,7 +112,7 @@ def _peer_loops(office: Office) -> Iterator[Problem]:
 
 
 def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
-    """Other peers whose domains the next hop's name lies in: its mail is handed to them."""
+    """Other peers whose domains contain the next hop's name: they get its mail."""
     for other in office.peers:
         elsewhere = not any(_inside(peer.next_hop, domain) for domain in peer.domains)
         if (

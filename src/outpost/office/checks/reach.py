@@ -1,4 +1,4 @@
-"""What hosts need elsewhere, and whether a zone of theirs leads there."""
+"""What hosts need elsewhere, and whether one of their zones leads there."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ from outpost.office.tables.values import IPAddress
 
 
 def _elsewhere(office: Office) -> Iterator[Problem]:
-    """What the hosts take from others, or leave with them, is not one of themselves."""
+    """Services for the hosts must not run on one of the office's own hosts."""
     hosts = {str(address): host for host in office.hosts for address in host.all_addresses}
     hosts |= {host.fqdn: host for host in office.hosts}
     named: list[tuple[str, object, str]] = [
@@ -45,7 +45,7 @@ def _reachable_services(office: Office) -> Iterator[Problem]:
 
 
 def _reached(office: Office, host: Host, address: IPAddress) -> bool:
-    """Whether a zone of the host leads to an address, or routing: it is in none of the office's zones."""
+    """Whether a zone of the host leads to an address, or routing does: it is in none of the office's zones."""
     zones = [zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)]
     return not zones or any(zone in host.addresses for zone in zones)
 
@@ -65,7 +65,7 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
 
 
 def _alarms_leave(office: Office) -> Iterator[Problem]:
-    """Every host sends its own alarms: one that is not on the Internet needs a path to an address near it."""
+    """Every host sends its own alarms: a host that is not on the Internet needs a path to an address near it."""
     for host in office.hosts:
         if not placed(office, host) or not office.alarms.tell or office.addresses_of_kind(host, "internet"):
             continue
@@ -98,7 +98,7 @@ def _literal(url: str) -> IPAddress | None:
 
 
 def _backup_fits(office: Office) -> Iterator[Problem]:
-    """Every host reaches the other end, and a backup may be as old as two of them are apart."""
+    """Every host must reach the backup server, and the allowed age of a backup must exceed the time between two backups."""
     backup = office.backup
     if backup is None:
         return
@@ -134,7 +134,7 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
 
 
 def awaits_certificate(problem: Problem) -> bool:
-    """Whether a certificate that an authority issues by hand is all that is missing."""
+    """Whether only a certificate is missing that an authority issues by hand."""
     return problem.value == "provided" and problem.field.endswith(".certificates")
 
 

@@ -1,4 +1,4 @@
-"""Users, aliases and shared mailboxes: each address once, and none that leads nowhere."""
+"""Users, aliases and shared mailboxes: each address once, and each leads to a mailbox."""
 
 from collections.abc import Iterable, Iterator
 
@@ -39,7 +39,7 @@ def _recipients_ours(office: Office) -> Iterator[Problem]:
 
 
 def _recipients_free(office: Office) -> Iterator[Problem]:
-    """Names that mail servers write from, and names of RFC 2142, which are a task and no person."""
+    """Names that mail servers write from, and names of RFC 2142, which stand for a task and not a person."""
     for field, address in _addresses_of(office):
         local = address.partition("@")[0]
         person = field.startswith("users")

@@ -1,4 +1,4 @@
-"""What a rule is, and what several of them ask."""
+"""What a rule is, and helpers that several rules use."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -8,16 +8,16 @@ from outpost.office.problems import Problem
 from outpost.office.tables.topology import Host
 
 Rule = tuple[Callable[[Office], Iterator[Problem]], set[str]]
-"""What finds problems in a whole office, and the tables without which it is passed over."""
+"""A function that finds problems in a whole office, and the tables without which it is skipped."""
 
 
 def placed(office: Office, host: Host) -> bool:
-    """Whether a host's own zones are in order; if not, that is reported, and what follows from it is not."""
+    """Whether a host's own zones are correct; if not, that is reported, and its consequences are not."""
     return any(host.addresses.values()) and all(zone in office.zones for zone in host.addresses)
 
 
 def path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """A shortest way from a node back to itself; empty when there is none."""
+    """A shortest way from a node back to itself; empty if there is none."""
     paths: list[tuple[str, ...]] = [(start,)]
     seen: set[str] = set()
     while paths:
@@ -40,6 +40,6 @@ def dotted(location: tuple[int | str, ...]) -> str:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """The end of a remedy that guesses which of the known words was meant; empty where none is like it."""
+    """The end of a remedy that guesses which known word was meant; empty if none is similar."""
     close = difflib.get_close_matches(word, [item for item in known if item], n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -1,4 +1,4 @@
-"""What the schema finds, in the reader's words: field, value, message, remedy."""
+"""pydantic's findings in the reader's words: field, value, message, remedy."""
 
 import re
 import tomllib
@@ -19,9 +19,9 @@ from outpost.office.tables.topology import ROLE_NAMES
 BY_EXAMPLE = (
     "IP address", "IP network", "domain name", "host label", "mailbox address", "mirror", "age public key", "neither a fully"
 )  # fmt: skip
-"""What an example of the key says best."""
+"""Field types that an example explains best."""
 SHOWN = 100
-"""Characters of a wrong value that are repeated."""
+"""Most characters of a wrong value that a message repeats."""
 
 
 def schema_problem(detail: ErrorDetails) -> Problem:
@@ -68,7 +68,7 @@ def schema_problem(detail: ErrorDetails) -> Problem:
 
 
 def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
-    """A file that is not TOML; a table that is declared twice is the mistake worth naming."""
+    """Problems of a file that is not TOML; a table that is declared twice gets a message of its own."""
     text, wrong = str(error), partial(Problem, str(file), "")
     if "Cannot declare" in text or "overwrite" in text:
         remedy = "merge them, or rename one: a host has one table and one role"
@@ -82,7 +82,7 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
 def derived(
     location: tuple[int | str, ...], kind: str, pruned: set[str], gone: list[tuple[int | str, ...]]
 ) -> bool:
-    """Whether a finding only follows from an entry that was reported and left out: what held it is empty now, or absent."""
+    """Whether a finding is only a consequence of an entry that was reported and left out."""
     if len(location) == 1 and str(location[0]) in pruned:
         return True
     return kind in ("missing", "too_short") and any(past[: len(location)] == location for past in gone)

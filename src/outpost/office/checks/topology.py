@@ -1,4 +1,4 @@
-"""Zones and hosts: addresses that fit, roles that are there."""
+"""Zones and hosts: matching addresses, and all roles that an office needs."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,7 +35,7 @@ def _zones_wanted(office: Office) -> Iterator[Problem]:
 
 
 def _elsewhere(zone: Zone, hosts: Sequence[Host]) -> list[int]:
-    """IP versions of which every host of a zone is outside its networks: then it is the zone that is wrong."""
+    """IP versions in which every host of a zone is outside its networks: then the zone is wrong."""
     found = []
     for version in sorted(zone.families):
         there = [a for host in hosts for a in host.addresses.get(zone.name, ()) if a.version == version]
@@ -140,7 +140,7 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
 
 
 def _first_boot(office: Office) -> Iterator[Problem]:
-    """What `outpost machines seed` takes from the file."""
+    """What `outpost machines seed` needs from the file."""
     taken = {address for host in office.hosts for address in host.all_addresses}
     for zone in office.zones.values():
         field = f"zones.{zone.name}.gateways"
@@ -174,7 +174,7 @@ def _first_boot(office: Office) -> Iterator[Problem]:
 
 
 def _ports_apart(office: Office) -> Iterator[Problem]:
-    """What `outpost machines up` takes from the file."""
+    """What `outpost machines up` needs from the file."""
     carries: dict[str, str] = {}
     for zone in office.zones.values():
         field, (card, _, vlan) = f"zones.{zone.name}.port", zone.port.partition(".")

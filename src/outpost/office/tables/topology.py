@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part, Size
 
 ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
-"""As the packages below `roles/` are called."""
+"""The names of the packages below `roles/`."""
 if TYPE_CHECKING:
     RoleName = str
 else:
@@ -45,7 +45,7 @@ FOUND = re.compile(
     r"network (address|link|namespace|neighbour|policy|route|rule)"
     r"|package|packet filter (rules of )?table|running|traffic control|unit) [\w/.:@,+=~\[\]\\ -]+"
 )
-"""What a plan calls a thing that a host holds (`outpost.onhost.observe.facts.words`)."""
+"""A plan's name for a thing on a host (`outpost.onhost.observe.facts.words`)."""
 
 
 def _found(value: str) -> str:
@@ -139,11 +139,11 @@ class Host(Part):
     """Things that stood on this host before its first apply and must go. Write them as a plan prints them."""
 
     def keeps(self, path: str) -> bool:
-        """Whether a file is one of the host's own."""
+        """Whether a file belongs to the host."""
         return any(path == own or (own.endswith("/") and path.startswith(own)) for own in self.local)
 
     def local_conf(self, directory: str) -> tuple[str, ...]:
-        """The host's own configuration files below a daemon's directory, for that daemon to read."""
+        """The host's local files below a daemon's directory, for that daemon to read."""
         return tuple(path for path in self.local if path.startswith(directory) and path.endswith(".conf"))
 
     @property
@@ -152,7 +152,7 @@ class Host(Part):
         return f"{self.name}.{self.domain}"
 
     def in_zone(self, zone: str) -> tuple[IPAddress, ...]:
-        """Addresses in one zone, IPv4 first; empty where the host has none."""
+        """Addresses in one zone, IPv4 first; empty if the host has none."""
         return tuple(sorted(self.addresses.get(zone, ()), key=lambda address: address.version))
 
     @property

@@ -44,11 +44,11 @@ _SSH_KEYS = frozenset(
     }
 )  # fmt: skip
 SSH_RSA_BITS = 3072
-"""What sshd on the hosts asks for (RequiredRSASize)."""
+"""The least that sshd on the hosts accepts (RequiredRSASize)."""
 
 
 def _like(pattern: str, objection: str) -> AfterValidator:
-    """Takes a text that matches all of a pattern."""
+    """Makes a check for texts that match a pattern as a whole."""
 
     def judged(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -119,7 +119,7 @@ def _to_network(value: object) -> object:
 
 
 def _ssh_key(value: str) -> str:
-    """`TYPE BASE64`, with a comment: what the type says is what the base64 holds (RFC 4253, section 6.6)."""
+    """`TYPE BASE64`, with a comment; the type must be the one inside the base64 (RFC 4253, section 6.6)."""
     if value.partition(" ")[0] not in _SSH_KEYS:
         raise ValueError("not a public SSH key: it begins with its kind, like ssh-ed25519")
     try:
@@ -196,7 +196,7 @@ Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 
 
 
 def lasting(default: str, description: str | None = None) -> Any:
-    """A field for a duration that has a default, given as the file may say it."""
+    """A field for a duration with a default, written as in the file."""
     form: dict[str, Any] = {"format": "duration", "default": default}
     return Field(
         default=_to_seconds(default), description=description, examples=[default], json_schema_extra=form
@@ -204,7 +204,7 @@ def lasting(default: str, description: str | None = None) -> Any:
 
 
 def sized(default: str, description: str | None = None, *, ge: int = 1) -> Any:
-    """A field for a size that has a default, given as the file may say it."""
+    """A field for a size with a default, written as in the file."""
     value = TypeAdapter(ByteSize).validate_python(default)
     form: dict[str, Any] = {"format": "size", "default": default}
     return Field(default=value, ge=ge, description=description, examples=[default], json_schema_extra=form)
@@ -213,17 +213,17 @@ def sized(default: str, description: str | None = None, *, ge: int = 1) -> Any:
 def counted(
     default: int | None, description: str | None = None, *, least: int = 1, most: int = 1_000_000
 ) -> Any:
-    """A field for a number that has a default."""
+    """A field for a number with a default."""
     return Field(default=default, ge=least, le=most, description=description)
 
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"
-"""Parts of names in Persian, Hindi and other scripts."""
+"""Characters that names in Persian, Hindi and other scripts need."""
 
 
 def _texts(value: Any) -> list[str]:
-    """Strings of a value and of lists in it; tables see to their own."""
+    """Strings of a value and of lists in it; tables check their own."""
     if isinstance(value, str):
         return [value]
     return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []
@@ -239,7 +239,7 @@ class Part(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _visible(cls, value: Any, info: ValidationInfo) -> Any:
-        """What cannot be seen ends lines, headers and quotations elsewhere: no string of an office has it."""
+        """Refuse invisible characters: elsewhere they end lines, headers and quotations."""
         switch = info.field_name and cls.model_fields[info.field_name].annotation is bool
         if isinstance(value, bool) != bool(switch):
             raise ValueError("not true or false" if switch else "true or false, where another value stands")
