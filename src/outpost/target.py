@@ -1,4 +1,4 @@
-"""Which office a command means: its file, the pyinfra inventory that reaches it, the lab instance."""
+"""The office that a command is about: its file, the pyinfra inventory that reaches it, the lab instance."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from outpost.errors import OutpostError
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALLED = not (ROOT / "outpost").is_file()  # from a wheel, which carries no launcher
+INSTALLED = not (ROOT / "outpost").is_file()  # from a wheel, which has no launcher
 INVENTORY = ROOT / "inventory"
 OFFICES_VARIABLE = "OUTPOST_OFFICES"
 LAB = "lab"
@@ -17,7 +17,7 @@ CONNECTORS = ("docker", "ssh", "vagrant")  # the first that the office has an in
 
 
 class Target(NamedTuple):
-    """An office as a command's arguments name it.
+    """The office that a command's arguments name.
 
     Attributes:
         name: The office's directory name.
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
     @property
     def typed(self) -> str:
-        """The office as an argument of the next command: its name where that finds it, else its path."""
+        """The office as an argument of the next command: its name if that finds it, else its path."""
         return self.name if self.directory == _named(self.name) else shown(self.directory)
 
     @property
@@ -66,7 +66,7 @@ class Target(NamedTuple):
 
 
 def expect_checkout() -> None:
-    """Refuse what needs more of the sources than a wheel carries."""
+    """Refuse a command that needs source files which a wheel does not contain."""
     if INSTALLED:
         raise OutpostError(
             "this command needs a checkout of the sources", "clone the sources, and run ./outpost there"
@@ -74,7 +74,7 @@ def expect_checkout() -> None:
 
 
 def labs() -> Path:
-    """The directory of lab instances: $OUTPOST_LAB_STATE, or .lab/ in the checkout; installed, the user's state directory."""
+    """The directory of lab instances: $OUTPOST_LAB_STATE, or .lab/ in the checkout; without a checkout the user's state directory."""
     if chosen := os.environ.get("OUTPOST_LAB_STATE"):
         return Path(chosen)
     if INSTALLED:
@@ -83,7 +83,7 @@ def labs() -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be said from where the user stands."""
+    """A path relative to the current directory, if that is shorter."""
     for base in (Path.cwd(), ROOT):
         if path.is_relative_to(base):
             return str(path.relative_to(base)) or "."
@@ -91,7 +91,7 @@ def shown(path: Path) -> str:
 
 
 def offices_directory() -> Path:
-    """Where offices have names: $OUTPOST_OFFICES (`--offices`), the working directory where it holds offices, else inventory/.
+    """The directory of offices: $OUTPOST_OFFICES (`--offices`), the working directory if it contains offices, else inventory/.
 
     Directories above the working directory are not searched: an office has code, and they may be another user's.
     """
@@ -110,13 +110,13 @@ def offices() -> list[str]:
 
 
 def _named(office: str) -> Path | None:
-    """The directory that a name finds: one's own office before those that come with Outpost; `lab` is always Outpost's."""
+    """The directory that a name stands for: the user's own office before those that come with Outpost; `lab` is always Outpost's."""
     places = (INVENTORY,) if office == LAB else (offices_directory(), INVENTORY)
     return next((place / office for place in places if (place / office).is_dir()), None)
 
 
 def find(office: str, instance: str | None = None) -> Target:
-    """The target that `OFFICE` and `--name` name.
+    """The target of `OFFICE` and `--name`.
 
     Args:
         office: A name (`offices_directory`), or the path of an office directory or its office.toml.
@@ -129,7 +129,7 @@ def find(office: str, instance: str | None = None) -> Target:
         path = path.resolve()
         directory = path if path.is_dir() else path.parent
     else:
-        import difflib  # takes longer to load than all the rest here
+        import difflib  # takes longer to load than everything else here
 
         known = offices()
         close = difflib.get_close_matches(office, known, n=1)

@@ -1,4 +1,4 @@
-"""Jinja2 as every template of plain text expects it: configuration files, shell scripts, what is printed."""
+"""Jinja2 for all templates of plain text: configuration files, shell scripts, printed text."""
 
 import traceback
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from outpost.errors import OutpostError
 
 
 class TemplateMistakeError(Exception):
-    """A template that cannot be rendered: file, line, and what is wrong there."""
+    """A template that cannot be rendered: file, line, and the problem."""
 
     def __init__(self, place: str, problem: str) -> None:
         self.message, self.remedy = f"{place}: {problem}", f"correct {place}"
@@ -40,12 +40,12 @@ def render(templates: Environment, name: str, context: Mapping[str, Any]) -> str
 
 
 def _shown(file: str) -> str:
-    """A template's path from the top of the checkout."""
+    """A template's path relative to the checkout."""
     return file[file.rfind("/templates/") + 1 :]
 
 
 def environment(directory: Path) -> Environment:
-    """For the templates below a directory; an undefined name is an error, and nothing is escaped.
+    """The environment for templates below a directory; an undefined name is an error, and nothing is escaped.
 
     Pages of HTML that are among them escape by themselves.
     """

@@ -7,11 +7,11 @@ Of the product only the command line imports this package, when a command of the
 - `world` lists the machines of the test environment, `render` writes their configuration.
 - `office` deploys the office and sends the first messages. `box` makes virtual machines.
 
-What works on a lab, or in containers of its own:
+Parts that work on a lab, or in containers of their own:
 
 - `attack`: the attacks of ``controls/attacks.toml``, with their positive controls.
 - `benchmarks`: the rows of `outpost bench`, and the peers that they are measured against.
-- `drill`: the restore drill, in throw-away containers (`drill_machines`). `judges`: others' tools, run on an office.
+- `drill`: the restore drill, in throw-away containers (`drill_machines`). `judges`: other people's scanners, run on an office.
 - `pace`: how busy this machine is, for everything that waits.
 """
 

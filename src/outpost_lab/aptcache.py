@@ -12,7 +12,7 @@ PORT = 3142
 
 
 def ensure(client: docker.DockerClient, image: str) -> Any:
-    """The running cache container, on the default bridge, with its data in a volume that outlives it."""
+    """The running cache container, on the default bridge; its data is in a volume that outlives it."""
     try:
         container = client.containers.get(NAME)
         if container.image.tags and image not in container.image.tags and not attached(container):
@@ -48,14 +48,14 @@ def attached(container: Any) -> list[str]:
 
 
 def attach(client: docker.DockerClient, network: Any, ipv4: str, ipv6: str) -> None:
-    """Connects the cache to an instance's management network, unless it is."""
+    """Connects the cache to an instance's management network, unless it is connected."""
     container = client.containers.get(NAME)
     if network.name not in attached(container):
         network.connect(container, ipv4_address=ipv4, ipv6_address=ipv6)
 
 
 def release(client: docker.DockerClient) -> bool:
-    """Removes the container, not its volume, when no instance uses it; True if it went."""
+    """Removes the container, but not its volume, when no instance uses it; returns True if it was removed."""
     try:
         container = client.containers.get(NAME)
     except NotFound:

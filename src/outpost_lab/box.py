@@ -1,4 +1,4 @@
-"""Virtual machines in place of containers: a Vagrant box from Debian's archive, and what a host finds in it at first.
+"""Virtual machines instead of containers: a Vagrant box from Debian's archive, and a host's first files.
 
 A virtual machine has what a container lacks: a kernel of its own with AppArmor and audit, its own clock, mounts and
 true reboots. The box is for vagrant-libvirt; kernel and initial RAM disk lie beside the disk, so it needs no boot loader.
@@ -31,7 +31,7 @@ TOOLS = {  # program: Debian's package
     "virsh": "libvirt-clients", "qemu-system-x86_64": "qemu-system-x86",
 }  # fmt: skip
 DRIVERS = {"interface": "libvirt-daemon-driver-interface", "qemu": "libvirt-daemon-driver-qemu"}
-"""Of libvirt; the first is only recommended by Debian, and Vagrant lists the zones' bridges by it."""
+"""Of libvirt: the first one is only recommended by Debian, and Vagrant needs it to list the zones' bridges."""
 LIBVIRT = ("libvirt-daemon-system", *DRIVERS.values())
 INCLUDED = (
     "apparmor", "ca-certificates", "dbus", "initramfs-tools", "iproute2", "iputils-ping", "kmod",
@@ -43,7 +43,7 @@ VAGRANTFILE = Path(__file__).with_suffix(".Vagrantfile")
 
 
 def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
-    """Makes the box and adds it to Vagrant, in place of an older one of its name; `install` agrees to the tools."""
+    """Makes the box and adds it to Vagrant, replacing an older one of its name; `install` allows to install the tools."""
     _tools(install=install, note=note)
     with tempfile.TemporaryDirectory(prefix="outpost-box-") as name:
         work = Path(name)
@@ -81,7 +81,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
 
 
 def first_files(instance: Instance, host: str) -> bytes:
-    """What the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys."""
+    """The files that the lab puts on a host before its first start, as a tar archive: names, package source, pinned SSH keys."""
     content = files(instance, instance.machine(host))
     return packed(file for file in content if not file.target and file.path != "/etc/machine-id")
 
@@ -105,11 +105,11 @@ def _bootstrap(root: Path) -> None:
     bootstrap(root, "--variant=minbase", f"--include={','.join(INCLUDED)}")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
-    run("cp", "-r", "--no-preserve=all", f"{FILES}/.", str(root))  # directories there keep their rights
+    run("cp", "-r", "--no-preserve=all", f"{FILES}/.", str(root))  # directories there keep their permissions
     unit = "etc/systemd/system/outpost-host-keys.service"
     shutil.copy(IMAGES / "base" / unit, root / unit)
     run("chroot", str(root), "systemctl", "enable", "systemd-networkd", "outpost-host-keys", "ssh")
-    # the well-known public key that Vagrant logs in with until the lab's own is in place
+    # the well-known public key that Vagrant logs in with until the lab's own is installed
     found = [path for path in Path("/usr").glob("**/vagrant-*/keys/vagrant.pub") if path.is_file()]
     if not found:
         raise LabError("Vagrant's public key is not below /usr", "apt-get install vagrant")

@@ -18,10 +18,10 @@ from outpost_lab.render import File, files
 from outpost_lab.world import Machine
 
 RECIPE = "outpost.recipe"
-RECIPE_VERSION = 2  # raised when `_create` makes containers otherwise than before
+RECIPE_VERSION = 2  # raised when `_create` makes containers differently than before
 LATER = tuple(f"{name}-ca.{kind}" for name in ("office", "acme") for kind in ("pem", "crt"))
 PEERS = ("headoffice", "clientsite")
-"""Machines whose mail servers get the office's settings while they run (`update_peers`): made again they would lose what they hold."""
+"""Machines whose mail servers get the office's settings while they run (`update_peers`): a new container would lose their mail."""
 PEER_SETTINGS = ("/etc/postfix/", "/etc/exim4/", "/etc/hosts")
 RELOADS = "systemctl try-reload-or-restart postfix.service exim4.service 2>/dev/null || true"
 BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl is-system-running --wait"
@@ -30,7 +30,7 @@ BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl
 def ensure(
     client: docker.DockerClient, instance: Instance, machine: Machine, networks: dict[str, Any]
 ) -> bool:
-    """Makes and starts a machine's container where needed; True if it was created.
+    """Makes and starts a machine's container if needed; True if it was created.
 
     A machine of the world whose recipe has changed is made again. A host of the office that
     has ever run is not: what is on it is the office's.
@@ -67,7 +67,7 @@ def update_peers(client: docker.DockerClient, instance: Instance) -> None:
         ]
         held = [container.exec_run(["cat", file.path])[1] for file in settings]
         if [file.content for file in settings] != held:
-            # Docker mounts /etc/hosts: what is there is written over, not replaced
+            # Docker mounts /etc/hosts: it is overwritten, not replaced
             put(container, [replace(file, path=f"/root/settings{file.path}") for file in settings])
             for file in settings:
                 run(container, "sh", "-c", f"cat /root/settings{file.path} > {file.path}")
@@ -75,11 +75,11 @@ def update_peers(client: docker.DockerClient, instance: Instance) -> None:
 
 
 def wait(container: Any, machine: Machine) -> None:
-    """Returns when a machine has booted. A host of the office may have failed units, which verification names."""
+    """Returns when a machine has booted. A host of the office may have failed units, which verification reports."""
     state = container.exec_run(["sh", "-c", BOOTED])[1].decode().strip()
     if machine.office and state in ("running", "degraded"):
         return
-    # a service between two attempts to start does not count as failed
+    # a service between two start attempts does not count as failed
     active = container.exec_run(["systemctl", "is-active", "--quiet", "ssh.service", *machine.units])[0] == 0
     if state != "running" or not active:
         units = ["systemctl", "list-units", "--plain", "--no-legend", "--state=failed,activating"]
@@ -90,7 +90,7 @@ def wait(container: Any, machine: Machine) -> None:
 
 
 def put(container: Any, content: Iterable[File]) -> None:
-    """Writes files into a container, running or not; owner root. Does not reach /run and /tmp (tmpfs)."""
+    """Writes files into a container, running or not; owner root. It cannot write to /run and /tmp (tmpfs)."""
     container.put_archive("/", packed(content))
 
 
@@ -111,7 +111,7 @@ def packed(content: Iterable[File]) -> bytes:
 
 
 def run(container: Any, *command: str) -> str:
-    """Runs a command in a container as root; gives its output."""
+    """Runs a command in a container as root; returns its output."""
     code, output = container.exec_run(list(command))
     text: str = output.decode(errors="replace")
     if code:
@@ -153,6 +153,6 @@ def _digest(machine: Machine, content: list[File]) -> str:
     recipe = hashlib.sha256(repr((RECIPE_VERSION, images.tag(machine.image), machine)).encode())
     for file in content:
         settings = machine.name in PEERS and file.path.startswith(PEER_SETTINGS)
-        if not settings and not file.path.endswith(LATER):  # arrives later, and is put in place then
+        if not settings and not file.path.endswith(LATER):  # arrives later, and is installed then
             recipe.update(repr(file).encode())
     return recipe.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A desk on the office's LAN: Debian's Chromium, in the network of the lab's workstation, knowing webmail's name only."""
+"""A workstation on the office's LAN: Debian's Chromium, in the network of the lab's workstation, which knows only webmail's name."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def present() -> bool:
 
 
 def trusting(authority: Path, home: Path) -> None:
-    """Make a home whose Chromium trusts an authority (PEM) and nothing else is changed."""
+    """Make a home directory whose Chromium trusts an additional authority (PEM)."""
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)
     run("certutil", "-N", "-d", f"sql:{store}", "--empty-password")
@@ -29,7 +29,7 @@ def trusting(authority: Path, home: Path) -> None:
 
 
 def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:
-    """How Playwright starts it: it resolves one name, webmail's, and no other.
+    """Options for Playwright: it resolves only webmail's name.
 
     As root it is in the workstation's network: another lab that comes or goes elsewhere looks like a change of network, at which
     Chromium drops what it loads.

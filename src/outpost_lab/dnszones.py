@@ -36,7 +36,7 @@ ROOT_ZONE = Zone(name=".", file="root", template="registry", parent="")
 
 @dataclass(frozen=True)
 class Child:
-    """A zone of the office, and the zone of the world that delegates it."""
+    """A zone of the office, and the zone of the test environment that delegates it."""
 
     name: str
     parent: Zone
@@ -79,7 +79,7 @@ def files(instance: Instance) -> list[tuple[str, bytes]]:
 
 
 def children(instance: Instance) -> tuple[Child, ...]:
-    """The office's zones that the world delegates: its domain, then the reverse zones it holds."""
+    """The office's zones that the test environment delegates: its domain, then its reverse zones."""
     if not instance.delegated:
         return ()
     office = instance.office
@@ -118,7 +118,7 @@ def _mail_servers(instance: Instance) -> tuple[Machine, ...]:
 
 
 def _names(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
-    """Address records of the world's machines in a zone; the root needs only its own server's, as glue."""
+    """Address records of the test environment's machines in a zone; the root needs only its own server's, as glue."""
     mail = {f"{machine.domain}." for machine in _mail_servers(instance)}
     found = []
     for machine in world.around(instance.slot):

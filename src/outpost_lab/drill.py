@@ -1,4 +1,4 @@
-"""The restore drill: the store lost on paper, rebuilt in throw-away containers, and compared with the one that lives.
+"""The restore drill: the store is rebuilt in throw-away containers, as if it were lost, and compared with the live one.
 
 What is compared was written down by the live store from the very snapshot that went into the archive; afterwards the restored
 Dovecot is asked itself.
@@ -40,7 +40,7 @@ FLAGS = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "T": "\\Deleted", "
 def hold(
     target: Target, *, via: str | None = None, watcher: run.Watcher | None = None, report: Report
 ) -> Drill:
-    """Carry out a drill, and keep what it came to."""
+    """Run a drill, and store its result."""
     office = load(target.data)
     store = office.with_role("store")[0]
     views(office, (store,))
@@ -92,13 +92,13 @@ def hold(
 
 
 def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
-    """Files, before anybody opens a mailbox."""
+    """Compare files, before anybody opens a mailbox."""
     output = rooms.say(f"{PROGRAM} manifest --mail {MAIL}", most=MANIFEST)
     yield from different(wanted, answers.parsed(output, Manifest, rooms.machine.name))
     rest = {
         path.removeprefix("rest"): digest
         for path, digest in wanted["files"].items()
-        if path.startswith("rest/") and "\n" not in path  # else it would be a line of the script
+        if path.startswith("rest/") and "\n" not in path  # otherwise it would be a line of the script
     }
     # BKP-02: a taken-over host names what never ends (/dev/zero), and the drill reads it for a week
     kept = tuple(f"{source['path'].rstrip('/')}" for source in rooms.view.sources)
@@ -117,7 +117,7 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
 
 
 def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
-    """What Dovecot says."""
+    """Compare Dovecot's answers."""
     for user in rooms.office.users:
         local = user.address.partition("@")[0]
         mine = f"{local}/Maildir"
@@ -126,7 +126,7 @@ def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
 
 
 def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
-    """What two manifests of the mail disagree on."""
+    """The differences between two manifests of the mail."""
     for path, folder in wanted["folders"].items():
         other = found["folders"].get(path)
         if other is None:
@@ -150,7 +150,7 @@ def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
 
 
 def _dovecot_differences(rooms: Rooms, address: str, folders: dict[str, Folder]) -> Iterator[str]:
-    """What the restored Dovecot says of one user's mail: numbers and UIDVALIDITY of folders, flags of messages."""
+    """Compare the restored Dovecot's answers about one user's mail: numbers and UIDVALIDITY of folders, flags of messages."""
     output = rooms.say(
         f"doveadm -f tab mailbox status -u {address} 'messages uidvalidity' '*' | tail -n +2; echo; "
         f"doveadm -f tab fetch -u {address} flags all | tail -n +2"
@@ -187,7 +187,7 @@ print(json.dumps(refused))
 
 
 def _logins(target: Target, rooms: Rooms) -> tuple[int, list[str]]:
-    """The lab's users log in; nobody else's passwords are known here, and their hashes were compared with the files."""
+    """Log in the lab's users; other users' passwords are not known here, and their hashes were compared with the files."""
     known, office = target.data / "passwords.json", rooms.office
     if target.name != LAB or not known.exists():
         return 0, []

@@ -56,10 +56,10 @@ CONFINED: dict[str, Any] = {
     "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 512, "mem_limit": "2g", "init": True,
     "command": ["sleep", "infinity"],
 }  # fmt: skip
-"""What a container may that holds what a host wrote (BKP-02)."""
+"""Privileges of a container that holds data from a host (BKP-02): none."""
 NOBODY = 65534
 DOVECOTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT")
-"""Dovecot's capabilities, as its unit has them, but for SYS_RESOURCE."""
+"""Dovecot's capabilities, as in its unit, without SYS_RESOURCE."""
 ONLY_THE_BACKUP = """nft -f - <<'END'
 table inet drill {{
     chain out {{ type filter hook output priority 0; policy drop; {family} daddr {server} tcp dport {port} accept; }}
@@ -70,16 +70,16 @@ END"""
 
 @dataclass
 class Rooms:
-    """The containers of a drill, and the office as they see it."""
+    """The containers of a drill, and the office with their addresses."""
 
     client: docker.DockerClient
     name: str
     network: str
     there: Target
     office: Office
-    view: BackupView  # as ``line`` reaches the backup
+    view: BackupView  # for ``line``: how it reaches the backup
     keys: Secrets
-    image: str = ""  # what ``built`` became
+    image: str = ""  # the image that ``built`` became
 
     @property
     def machine(self) -> Host:
@@ -87,11 +87,11 @@ class Rooms:
         return self.office.host(self.view.me.name)
 
     def say(self, script: str, most: int = answers.MOST) -> str:
-        """Run a script in the container that is the store now; gives what it printed."""
+        """Run a script in the store's current container; returns its output."""
         return run_script(self.there, self.office, self.machine, script, patience=PATIENCE, most=most)
 
     def start(self, what: str, **options: Any) -> Container:
-        """Start a container that reads what a host wrote."""
+        """Start a container that reads data from a host."""
         name, labels = f"outpost-{self.name}-{what}", {"outpost.drill": self.name}
         container = self.client.containers.create(self.image, name=name, labels=labels, **CONFINED, **options)
         container.start()
@@ -115,9 +115,9 @@ class Rooms:
         built.remove(force=True, v=True)
 
     def bring_back(self, archive: str) -> int:
-        """Pass the archive's sources from ``line`` to ``store``; gives how many entries were refused.
+        """Pass the archive's sources from ``line`` to ``store``; returns how many entries were refused.
 
-        A source larger than half of what is free here does not come back.
+        A source larger than half of the free space here is not restored.
         """
         memory = dict.fromkeys((STATE, "/tmp"), f"uid={NOBODY},mode=0700,nosuid,nodev,noexec")  # noqa: S108
         line = self.start("line", network=self.network, user=str(NOBODY), read_only=True, tmpfs=memory)
@@ -143,7 +143,7 @@ class Rooms:
             done = answers.exchange(["bash", "-o", "pipefail", "-c", pipe], patience=PATIENCE)
             if done.status:
                 errors = done.errors.decode(errors="replace").strip().splitlines() or ["no message"]
-                # of borg, and of the program that got nothing from it
+                # messages of borg, and of the program that got nothing from it
                 why = dict.fromkeys((errors[0], errors[-1]))
                 problem = f"{path} did not come back: {'; '.join(map(answers.line, why))}"
                 raise OutpostError(problem, "./outpost backup OFFICE lists what is kept")
@@ -158,7 +158,7 @@ class Rooms:
         )
 
     def _prepared(self, container: Container, script: str) -> None:
-        """Set up a container's network from outside: it has no right to do it."""
+        """Set up a container's network from outside: the container has no right to do it."""
         self.client.containers.run(
             self.image, ["sh", "-ec", script], network_mode=f"container:{container.id}", cap_drop=["ALL"],
             cap_add=["NET_ADMIN"], security_opt=["no-new-privileges"], remove=True,
@@ -167,7 +167,7 @@ class Rooms:
 
 @contextmanager
 def rooms_of(target: Target, office: Office, host: Host) -> Iterator[Rooms]:
-    """An empty Debian in a container, in a network of its own, and the office as it is seen from there; gone afterwards."""
+    """An empty Debian in a container, in a network of its own, and the office with its addresses; removed afterwards."""
     client = engine.connect()
     images.build(client, ("base",))
     name = f"drill-{target.instance or target.name}"
@@ -208,7 +208,7 @@ def _loopback(host: Host, office: Office) -> str:
 
 
 def _lab_services(client: docker.DockerClient, target: Target, network: Any) -> dict[str, str]:
-    """The lab's networks lead nowhere, so what the container needs comes to it: the archive of packages and the vault."""
+    """The lab's networks have no way out, so the container gets what it needs: the package archive and the vault."""
     found = {}
     for what, name in (("archive", aptcache.NAME), ("backup", f"outpost-{target.instance}-{VAULT}")):
         container = client.containers.get(name)
@@ -244,7 +244,7 @@ def _write_office(
                 document["hosts"][one.name]["addresses"][zone.name] = [mine]
     for one in document["hosts"].values():
         one.pop("certificates", None)
-    for talks in ("alarms", "logs"):  # a drill is no alarm, and not the store's log
+    for talks in ("alarms", "logs"):  # a drill sends no alarm, and does not write the store's log
         document.pop(talks, None)
     document["platform"] = "docker"
     document["tls"]["certificates"] = "office"

@@ -1,4 +1,4 @@
-"""Docker: present and running, or a clear remedy, or installed where the user agrees."""
+"""Docker: present and running, or a clear remedy, or installed if the user agrees."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from docker.errors import DockerException
 from outpost_lab.errors import EngineMissing, LabError, NotAllowed
 
 PACKAGES = ("docker.io", "docker-cli")
-START_TIMEOUT = 90.0  # seconds that dockerd may take to say it is ready
+START_TIMEOUT = 90.0  # seconds that dockerd may take until it is ready
 LOG = Path("/var/log/outpost-dockerd.log")
 PID_FILES = {
     Path("/var/run/docker.pid"): "dockerd",
@@ -28,7 +28,7 @@ Note = Callable[[str], None]
 
 
 def connect() -> docker.DockerClient:
-    """A client of the running engine; `EngineMissing` names what is the matter."""
+    """A client of the running engine; `EngineMissing` says what is wrong."""
     try:
         client = docker.from_env(timeout=600)
         client.ping()
@@ -38,7 +38,7 @@ def connect() -> docker.DockerClient:
 
 
 def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.DockerClient:
-    """A client of the engine; where the user agrees it is installed and started first."""
+    """A client of the engine; if the user agrees it is installed and started first."""
     try:
         client = connect()
     except NotAllowed:
@@ -52,7 +52,7 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
         note("starting the Docker daemon")
         start()
         client = connect()
-    if shutil.which("docker") is None:  # a package of its own in Debian; pyinfra reaches the hosts with it
+    if shutil.which("docker") is None:  # a separate package in Debian; pyinfra reaches the hosts with it
         if not install:
             raise EngineMissing("the docker command is not installed", f"{INSTALL} docker-cli, or {CONSENT}")
         apt_install("docker-cli")
@@ -71,7 +71,7 @@ def apt_install(*packages: str) -> None:
 
 
 def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None:
-    """Runs a command; `LabError` with the last lines that it printed where it fails."""
+    """Runs a command; if it fails, raises `LabError` with its last lines of output."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
     )
@@ -82,7 +82,7 @@ def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None
 
 
 def start() -> None:
-    """Starts the daemon: by systemd where it runs, else in a session of its own; returns when it is ready."""
+    """Starts the daemon: by systemd if it runs, else in a session of its own; returns when it is ready."""
     if Path("/run/systemd/system").is_dir():
         command = [*as_root(), "systemctl", "start", "docker.service"]
         if subprocess.run(command, check=False, capture_output=True).returncode:
@@ -109,7 +109,7 @@ def start() -> None:
 
 
 def forget_dead(file: Path, process: str) -> None:
-    """Removes the PID file of a daemon (by its ``comm``) that was killed: the number may be another process's by now."""
+    """Removes the PID file of a killed daemon (by its ``comm``): another process may have the number now."""
     try:
         pid = int(file.read_text())
     except (OSError, ValueError):
@@ -118,12 +118,12 @@ def forget_dead(file: Path, process: str) -> None:
         _, _, state = Path(f"/proc/{pid}/stat").read_text().partition(f"({process}) ")
     except OSError:
         state = ""
-    if not state or state.startswith("Z"):  # a zombie: nobody has collected it, and it runs no more
+    if not state or state.startswith("Z"):  # a zombie: nobody has collected it, and it no longer runs
         file.unlink()
 
 
 def as_root() -> list[str]:
-    """What goes before a command that only root may run."""
+    """Prefix of a command that only root may run."""
     return [] if os.geteuid() == 0 else ["sudo"]
 
 

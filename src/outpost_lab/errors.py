@@ -1,10 +1,10 @@
-"""What can go wrong with the lab, each with what to do about it."""
+"""Errors of the lab, each with its remedy."""
 
 from outpost.errors import OutpostError
 
 
 class LabError(OutpostError):
-    """Something the user can put right."""
+    """An error that the user can correct."""
 
 
 class EngineMissing(LabError):  # noqa: N818 (named for what is the matter; LabError says it is an error)

@@ -1,4 +1,4 @@
-"""What containers start from: built once, named by a digest of the recipe, kept between instances."""
+"""The images of containers: built once, named by a digest of the recipe, shared by instances."""
 
 import hashlib
 import shutil
@@ -36,18 +36,18 @@ def build(
     install: bool = False,
     note: Note = lambda _text: None,
 ) -> None:
-    """Makes the images (keys of ``PARENT``) that are missing, parents first; `install` agrees to mmdebstrap."""
+    """Builds missing images (keys of ``PARENT``), parents first; `install` allows to install mmdebstrap."""
     for name in names:
         _build(client, name, install=install, note=note)
 
 
 def prune(client: docker.DockerClient) -> list[str]:
-    """Removes lab images of outdated recipes; gives their names."""
+    """Removes lab images of outdated recipes; returns their names."""
     current = {tag(name) for name in ("rootfs", *PARENT)}
     gone = []
     for image in client.images.list(filters={"label": LABEL}):
         for old in set(image.tags) - current:
-            with suppress(APIError):  # something of somebody's still runs from it
+            with suppress(APIError):  # a container still uses it
                 client.images.remove(old)
                 gone.append(old)
     return gone

@@ -1,4 +1,4 @@
-"""``lab info``: the contract for scripts."""
+"""``lab info``: the facts that scripts rely on."""
 
 import json
 from typing import Any

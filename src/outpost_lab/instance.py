@@ -1,4 +1,4 @@
-"""An instance of the lab: what remains of it between two commands."""
+"""An instance of the lab: its state between two commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT = "lab"
 LABEL = "outpost.instance"
 CHECKOUT = "outpost.checkout"
 VAULT = "vault"
-"""The machine of the world that keeps backups."""
+"""The test environment's machine that keeps backups."""
 
 
 class _Kept:
@@ -52,7 +52,7 @@ class Instance:
 
     @classmethod
     def load(cls, name: str = DEFAULT) -> Instance:
-        """The instance of that name; `NotUp` where there is none, or its containers are gone or stopped."""
+        """The instance of that name; raises `NotUp` if there is none, or its containers are gone or stopped."""
         found = cls.stored(name)
         if found is None:
             raise NotUp(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
@@ -66,7 +66,7 @@ class Instance:
 
     @classmethod
     def stored(cls, name: str) -> Instance | None:
-        """The instance as this checkout remembers it, up or not."""
+        """The instance from this checkout's state, running or not."""
         path = directory(name) / "instance.json"
         return cls(name=name, slot=int(json.loads(path.read_text())["slot"])) if path.exists() else None
 
@@ -82,13 +82,15 @@ class Instance:
 
     ssh_key = _Kept("ssh_key")  # opens root on every machine; ``.pub`` beside it
     known_hosts = _Kept("known_hosts")  # SSH host keys of every machine
-    world_ca = _Kept("world-ca.pem")  # authority of the certificates of the world's mail servers
+    world_ca = _Kept("world-ca.pem")  # authority of the certificates of the test environment's mail servers
     office_ca = _Kept("ca.pem")  # authority of the office, once it has its secrets
-    acme_ca = _Kept("acme-ca.pem")  # root of the world's ACME authority, once that has been asked for it
+    acme_ca = _Kept(
+        "acme-ca.pem"
+    )  # root of the test environment's ACME authority, once it has been asked for
 
     @property
     def users_ca(self) -> Path:
-        """The authority that users and strangers must trust to believe the office's hosts, PEM."""
+        """The authority that users and strangers must trust to accept the office's hosts, PEM."""
         return self.acme_ca if acme_hosts(self.office) else self.office_ca
 
     @cached_property
@@ -97,12 +99,12 @@ class Instance:
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
-        """Every machine: the world's first, then the office's."""
+        """Every machine: the test environment's first, then the office's."""
         return world.around(self.slot) + world.hosts(self.office)
 
     @property
     def contained(self) -> tuple[Machine, ...]:
-        """The machines that are containers: all but those hosts that ``lab vm`` has made virtual machines."""
+        """The machines that are containers: all except hosts that ``lab vm`` has made virtual machines."""
         virtual = {host.name for host in self.office.hosts if host.platform == "vagrant"}
         return tuple(machine for machine in self.machines if machine.name not in virtual)
 
@@ -127,7 +129,7 @@ class Instance:
             raise NotUp(problem, f"./outpost lab up{_option(self.name)}") from error
 
     def containers(self, client: docker.DockerClient) -> list[Any]:
-        """Every container labelled as part of the instance, running or not, also after a broken start."""
+        """Every container with the instance's label, running or not, even after an incomplete start."""
         return list(client.containers.list(all=True, filters={"label": f"{LABEL}={self.name}"}))
 
     @property
@@ -136,13 +138,13 @@ class Instance:
         return {LABEL: self.name, "outpost.slot": str(self.slot), CHECKOUT: str(ROOT)}
 
     def save(self) -> None:
-        """Remembers the slot for later commands."""
+        """Stores the slot for later commands."""
         partial = self.directory / "instance.new"
         partial.write_text(json.dumps({"name": self.name, "slot": self.slot}, indent=2) + "\n")
         partial.replace(self.directory / "instance.json")
 
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:
-        """Writes the instance's office file from the shipped one, which is written for slot 0: addresses, trust anchor, SSH key."""
+        """Writes the instance's office file from the shipped one, which has slot 0: addresses, trust anchor, SSH key."""
         document: Any = tomlkit.parse(world.shifted(source.read_text(), self.slot))
         resolver: Any = document.setdefault("resolver", tomlkit.table())
         resolver["trust_anchor"] = trust_anchor
@@ -151,7 +153,7 @@ class Instance:
         if "backup" in document:
             vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
             document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]
-        if (before := self.office_file).exists():  # what a later step has added stays
+        if (before := self.office_file).exists():  # keep what a later step has added
             old: Any = tomlkit.parse(before.read_text())
             if "secrets" in old and "secrets" not in document:
                 document["secrets"] = old["secrets"]

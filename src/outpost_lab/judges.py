@@ -1,4 +1,4 @@
-"""Runs others' tools on an office: ssh-audit, lynis, testssl.sh, sslyze, systemd-analyze; `outpost.evidence.opinions` keeps what they say.
+"""Runs other people's scanners on an office: ssh-audit, lynis, testssl.sh, sslyze, systemd-analyze; `outpost.evidence.opinions` keeps results.
 
 Nothing stays on a host: lynis is brought there, runs as it would from its package, and goes again. Strangers' and users' TLS
 ports are judged from the controller, so it must stand where they may be reached (the lab's does).
@@ -38,19 +38,19 @@ LYNIS = (Path("/usr/sbin/lynis"), Path("/usr/share/lynis"), Path("/etc/lynis/def
 STARTTLS = {
     ports.SMTP: "smtp", ports.MANAGESIEVE: "sieve", ports.SUBMISSIONS: "", ports.IMAPS: "", ports.HTTPS: ""
 }  # fmt: skip
-"""Ports that strangers and users see, and the protocol that begins in clear."""
+"""Ports that strangers and users see, and the protocol before STARTTLS."""
 PATIENCE = 1200.0  # seconds that a tool may take
 MOST = 16 * 1024 * 1024
-"""Bytes that a tool may say."""
+"""Most bytes of a tool's output."""
 OPEN_INPUT = 'ulimit -f 32768; mkfifo "$0"; exec "$@" <> "$0"'
-"""Gives a tool an input that never ends, and bounds the files that it writes (16 MiB)."""
+"""Gives a tool an input that never ends, and limits the files that it writes (16 MiB)."""
 LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl reload postfix.service"
-"""The judge connects a hundred times from one address; that it would be turned away for that is proven elsewhere (DOS-01)."""
+"""The tool connects a hundred times from one address; DOS-01 proves elsewhere that such clients are refused."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A TLS port as outsiders see it."""
+    """A TLS port that outsiders see."""
 
     host: Host
     address: str
@@ -59,7 +59,7 @@ class Listener:
 
 
 def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | None) -> Iterator[Opinion]:
-    """One after the other, as they come."""
+    """Results one after the other, as they come."""
     judges: dict[str, Callable[[Target, Office, str | None], Iterator[Opinion]]] = {
         "ssh-audit": _ssh_audit, "lynis": _lynis, "testssl": _testssl, "sslyze": _sslyze, "systemd-analyze": _systemd,
     }  # fmt: skip
@@ -68,7 +68,7 @@ def opinions(target: Target, office: Office, only: tuple[str, ...], via: str | N
 
 
 def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, hashed: bool = True) -> Path:
-    """A Python that has tools which are no dependency of the project: sslyze pins libraries of its own. Made on first use."""
+    """A Python with tools that are no dependency of the project: sslyze pins its own libraries. Made on first use."""
     python, done = home / "bin" / "python", home / "done"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if done.exists() and done.read_text() == wanted:
@@ -150,11 +150,11 @@ for pid in $(ss -Hltunp | awk '$5 !~ /^(127\.|\[::1\])/' | grep -o 'pid=[0-9]*' 
 done | sort -u | xargs -r -n 1 systemd-analyze security --no-pager | sed -n 's/.*exposure level for \(.*\): \([0-9.]*\) .*/unit \1 \2/p'
 """
 BOUND = 4.0
-"""Exposure of a unit that waits for others (SYS-01)."""
+"""Exposure of a listening unit (SYS-01)."""
 
 
 def _systemd(target: Target, office: Office, via: str | None) -> Iterator[Opinion]:
-    """Exposure of each unit that waits for others at an address of the host's."""
+    """Exposure of each unit that listens on an address of the host."""
     for host in office.hosts:
         output = run_script(target, office, host, EXPOSED, via, most=65536)
         version = re.search(r"^version (\d+)$", output, re.MULTILINE)
@@ -184,7 +184,7 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 trusted.write_text("".join(each.pem for each in office.tls.trusted_authorities))
                 command += ["--add-ca", str(trusted)] if trusted.stat().st_size else []
                 command += ["--starttls", listener.starttls] if listener.starttls else []
-                # A standard input that ends at once makes its injection test say nothing (seen).
+                # If standard input ends at once, its injection test prints nothing (observed).
                 where = f"{listener.host.fqdn}:{listener.port}"
                 _run(["sh", "-c", OPEN_INPUT, f"{directory}/input", *command, where])
                 entries: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
@@ -203,7 +203,7 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
     with _unhurried(target, office, via):
         for listener in listeners(office):
             if listener.starttls == "sieve":
-                continue  # it does not speak it
+                continue  # the port does not use that protocol
             command = [python, str(SSLYZE), listener.address, str(listener.port), listener.host.fqdn]
             done = _run([*command, *(["--starttls", listener.starttls] if listener.starttls else [])])
             if done.returncode:
@@ -217,7 +217,7 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
 
 @contextmanager
 def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None]:
-    """In the lab the limits on strangers' connections wait; elsewhere they hold, and a tool may be turned away."""
+    """In the lab the limits on strangers' connections are lifted; elsewhere they stay, and a tool may be refused."""
     hosts = office.with_role("mta") if target.instance else ()
     for host in hosts:
         run_script(target, office, host, f"cp -p /etc/postfix/main.cf /root/judged.cf; {LIFTED}", via)
@@ -230,7 +230,7 @@ def _unhurried(target: Target, office: Office, via: str | None) -> Iterator[None
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a tool; how much it says is the judged host's to decide (`outpost.transport.answers`)."""
+    """Run a tool; the tested host controls the length of its output (`outpost.transport.answers`)."""
     try:
         done = answers.exchange(command, patience=PATIENCE, most=MOST)
     except (TimeoutError, answers.TooMuchError) as error:

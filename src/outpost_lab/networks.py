@@ -14,11 +14,11 @@ from outpost_lab.instance import LABEL, Instance
 
 
 class TakenMeanwhile(LabError):  # noqa: N818 (named for what is the matter)
-    """Another lab, or something else, took the addresses between the search for free ones and their use."""
+    """Something else took the addresses between the search for free ones and their use."""
 
 
 def free_slot(client: docker.DockerClient) -> int:
-    """The lowest slot whose networks overlap with none that Docker has."""
+    """The lowest slot whose networks do not overlap with any network of Docker."""
     for slot in range(world.SLOTS):
         if is_free(client, slot):
             return slot
@@ -28,14 +28,14 @@ def free_slot(client: docker.DockerClient) -> int:
 
 
 def is_free(client: docker.DockerClient, slot: int) -> bool:
-    """Whether a slot's networks overlap with no network of Docker's and no route of this machine's."""
+    """Whether a slot's networks overlap with no network of Docker and no route of this machine."""
     wanted = ip_network(f"10.{world.FIRST_NET + slot}.0.0/16")
     taken = [network for existing in client.networks.list() for network in _subnets(existing)] + _routes()
     return not any(isinstance(network, IPv4Network) and network.overlaps(wanted) for network in taken)
 
 
 def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
-    """The instance's networks, zone → network, made where missing; `TakenMeanwhile` leaves nothing of ours."""
+    """The instance's networks, zone → network; missing ones are made. `TakenMeanwhile` leaves none of them."""
     existing = {network.name: network for network in mine(client, instance)}
     found: dict[str, Any] = {}
     for zone in world.zones():

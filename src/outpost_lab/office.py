@@ -22,7 +22,7 @@ IDENTITY = "identity.txt"
 
 
 def seal(instance: Instance) -> None:
-    """Make what is missing of the instance's secrets: identity, keys, users' passwords, the authority's PEM file.
+    """Make missing secrets of the instance: identity, keys, users' passwords, the authority's PEM file.
 
     Passwords stand in ``passwords.json`` because a lab's users are made up; an office's are shown once.
     """
@@ -44,14 +44,14 @@ def seal(instance: Instance) -> None:
         file.touch(mode=0o600)
         file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
     if done.added:
-        # nobody is there to choose another: what was made here stands
+        # nobody will choose another one: it stays valid
         standing = existing.one_time if existing else ()
         secrets_file.write(directory, done.secrets.model_copy(update={"one_time": standing}), (recipient,))
     instance.office_ca.write_text(done.secrets.trusted, encoding="ascii")
 
 
 def deploy(instance: Instance, watcher: run.Watcher) -> None:
-    """Make the empty hosts an office: the same apply as for any other."""
+    """Make the empty hosts an office: the same apply as for any office."""
     seal(instance)
     target = find(LAB, instance.name)
     outcome = run.apply(target, watcher=watcher)
@@ -60,18 +60,18 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
 
 
 def settle(instance: Instance) -> None:
-    """Keep what the hosts made after their deploy: once they have certificates they have ACME accounts, for CAA."""
+    """Store what the hosts made during their deploy: once they have certificates they have ACME accounts, for CAA."""
     target = find(LAB, instance.name)
     aftermath.keep(target, [host.name for host in instance.office.hosts], lambda _text: None)
 
 
 def back_up(instance: Instance) -> None:
-    """Every host's first backup, so that there is something to restore from the first minute on."""
+    """Every host's first backup, so that a restore is possible from the first minute."""
     backup.run_now(find(LAB, instance.name), instance.office)
 
 
 def came_up(instance: Instance) -> None:
-    """The office begins here: what its hosts wrote while the others were still being made is past (LOG-01's check)."""
+    """Set the start of the office: log lines from before all hosts existed do not count (LOG-01's check)."""
     target = find(LAB, instance.name)
     for host in instance.office.hosts:
         run_script(target, instance.office, host, f"journalctl --sync; touch {APPLIED}")

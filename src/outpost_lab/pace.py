@@ -9,15 +9,15 @@ from pathlib import Path
 
 LOADAVG = Path("/proc/loadavg")
 BUSY = 3.0
-"""Processes for each processor from which on a time is noted, and no longer judged."""
+"""From this many processes for each processor a time is noted, and no longer judged."""
 MOST = 12.0
-"""What a load counts at most: what has not come by then is not waited for all day."""
+"""The highest load that counts: nothing is waited for all day."""
 SLACK = 3.0
-"""Times the idle value that something may take under attack."""
+"""Factor by which something may be slower under attack than idle."""
 
 
 def load() -> float:
-    """Processes that want a processor, for each processor; at least 1. The last minute's, or this moment's if more."""
+    """Running processes for each processor; at least 1. The last minute's value, or the present one if it is higher."""
     try:
         fields = LOADAVG.read_text(encoding="ascii").split()
         wanted = max(float(fields[0]), float(fields[3].partition("/")[0]))
@@ -37,7 +37,7 @@ def described(busy: float) -> str:
 
 
 class Patience:
-    """A wait that ends: after so many seconds on an idle machine, later in proportion on a busy one."""
+    """A bounded wait: so many seconds on an idle machine, proportionally more on a busy one."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._began, self._busy = seconds, time.monotonic(), 1.0

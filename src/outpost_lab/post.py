@@ -29,18 +29,18 @@ PATIENCE = 60.0
 
 
 class NotArrivedError(AssertionError):
-    """A message that should have arrived did not, in the time given."""
+    """An expected message did not arrive in time."""
 
 
 class Correspondent(Protocol):
-    """Somebody with an address who sends and receives mail."""
+    """A person with an address who sends and receives mail."""
 
     address: str
 
     def send(self, message: EmailMessage, recipients: Sequence[str]) -> None: ...
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
-        """The message whose subject holds `token`, as it arrived; `NotArrivedError` where it does not come in time."""
+        """The message whose subject contains `token`; raises `NotArrivedError` if it does not arrive in time."""
 
     def count(self, token: str) -> int:
         """How many messages in the inbox have `token` in their subject, now."""
@@ -73,7 +73,7 @@ class OfficeUser:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """Verification as a client does it, with the office's authority."""
+        """Certificates are verified as a client does it, with the office's authority."""
         context = _Named(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=str(self.authority))
         context.name = self.server
@@ -108,7 +108,7 @@ class OfficeUser:
         return self.search(AND(subject=token), patience).obj.as_bytes()
 
     def search(self, criteria: Any, patience: float = PATIENCE) -> MailMessage:
-        """The first message that matches, waiting for it at most `patience` seconds."""
+        """The first matching message; waits for it at most `patience` seconds."""
         wait = pace.Patience(patience)
         with self.mailbox() as mailbox:
             while True:
@@ -163,7 +163,7 @@ class Neighbour:
 
 
 class Town:
-    """Everybody in a lab, made from what ``lab info --json`` says and from nothing else."""
+    """Everybody in a lab, from the output of ``lab info --json`` only."""
 
     def __init__(self, info: dict[str, Any]) -> None:
         self.info = info
@@ -208,7 +208,7 @@ def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
 
 
 class _Named(ssl.SSLContext):
-    """TLS that expects one name, whatever address it is spoken to: no resolver of this machine knows the lab's names."""
+    """TLS that expects one name at any address: this machine's resolver does not know the lab's names."""
 
     name = ""
 

@@ -22,7 +22,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A step, and what to call with what it has come to. One that is broken off has no time."""
+        """A step, and a function to call for its parts. An interrupted step has no time."""
         self._bar.start()
         self._running[name] = self._bar.add_task(name)
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is in a machine before it starts: configuration, names, keys."""
+"""Files of a machine before it starts: configuration, names, keys."""
 
 import uuid
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class File:
 
 @dataclass(frozen=True)
 class Me:
-    """What a machine's templates know about it; addresses are texts."""
+    """What a machine's templates know about it; addresses are text."""
 
     machine: Machine
     resolver: str
@@ -50,7 +50,7 @@ class Me:
 
 
 def files(instance: Instance, machine: Machine) -> list[File]:
-    """Everything the lab puts into a machine before its first start."""
+    """All files that the lab puts into a machine before its first start."""
     host_key = instance.directory / "hosts" / machine.name
     public = keys.ssh_key(host_key, machine.fqdn)
     result = [
@@ -67,7 +67,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
     result += _templates(instance, machine, machine.name) + trust(instance)
     if machine.domain or machine.role in ("acme", "collector"):
         key, certificate = credentials(instance, machine)
-        # readable by the mail server's own account, whose number is not known here; it protects only the lab
+        # readable by the mail server's account, whose number is not known here; it protects only the lab
         result += [
             File("/etc/outpost/host.pem", certificate),
             File("/etc/outpost/host.key", key.read_bytes()),
@@ -78,7 +78,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
 
 
 def trust(instance: Instance) -> list[File]:
-    """The authorities a machine of the world trusts: the world's, the one that issues by ACME, the office's once it has one."""
+    """The authorities that a machine of the test environment trusts: the environment's, the ACME issuer, the office's once it has one."""
     result = []
     authorities = {"world": instance.world_ca, "acme": instance.acme_ca, "office": instance.office_ca}
     for name, path in authorities.items():
@@ -89,7 +89,7 @@ def trust(instance: Instance) -> list[File]:
 
 
 def _templates(instance: Instance, machine: Machine, directory: str) -> list[File]:
-    """Rendered templates of a directory whose layout is the container's; zone data is ``dnszones``' business."""
+    """Rendered templates of a directory with the container's layout; ``dnszones`` makes zone data."""
     made = environment()
     context = {
         "me": _me(instance, machine),
@@ -125,7 +125,7 @@ def _me(instance: Instance, machine: Machine) -> Me:
 
 
 def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
-    """The office as one of the mail servers around it knows it, with what `outpost peer` prints for it."""
+    """The office for one of the mail servers around it, with the output of `outpost peer` for it."""
     office = instance.office
     servers = office.with_role("mta")
     ends = [OtherEnd(office, peer) for peer in office.peers if machine.domain in peer.domains]

@@ -1,4 +1,4 @@
-"""What a lab asks of the machine below it, before anything starts: the kernel's limits, memory, disk.
+"""What a lab needs of its machine, before anything starts: the kernel's limits, memory, disk.
 
 Containers share the kernel's limits: each lab alone fits into a stock Debian, two do not.
 """
@@ -20,21 +20,21 @@ MIB = 2**20
 
 
 SETTING, EACH, SPARE = "fs.inotify.max_user_instances", 9, 48
-"""A limit per user, and root of each container is root: six to seven on an idle machine, thirteen during an apply."""
+"""A limit per user, and root of each container is the same user: six to seven on an idle machine, thirteen during an apply."""
 MEMORY_MIB = 130
-"""What a machine takes on the average: a lab of fifteen about 1.9 GiB; the scanner has small signatures there."""
+"""Memory of a machine on average: a lab of fifteen takes about 1.9 GiB; the scanner has few signatures there."""
 DISK_MIB = 200
-"""What a machine adds to the images on the average, mail and journals of a suite included."""
+"""Disk space of a machine besides the images on average, including mail and journals of a test run."""
 IMAGES_MIB = 3000
 
 
 def ensure(
     client: docker.DockerClient, machines: int, name: str, *, consent: bool, note: Callable[[str], None]
 ) -> None:
-    """Returns when this machine can bear a lab beside those that run; what runs of the lab itself is not counted twice.
+    """Checks that this machine has room for a lab beside the running ones; running parts of the lab itself do not count twice.
 
     Args:
-        consent: The user agrees to limits being raised until the next boot.
+        consent: The user agrees to raise limits until the next boot.
     """
     running = client.containers.list(filters={"label": LABEL})
     mine = sum(container.labels.get(LABEL) == name for container in running)

@@ -1,4 +1,4 @@
-"""What the world learns of an office once it is deployed: the key of its zone, and its authority."""
+"""What the test environment learns about a deployed office: the key of its zone, and its authority."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,11 +26,11 @@ RENEW_IF_FOREIGN = (
     "openssl verify -CAfile /root/acme-ca.pem -untrusted /etc/outpost/tls/public.pem /etc/outpost/tls/public.pem "
     "|| systemd-run --quiet --collect --wait --pipe /usr/local/lib/outpost/certificate renew --force"
 )
-SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points at
+SEP = 0x0001  # RFC 4034, section 2.1.1: the key that a DS points to
 
 
 def after_deploy(instance: Instance) -> None:
-    """Gives the DS records of the office's zones to their parents and its authority to the world's machines; may be repeated.
+    """Gives the DS records of the office's zones to their parents, and its authority to the test environment's machines; may be repeated.
 
     A parent that has a DS of the zone follows its CDS by itself from then on (templates/world/root).
     """
@@ -44,7 +44,7 @@ def after_deploy(instance: Instance) -> None:
             containers.run(root, "touch", f"{dnszones.STORAGE}/{child.parent.file}.zone")
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
-    # head office's machine takes the office's backups: what `outpost backup --other-end` prints, run there
+    # head office's machine keeps the backups: it runs the script that `outpost backup --other-end` prints
     if instance.office.backup and (instance.directory / secrets_file.FILE_NAME).exists():
         vault, script = (
             instance.container(VAULT, client),
@@ -59,13 +59,13 @@ def after_deploy(instance: Instance) -> None:
 
 
 def learn_acme_root(instance: Instance) -> None:
-    """Keeps the root of the world's ACME authority, which makes itself another one whenever it starts."""
+    """Stores the root of the test environment's ACME authority, which makes a new one at each start."""
     certificate = containers.run(instance.container("acme", engine.connect()), "sh", "-c", ACME_ROOT)
     instance.acme_ca.write_text(certificate)
 
 
 def certificates(instance: Instance) -> None:
-    """Has every host fetch its certificate, or another one where the authority is no longer the same."""
+    """Lets every host fetch its certificate, or a new one if the authority has changed."""
     client = engine.connect()
     root = instance.acme_ca.read_bytes()
 
@@ -80,7 +80,7 @@ def certificates(instance: Instance) -> None:
 
 
 def zone_ds(instance: Instance, name: str) -> list[str]:
-    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs that its primary shows, signatures checked."""
+    """DS data (SHA-256) of one of the office's zones, from the DNSKEYs of its primary; it checks signatures."""
     zone = dns.name.from_text(name)
     primary = instance.office.with_role("dns")[0]
     server = str(primary.in_zone("wan")[0])
@@ -108,10 +108,10 @@ def _ds(zone: dns.name.Name, server: str) -> list[str]:
 
 
 def _trust(container: Any, authorities: list[render.File]) -> None:
-    """Installs authorities, unless a machine has these very ones already."""
+    """Installs authorities, unless a machine has exactly these already."""
     wanted = "".join(file.content.decode() for file in authorities)
     paths = [file.path for file in authorities]
-    # the last one is there once they have been installed: a machine that was made again holds the files, and trusts nobody yet
+    # the last one exists once they have been installed: a new container has the files, and trusts nobody yet
     code, held = container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])
     if code == 0 and held.decode().startswith(wanted):
         return

@@ -29,7 +29,7 @@ TRIES = 5  # other labs that may take the same networks at the same moment
 def up(
     name: str = DEFAULT, *, progress: Progress | None = None, install: bool = False, source: Path = OFFICE
 ) -> Instance:
-    """Brings an instance up: images, networks, the world, the office's hosts (an empty Debian each).
+    """Brings an instance up: images, networks, the test environment, the office's hosts (an empty Debian each).
 
     May be repeated: what is there and as it should be stays, what is missing or stopped is repaired, what was
     broken off is taken up where it stopped.
@@ -71,7 +71,7 @@ def up(
 def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
     """Removes an instance: containers, networks and state; image and apt caches stay.
 
-    Finds everything by label, also after an ``up`` that broke off. Nothing to remove is no error.
+    Finds everything by label, even after an interrupted ``up``. Nothing to remove is no error.
     """
     progress = progress or Progress()
     client = engine.connect()
@@ -92,7 +92,7 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
 
 
 def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
-    """Removes every instance on this machine; gives their names."""
+    """Removes every instance on this machine; returns their names."""
     names = instances(engine.connect())
     for name in names:
         down(name, progress=progress)
@@ -100,7 +100,7 @@ def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
 
 
 def instances(client: docker.DockerClient) -> tuple[str, ...]:
-    """Names of all instances: those Docker has something of, and those this checkout remembers."""
+    """Names of all instances: those with anything in Docker, and those in this checkout's state."""
     known = {path.parent.name for path in state().glob("*/instance.json")}
     for item in client.containers.list(all=True, filters={"label": LABEL}):
         known.add(item.labels[LABEL])
@@ -110,7 +110,7 @@ def instances(client: docker.DockerClient) -> tuple[str, ...]:
 
 
 def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
-    """Does something for each machine, a few at a time; raises what the first one raised."""
+    """Does something for each machine, a few at a time; raises the first exception."""
 
     def one(machine: Machine) -> None:
         progress.doing(step, machine.name)
@@ -122,7 +122,7 @@ def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Mac
 
 
 def _instance(client: docker.DockerClient, name: str) -> Instance:
-    """The instance with a slot: that of its networks, else the remembered one if free, else a free one."""
+    """The instance with a slot: that of its networks, else the stored one if free, else a free one."""
     stored = Instance.stored(name)
     existing = networks.mine(client, Instance(name=name, slot=0))
     if existing:
@@ -135,7 +135,7 @@ def _instance(client: docker.DockerClient, name: str) -> Instance:
 def _networks(
     client: docker.DockerClient, name: str, source: Path, note: Callable[[str], None]
 ) -> tuple[Instance, dict[str, Any]]:
-    """The instance with its networks; with those of another slot where somebody took the first ones meanwhile."""
+    """The instance with its networks; with another slot's if somebody took the first ones meanwhile."""
     for left in range(TRIES - 1, -1, -1):
         instance = _instance(client, name)
         _write_state(instance, source)
@@ -172,7 +172,7 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 
 @contextmanager
 def _alone(progress: Progress) -> Iterator[None]:
-    """Slots and images are given out by one command at a time."""
+    """Only one command at a time assigns slots and builds images."""
     state().mkdir(parents=True, exist_ok=True)
     with (state() / ".lock").open("w") as lock:
         try:

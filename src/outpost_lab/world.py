@@ -1,4 +1,4 @@
-"""Who stands around the office: machines, names and addresses, read from ``templates/world/world.toml``."""
+"""The test environment around the office: machines, names and addresses, read from ``templates/world/world.toml``."""
 
 import tomllib
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class Machine:
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """(name, address) pairs for the DNS: a name has the addresses of one zone only, the first of its own."""
+        """(name, address) pairs for the DNS: a name has the addresses of one zone only, its first one."""
         zones: dict[str, str] = {}
         for zone in sorted(self.addresses, key=lambda zone: zone != "wan"):
             zones.setdefault(self.also_named.get(zone, self.fqdn), zone)
@@ -49,12 +49,12 @@ class Machine:
 
     @property
     def outside_name(self) -> str:
-        """The name of its Internet address: what an MX record shows."""
+        """The name of its Internet address, for MX records."""
         return self.also_named.get("wan", self.fqdn)
 
     @property
     def certificate_names(self) -> tuple[str, ...]:
-        """Names it may prove by certificate, its host name first."""
+        """Names that it may have in a certificate, its host name first."""
         return tuple(dict.fromkeys((self.fqdn, *self.also_named.values())))
 
 
@@ -77,12 +77,12 @@ def zones() -> tuple[str, ...]:
 
 
 def shifted(text: str, slot: int) -> str:
-    """Text written with slot 0's addresses, with those of another slot."""
+    """Text with slot 0's addresses, changed to those of another slot."""
     return text.replace("10.77.", f"10.{FIRST_NET + slot}.").replace("fd00:77:", f"fd00:{FIRST_NET + slot}:")
 
 
 def around(slot: int) -> tuple[Machine, ...]:
-    """The world's machines in an instance's slot."""
+    """The test environment's machines in an instance's slot."""
 
     def machine(name: str, *, octet: int, zones: list[str], **entry: Any) -> Machine:
         addresses = {zone: address(zone, octet, slot) for zone in zones}
@@ -107,7 +107,7 @@ def hosts(office: Office) -> tuple[Machine, ...]:
 
 
 def rrtype(value: str) -> str:
-    """``A`` or ``AAAA``, as the address is."""
+    """``A`` or ``AAAA``, by the kind of the address."""
     return "A" if ip_address(value).version == 4 else "AAAA"
 
 

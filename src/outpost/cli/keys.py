@@ -64,9 +64,7 @@ def init_secrets(
     if done.added:
         if done.new_passwords:
             handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
-            _write_passwords(
-                handover, done.new_passwords
-            )  # before the secrets are written: a hash without its password is useless
+            _write_passwords(handover, done.new_passwords)  # first: a hash without its password is useless
             out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
         secrets_file.write(target.data, done.secrets, recipients)
         for what in done.added:

@@ -125,9 +125,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         for finding in found
         if finding.repair and not (unsure and all(fact.startswith("file\t") for fact in finding.facts))
     )
-    if (
-        commands
-    ):  # one operation each: what cannot be repaired is reported at the end, and stops no other repair
+    if commands:  # one operation each: a failed repair is reported at the end, and stops no other
         waits = (
             [UPGRADES_WAIT] if any("dpkg" in command or "apt-get" in command for command in commands) else []
         )

@@ -274,9 +274,7 @@ def pyinfra(
 
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
     whole = True
-    while line := pipe.readline(
-        LONGEST
-    ):  # only a line feed ends a line, and no other character that a host prints
+    while line := pipe.readline(LONGEST):  # only a line feed ends a line
         if whole:  # the rest of an overlong line would be a line of its own, and might begin with another host's name
             lines.put(line.decode(errors="replace"))
         whole = line.endswith(b"\n")

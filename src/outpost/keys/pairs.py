@@ -105,7 +105,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
             x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
         ]
     )
-    # Whoever trusts this authority trusts it for the office's names and addresses only.
+    # Anybody who trusts this authority trusts it for the office's names and addresses only.
     builder = authority_begun(name, key, now).add_extension(
         x509.NameConstraints(_subtrees(office), None), critical=True
     )

@@ -181,9 +181,7 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
         script = f"python3 -I - {arguments} <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n"
         answer = run_script(target, office, host, script, via, most=MOST)
         entries = answers.parsed_lines(answer.splitlines(), mailtrace.Line, host.name)
-        if not all(
-            0 <= line.time < LATEST for line in entries
-        ):  # NaN is no time, and calendars have no other years
+        if not all(0 <= line.time < LATEST for line in entries):  # NaN fails, too
             raise answers.unexpected(host.name)
         return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in entries]
 

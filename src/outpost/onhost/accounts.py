@@ -37,30 +37,30 @@ from outpost.onhost.passwords import complaint
 
 SETTINGS = Path("/etc/outpost/accounts.json")
 SESSIONS = 8
-"""Webmail sessions of one user; the oldest ends when another begins."""
+"""Webmail sessions of one user; a new one ends the oldest."""
 APPLICATIONS = 10
 WRONG_CODES, WHILE = 5, 600
-"""So many wrong codes within so many seconds, and no code is right until the first of them is that old (a guess has 3 chances in a million)."""
+"""After so many wrong codes within so many seconds no code is accepted until the first is that old (a guess has 3 chances in a million)."""
 PROVEN = 300
-"""Seconds for which a login that lacked the right code need not repeat the password."""
+"""Seconds for which a login without the right code need not repeat the password."""
 DEVICES = 5
-"""Devices that show codes, of one user."""
+"""Most devices of one user that show codes."""
 RECOVERY = 8
-"""Codes that stand for the second factor once each, for somebody whose telephone is lost."""
+"""Codes that replace the second factor once each, for a user who has lost the telephone."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
 SHUT = re.compile(r"^FAIL\t1\t(?:.*\t)?reason=[^\t]*in (\d{1,9}) minutes")
 """Dovecot hands on what the login policy says (``logins``)."""
 STEP = 30
-"""Seconds that a code is for (RFC 6238); the one before and the one after are right, too, for clocks that differ."""
+"""Seconds of a code's period (RFC 6238); the periods before and after are accepted, too, because clocks differ."""
 LONGEST_LINE = 8192
 ENDING, PACE = 10.0, 0.05
-"""Seconds for the end of open sessions, and between two checks."""
+"""Seconds to wait until open sessions have ended, and between two looks at them."""
 GUESSES = ("password", "code")
-"""Refusals that somebody who guesses gets."""
+"""Refusals for a guesser."""
 
 
 class RefusedError(Exception):
-    """The request is refused, for a reason that webmail has words for in each language (``localization/``)."""
+    """The request is refused; webmail has a text for the reason in each language (``localization/``)."""
 
     def __init__(self, reason: str, **numbers: int) -> None:
         super().__init__(reason)
@@ -92,7 +92,7 @@ class Chosen:
     made: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> str:
-        """As the file has it: one fact a line, its kind first."""
+        """The lines of its file: one fact each, its kind first."""
         rows = [("from", self.grown_from)]
         rows += [("password", self.password)] if self.password else []
         rows += [
@@ -108,15 +108,15 @@ class Chosen:
         ]
         return "".join(f"{kind} {value}\n" for kind, value in rows)
 
-    # AUT-07: without it a thief goes on for the rest of the day by what he opened before the user shut him out.
+    # AUT-07: without it a thief continues all day in sessions that were opened before the user locked him out.
     def keep_only(self, session: str) -> None:
-        """End every other session of webmail's."""
+        """End every other webmail session."""
         mine = token_hash(session)
         self.sessions = {mine: self.sessions[mine]}
 
     @classmethod
     def parse(cls, text: str) -> Chosen:
-        """From what `lines` wrote."""
+        """Read what `lines` wrote."""
         chosen = cls("")
         for line in text.splitlines():
             kind, _, value = line.partition(" ")
@@ -141,7 +141,7 @@ class Chosen:
 
 
 class Declared(NamedTuple):
-    """What the office declares of one account.
+    """What the office declares about one account.
 
     Attributes:
         hashed: Hash of the first password.
@@ -156,7 +156,7 @@ class Declared(NamedTuple):
 
 @dataclass
 class Accounts:
-    """The decisions, apart from sockets.
+    """The decisions, without sockets.
 
     Attributes:
         words: A file with words that no password is made of (JSON), read at each change: people come and go.
@@ -213,9 +213,9 @@ class Accounts:
     # Coming and going -----------------------------------------------------------------------------------------
 
     def login(self, address: str, password: str, remote: str, code: str = "") -> dict[str, Any]:
-        """A session for the right password and, where there is a second factor, the right code.
+        """Make a session for the right password and, if there is a second factor, the right code.
 
-        Without the right code the answer has something that stands for the password for some minutes, so that nobody has to
+        Without the right code the answer has a token that replaces the password for some minutes, so that nobody has to
         type it once more.
         """
         if not self._was_proven(address, password, remote):
@@ -248,7 +248,7 @@ class Accounts:
         return {}
 
     def state(self, address: str, session: str) -> dict[str, Any]:
-        """What the user has, without anything secret."""
+        """What the user has, without secrets."""
         with self.lock:
             chosen = self._in_session(address, session)
             return {
@@ -272,7 +272,7 @@ class Accounts:
     # Choosing -------------------------------------------------------------------------------------------------
 
     def change(self, address: str, session: str, password: str, new: str, remote: str) -> dict[str, Any]:
-        """Another password; every other session ends, of webmail and of mail programs."""
+        """Set another password; all other sessions end, of webmail and of mail programs."""
         self._authorise(address, session, password, remote)
         if new == password:
             raise RefusedError("same")
@@ -290,7 +290,7 @@ class Accounts:
     def add_application(
         self, address: str, session: str, password: str, name: str, remote: str, full_name: str = ""
     ) -> dict[str, Any]:
-        """A password for one program, shown once, and pictures that telephones set themselves up by."""
+        """Make a password for one program; it is shown once, with pictures that configure telephones."""
         self._authorise(address, session, password, remote)
         name = as_typed(name)
         made = "-".join(
@@ -315,7 +315,7 @@ class Accounts:
         return {"application_password": made, "pictures": pictures}
 
     def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
-        """Its password is right no more, and what is logged in by it is logged out."""
+        """Remove the password of a program, and end its sessions."""
         with self.lock:
             chosen = self._in_session(address, session)
             if chosen.applications.pop(name, None) is None:
@@ -325,7 +325,7 @@ class Accounts:
         return {}
 
     def end_session(self, address: str, session: str, id: str) -> dict[str, Any]:  # noqa: A002 (the form's field)
-        """End one of the user's webmail sessions, for instance one that was left open elsewhere."""
+        """End one of the user's webmail sessions, for instance one that was left open on another computer."""
         with self.lock:
             chosen = self._in_session(address, session)
             for hashed in [one for one in chosen.sessions if short(one) == id]:
@@ -336,7 +336,7 @@ class Accounts:
     def begin_factor(
         self, address: str, session: str, password: str, name: str, remote: str
     ) -> dict[str, Any]:
-        """A secret for one more device; nothing changes before a code of it has been right."""
+        """Make a secret for one more device; it takes effect after the first right code."""
         self._authorise(address, session, password, remote)
         name = as_typed(name)
         with self.lock:
@@ -353,7 +353,7 @@ class Accounts:
         return {"secret": secret, "uri": uri, "picture": self.draw(uri)}
 
     def confirm_factor(self, address: str, session: str, code: str) -> dict[str, Any]:
-        """From now on the password alone opens nothing: webmail wants a code, programs a password of their own."""
+        """Turn the second factor on: webmail then asks for a code, and programs need a password of their own."""
         with self.lock:
             chosen = self._in_session(address, session)
             if address not in self.pending:
@@ -373,7 +373,7 @@ class Accounts:
     def remove_factor(
         self, address: str, session: str, password: str, name: str, remote: str
     ) -> dict[str, Any]:
-        """One device shows no codes any more. Without the last one the password alone is enough again, where the office allows that."""
+        """Remove a device that shows codes. Without the last one the password alone is enough again, if the office allows that."""
         self._authorise(address, session, password, remote)
         with self.lock:
             chosen = self._in_session(address, session)
@@ -411,7 +411,7 @@ class Accounts:
             return kept == [token_hash(token), chosen.grown_from, chosen.password, remote]
 
     def _authorise(self, address: str, session: str, password: str, remote: str) -> None:
-        """Anybody who changes an account has its session and knows its password: a browser left open is not enough."""
+        """A change needs the account's session and its password: a browser that was left open is not enough."""
         with self.lock:
             self._in_session(address, session)
         self._prove(address, password, remote)
@@ -423,7 +423,7 @@ class Accounts:
         return chosen
 
     def _use_code(self, address: str, chosen: Chosen, code: str) -> None:
-        """A code is right once. After some wrong ones none is right for a while, which trying does not make longer."""
+        """Accept a code once. After several wrong codes none is accepted for a while; further attempts do not extend it."""
         now = self.clock()
         recent = [at for at in self.wrong.get(address, []) if now - at < WHILE]
         if len(recent) >= WRONG_CODES:
@@ -445,7 +445,7 @@ class Accounts:
         return self._declared(address).one_time and not chosen.password
 
     def _required(self, address: str, chosen: Chosen) -> dict[str, Any]:
-        """What the user must do before anything else, and from which UNIX time on a second factor is required."""
+        """What the user must do first, and the UNIX time from which a second factor is required."""
         begins = self._declared(address).factor_from
         return {
             "must_change": self._is_first(address, chosen),
@@ -463,7 +463,7 @@ class Accounts:
         return lowered if "@" in lowered else f"{lowered}@{self.domain}"
 
     def _declared(self, address: str) -> Declared:
-        """What the office says of an account that may log in."""
+        """The office's declaration of an account that may log in."""
         for line in self.declared.read_text(encoding="utf-8").splitlines():
             name, _, rest = line.partition(":")
             hashed = rest.partition(":")[0]
@@ -481,7 +481,7 @@ class Accounts:
         return chosen if chosen.grown_from == declared else Chosen(declared)
 
     def _keep(self, address: str, chosen: Chosen) -> None:
-        """Whole or not at all, and on the disk before the answer."""
+        """Write it completely or not at all, and to the disk before the answer."""
         fresh = self.own / f".{address}"
         with fresh.open("w", encoding="utf-8") as file:
             fresh.chmod(0o640)
@@ -505,17 +505,17 @@ def as_typed(name: str) -> str:
 
 
 def token_hash(token: str) -> str:
-    """What is kept of a random token: 100 bits and more need no slow hash, and each login checks several."""
+    """The stored form of a random token: 100 bits and more need no slow hash, and each login checks several."""
     return "{SHA256}" + base64.b64encode(hashlib.sha256(token.encode()).digest()).decode()
 
 
 def short(hashed: str) -> str:
-    """What names a session on a page: it opens nothing."""
+    """A name for a session on a page: it opens nothing."""
     return hashlib.sha256(hashed.encode()).hexdigest()[:16]
 
 
 def tell_of_guess(address: str, remote: str, what: str) -> None:
-    """A line in the journal, in the words of Dovecot's for mail programs: who is guessed at, from where (LOG-01)."""
+    """Log it in the form of Dovecot's lines for mail programs: which account, from where (LOG-01)."""
     user, place = (re.sub(r"[^\w.@:+-]", "?", text)[:120] for text in (address, remote))
     sys.stderr.write(f"<5>webmail login refused: wrong {what}, user=<{user}>, rip={place}\n")
 
@@ -529,10 +529,10 @@ def time_code(secret: str, counter: int) -> str:
 
 
 def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
-    """Whether Dovecot takes a password, by its authentication protocol: delays and counts of guesses are its own.
+    """Whether Dovecot accepts a password, by its authentication protocol; Dovecot delays and counts guesses.
 
     Raises:
-        RefusedError: It does not try any for a while (``logins``), and says so whether the account exists or not.
+        RefusedError: It tries no password for a while (``logins``), and says so for accounts that do not exist, too.
     """
     response = base64.b64encode(f"\0{address}\0{password}".encode()).decode()
     place = f"rip={remote}\t" if ADDRESS.fullmatch(remote) else ""
@@ -550,9 +550,9 @@ def ask_dovecot(path: str, address: str, password: str, remote: str) -> bool:
 
 
 def end_sessions(place: Path, address: str) -> None:
-    """Name a user to root's unit (``outpost-ended.path``), which ends what Dovecot has open for him and takes the name away.
+    """Name a user to root's unit (``outpost-ended.path``), which ends the user's sessions with Dovecot and removes the name.
 
-    Webmail gets its answer after that: the connection of its next page would be cut otherwise.
+    Webmail gets its answer afterwards: otherwise the connection of its next page would be cut.
     """
     named = place / address
     named.touch()
@@ -566,7 +566,7 @@ def end_sessions(place: Path, address: str) -> None:
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """One connection of webmail's, by way of stunnel: a request, an answer."""
+    """One connection from webmail, through stunnel: a request, an answer."""
 
     timeout = 30
     accounts: Accounts
@@ -585,7 +585,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """Answers side by side: Dovecot makes guessers wait, and nobody else should."""
+    """Answers side by side: Dovecot makes guessers wait, and nobody else should wait for that."""
 
     daemon_threads = True
     request_queue_size = 1024

@@ -1,6 +1,6 @@
-"""Carries out commands on a host as they come, and prints each answer when it is there (`outpost.transport.shell` sends it there).
+"""Runs commands on a host as they arrive, and prints each answer when it is complete (`outpost.transport.shell` uploads it).
 
-Nothing but what Python has at once when it starts without `site`: on a small host each further module costs as much as a
+It uses only modules that Python has loaded anyway when it starts without `site`: on a small host each further module costs as much as a
 command. What commands say goes into files in memory; pipes would want somebody who empties them.
 """
 
@@ -11,13 +11,13 @@ import select
 import sys
 
 LANES = 4
-"""Commands at a time: what one of them waits for keeps no other waiting."""
+"""Commands that run at the same time: one that waits delays no other."""
 SIGPIPE = 13
-"""Python ignores it, and its children would: a command whose reader has gone ends by it (signal(7))."""
+"""Python ignores this signal, and its children would, too: it must end a command whose reader has gone (signal(7))."""
 
 
 def serve() -> None:
-    """A request is a line with its number and the length of a command in octets, then the command.
+    """A request is a line with its number and the command's length in octets, then the command.
 
     An answer is a line with its number, exit status, and lengths of output and errors in octets, then these.
     """

@@ -1,4 +1,4 @@
-"""The words of an attachment, for the search in mailboxes (STO-04): a file on standard input, its text on standard output.
+"""Extracts the words of an attachment for the search in mailboxes (STO-04): a file on standard input, its text on standard output.
 
 Dovecot starts this without an argument to hear which kinds of files it reads, and with a kind for each attachment that it indexes. Then it
 only carries both ways, to a socket: behind that systemd starts ``attachment --read`` with nothing of the host in reach
@@ -35,14 +35,14 @@ application/vnd.oasis.opendocument.presentation odp
 """
 """Content types and endings, as Dovecot's parser scripts list them: the empty line is the end."""
 LARGEST = 32 * 1024**2
-"""Octets of a file that is read; of a larger one nothing is."""
+"""Most octets of a file; a larger file is not read."""
 UNPACKED = 8 * 1024**2
-"""Octets of a document's text with its markup, all parts together."""
+"""Most octets of a document's text with markup, all parts together."""
 WORDS = 256 * 1024
-"""Characters of text: a search index with parts of words grows with each of them."""
+"""Most characters of text: an index with parts of words grows with each of them."""
 LEAST, MOST, SPEED = 0.5, 20.0, 100_000
-"""Seconds of processor time for a file, at least and at most; and octets of it in a second, a tenth of what takes an honest PDF. Without
-that a message of three hundred small PDFs that never end, which anybody can send, keeps a reader for hours."""
+"""Seconds of processor time for a file, at least and at most; and its octets per second, a tenth of an honest PDF's speed. Without this
+limit a message with three hundred small endless PDFs, which anybody can send, occupies a reader for hours."""
 PATIENCE = 40.0
 """Seconds for an answer of the reader: its unit ends it before (RuntimeMaxSec)."""
 PDF, ZIP = b"%PDF-", b"PK\x03\x04"
@@ -57,7 +57,7 @@ class LateError(BaseException):
 
 
 def text_of(file: bytes) -> str:
-    """The words of a file; none of one that is damaged or of another kind."""
+    """The words of a file; none if it is damaged or of another kind."""
     if file.startswith(PDF):
         return pages(file)
     return unpacked(file) if file.startswith(ZIP) else ""
@@ -83,8 +83,8 @@ def in_time(file: bytes) -> Iterator[None]:
 
 
 def pages(file: bytes) -> str:
-    """The text of a PDF, as many pages as there is time for."""
-    logging.disable()  # it reports what is wrong with each file
+    """The text of a PDF: as many pages as the time allows."""
+    logging.disable()  # it logs what is wrong with each file
     found = ""
     try:
         pypdf = import_module("pypdf")
@@ -93,13 +93,13 @@ def pages(file: bytes) -> str:
                 found += page.extract_text() + " "
                 if len(found) > WORDS:
                     break
-    except Exception as error:  # as many kinds as there are ways to be damaged
+    except Exception as error:  # there are as many kinds as ways to damage a file
         sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
     return found
 
 
 def unpacked(file: bytes) -> str:
-    """The text of a document in XML, without its markup; no parser of XML sees it."""
+    """The text of a document in XML, without its markup; no XML parser reads it."""
     left, found = UNPACKED, []
     with in_time(file):
         try:
@@ -118,7 +118,7 @@ def unpacked(file: bytes) -> str:
 
 
 def carry() -> None:
-    """Hand on to the socket what comes, and what comes back."""
+    """Copy standard input to the socket, and its answer to standard output."""
     with socket.socket(socket.AF_UNIX) as reader:
         reader.settimeout(PATIENCE)
         reader.connect(SOCKET)
@@ -132,12 +132,12 @@ def carry() -> None:
 def main(arguments: list[str]) -> int:
     if arguments == ["--read"]:
         file = sys.stdin.buffer.read(LARGEST + 1)
-        while sys.stdin.buffer.read(1 << 16):  # who writes waits until all is read
+        while sys.stdin.buffer.read(1 << 16):  # the writer waits until all is read
             pass
         words = " ".join(text_of(file).split())[:WORDS] if len(file) <= LARGEST else ""
         sys.stdout.buffer.write(words.encode(errors="replace"))
     elif arguments:
-        with suppress(OSError):  # it has no words then; Dovecot indexes the message all the same
+        with suppress(OSError):  # then it has no words; Dovecot still indexes the message
             carry()
     else:
         sys.stdout.write(KINDS)

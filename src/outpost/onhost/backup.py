@@ -1,4 +1,4 @@
-"""Backs its host up to head office and brings things back: borg does the work, this decides what it sees.
+"""Backs its host up to head office and restores it: borg does the work, and this program decides what borg gets.
 
 BKP-01. Standard library only and one file: it runs on the hosts, and on a host that is still empty. ``/etc/outpost/backup/settings.json``
 says what is kept (`outpost.office.backup`); each source is of a kind:
@@ -48,29 +48,29 @@ SETTINGS = Path("/etc/outpost/backup/settings.json")
 LINKED = ("cur", "new")
 """Directories of a Maildir whose files never change: a flag is a new name."""
 COMPILED = "*.svbin"
-"""Filters as Dovecot has compiled them. It makes them again, and runs what stands there without asking who wrote it."""
+"""Filters in Dovecot's compiled form. Dovecot makes them again, and would run a foreign one, too."""
 LEFT_OUT = (
     COMPILED, "fts-flatcurve", "dovecot.index.cache", "dovecot.list.index*", "tmp", ".snapshot", ".restored-*",
     "*.lock",
 )  # fmt: skip
 MAIL, REST = "mail", "rest"
 LONGEST_LIST = 1 << 28
-"""Octets of a mailbox's list of UIDs."""
+"""Most octets of a mailbox's list of UIDs."""
 COPY_PATIENCE = 600.0
 """Seconds for the copy of a daemon's database."""
 STILL_WITHIN = 10.0
-"""Seconds until everything must stand still: a process finishes the write that it is in."""
+"""Seconds until all processes must have stopped: a process finishes its current write."""
 WAITED = ("--lock-wait", "600")
 QUOTA = "storage quota"
-"""Stands in what borg says where the other end takes no more (``borg serve --storage-quota``)."""
+"""Part of borg's message when the server accepts no more (``borg serve --storage-quota``)."""
 FULL = "full"
-"""File beside ``last.json``, while that is so: an alarm (`outpost.onhost.watch`)."""
+"""File beside ``last.json`` while that lasts: an alarm (`outpost.onhost.watch`)."""
 
 
 OF_THE_ENTRY = (
     errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
 )  # fmt: skip
-"""Errors for which one entry of an archive does not come back, and the others do: a taken-over host chose its name."""
+"""Errors for which only the one entry of an archive is left out: a compromised host chose its name."""
 
 
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
@@ -90,7 +90,7 @@ class BackupError(Exception):
 
 
 class Backup:
-    """One host's backup, as its settings say."""
+    """One host's backup, from its settings."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -103,7 +103,7 @@ class Backup:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where borg finds its keys; nothing secret is an argument."""
+        """Environment by which borg finds its keys; no argument is secret."""
         shell = (
             f"ssh -F none -i {self.secrets}/key -o IdentitiesOnly=yes -o UserKnownHostsFile={self.secrets}/known_hosts "
             f"-o HostKeyAlias={self.settings['known_name']} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o BatchMode=yes "
@@ -119,7 +119,7 @@ class Backup:
         }
 
     def borg(self, *arguments: str, cwd: Path | None = None, repository: str = "") -> str:
-        """Run borg; gives what it printed."""
+        """Run borg; returns its output."""
         environment = self.environment | ({"BORG_REPO": repository} if repository else {})
         done = subprocess.run(
             ["borg", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
@@ -136,7 +136,7 @@ class Backup:
         return found
 
     def ensure(self) -> None:
-        """The repository, made by the first backup."""
+        """The repository; the first backup makes it."""
         try:
             self.borg("info", *WAITED, "--json")
         except BackupError as error:
@@ -148,7 +148,7 @@ class Backup:
 
     @contextmanager
     def snapshot(self) -> Iterator[list[str]]:
-        """What borg is shown, as paths below ``/``; gone afterwards."""
+        """Arrange what borg reads as paths below ``/``; it is removed afterwards."""
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir(parents=True, mode=0o700)
         shown = []
@@ -162,7 +162,7 @@ class Backup:
             self.clean()
 
     def clean(self) -> None:
-        """Remove what a backup leaves when it is killed."""
+        """Remove what a killed backup has left."""
         shutil.rmtree(self.stage, ignore_errors=True)
         if self.mail:
             with as_owner(self.mail):
@@ -179,7 +179,7 @@ class Backup:
 
     @contextmanager
     def _still(self, unit: str) -> Iterator[None]:
-        """Its processes stand still, and go on whatever happens here (the unit's ExecStopPost, if this is killed)."""
+        """Stop the unit's processes; they always continue afterwards (the unit's ExecStopPost does it if this program is killed)."""
         began = time.monotonic()
         deadline = began + STILL_WITHIN
         try:
@@ -201,14 +201,14 @@ class Backup:
             return
         if not stat.S_ISREG(path.lstat().st_mode):  # root would copy what the daemon's link leads to
             raise BackupError(f"{path} is not a regular file")
-        # SYS-01: without it root parses a database that its owner made; what that process prints is octets of the archive, and no more.
+        # SYS-01: without it root parses a database that its owner made; the process below only passes on bytes for the archive.
         with self._staged(path).open("wb") as copy:
             try:
                 done = subprocess.run(
                     [sys.executable, "-I", "-c", ONLINE_COPY, str(path)], timeout=COPY_PATIENCE,
                     stdout=copy, stderr=subprocess.PIPE, check=False, cwd="/", env={}, **rights_of(source),
                 )  # fmt: skip
-            except subprocess.TimeoutExpired as error:  # somebody holds it locked
+            except subprocess.TimeoutExpired as error:  # somebody has locked it
                 raise BackupError(f"{path} could not be copied within {COPY_PATIENCE} s") from error
         if done.returncode:
             raise BackupError(
@@ -240,7 +240,7 @@ class Backup:
     # Commands -------------------------------------------------------------------------------------------------
 
     def run(self, *, with_manifest: bool = False) -> dict[str, Any]:
-        """Make an archive; what it came to is kept for `verify`."""
+        """Make an archive, and store the result for `verify`."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.state / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -286,7 +286,7 @@ class Backup:
         return output
 
     def extract(self, archive: str, into: dict[str, Path], below: str = "", only: str = "") -> str:
-        """Bring back the mail, the rest or both, each below a directory; gives the archive's name.
+        """Restore the mail, the rest or both, each below a directory; returns the archive's name.
 
         Args:
             archive: Its name; ``latest``.
@@ -318,7 +318,7 @@ class Backup:
         return next(source for source in self.settings["sources"] if source["path"] == path)
 
     def archived(self, source: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-        """Where an archive has a source, the directory that it comes back to, and the rules for what comes back."""
+        """Where an archive has a source, the directory that it is restored to, and the rules for its entries."""
         if source["kind"] == "mail":
             return source["snapshot"].strip("/"), source["path"], source
         place, rules = Path(source["path"]), source
@@ -327,14 +327,14 @@ class Backup:
         return f"{self.stage}{place}".strip("/"), str(place), rules
 
     def export(self, archive: str, source: dict[str, Any], below: str = "") -> list[str]:
-        """The command that writes a source of an archive to standard output, as a tar."""
+        """The command that writes a source of an archive to standard output, as a tar archive."""
         path, _, _ = self.archived(source)
         below = Path(source["path"]).name if source["kind"] == "sqlite" else below
         depth, wanted = str(len(Path(path).parts)), f"{path}/{below}" if below else path
         return ["borg", "export-tar", *WAITED, "--strip-components", depth, f"::{archive}", "-", wanted]
 
     def unpack(self, stream: IO[bytes], source: dict[str, Any], into: Path) -> int:
-        """Unpack such a tar with the rights of the source's owner; gives how many entries were refused."""
+        """Unpack that tar archive with the rights of the source's owner; returns how many entries were refused."""
         _, _, rules = self.archived(source)
         with as_owner(source):
             into.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -342,7 +342,7 @@ class Backup:
 
     def _extract(self, name: str, source: dict[str, Any], into: Path, below: str) -> int:
         command = self.export(name, source, below if source["kind"] == "mail" else "")
-        with tempfile.TemporaryFile() as errors:  # a pipe that nobody empties would end the restore half-way
+        with tempfile.TemporaryFile() as errors:  # a full pipe would stop the restore half-way
             with subprocess.Popen(
                 command, env=self.environment, stdout=subprocess.PIPE, stderr=errors
             ) as export:
@@ -355,16 +355,16 @@ class Backup:
         return refused
 
     def check(self, *, quick: bool = False) -> dict[str, str]:
-        """The other end reads through its repository; unless it is to be quick, this one reads the latest archive's list."""
+        """Let the server read its repository; unless it must be quick, this host also reads the latest archive's list."""
         self.borg(
             "check", *WAITED, *(("--repository-only", "--max-duration", "60") if quick else ("--last", "1"))
         )
         return {"checked": self.archives()[-1]["name"]}
 
     def probe(self) -> dict[str, str]:
-        """What the other end lets this host do to a repository that is there only for this: make one, and nothing else.
+        """What the server lets this host do to a repository made for this test: only add to it.
 
-        Each answer is what was refused, or ``allowed``.
+        Each answer is the refusal, or ``allowed``.
         """
         trial, found = f"{self.settings['repository']}.probe", {}
         if self._tried(trial, "info"):
@@ -381,7 +381,7 @@ class Backup:
         return found
 
     def _tried(self, repository: str, *arguments: str) -> str:
-        """What borg says when it fails; empty: it did not."""
+        """borg's message if it fails; empty if it does not."""
         environment = self.environment | {
             "BORG_REPO": repository,
             "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING": "YES",
@@ -393,7 +393,7 @@ class Backup:
         return done.stderr.strip() if 0 < done.returncode < 100 else ""
 
     def _shell(self) -> str:
-        """Whether its key opens more than borg; a repository on the host itself is open to all of it."""
+        """Whether its key opens more than borg; a repository on the host itself is always open to it."""
         place = urlsplit(self.settings["repository"])
         if not place.hostname:
             return "allowed"
@@ -423,7 +423,7 @@ def members(unit: str) -> Iterator[tuple[int, str]]:
 
 
 def rights_of(source: dict[str, Any]) -> dict[str, Any]:
-    """For a process that has the rights of a source's owner, and cannot get others back."""
+    """Take the rights of a source's owner in a child process, which cannot get others back."""
     name = source.get("owner", "root")
     if name == "root" or os.geteuid():
         return {}
@@ -433,7 +433,7 @@ def rights_of(source: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def as_owner(source: dict[str, Any]) -> Iterator[None]:
-    """Act with the rights of a source's owner; without one, or where this is not root, with one's own."""
+    """Act with the rights of a source's owner; without an owner, or if this is not root, with its own."""
     name = source.get("owner", "root")
     if name == "root" or os.geteuid():
         yield
@@ -452,7 +452,7 @@ def as_owner(source: dict[str, Any]) -> Iterator[None]:
 
 @dataclass
 class Seen:
-    """A directory as it was when it was linked.
+    """A directory at the time when it was linked.
 
     Attributes:
         mark: Its time and inode; None: it changed just before, so its time says nothing.
@@ -465,14 +465,14 @@ class Seen:
 
 
 RACY = 2_000_000_000
-"""Nanoseconds: what changed so shortly before it was read may have changed again without another time."""
+"""Nanoseconds: a file that changed so shortly before it was read may change again without a new time."""
 
 
 def linked_tree(top: str, into: str, seen: dict[str, Seen]) -> int:
-    """Make or bring up to date a copy of a tree of Maildirs in which messages are hard links; gives how many were linked.
+    """Make or update a copy of a tree of Maildirs in which messages are hard links; returns how many were linked.
 
     Args:
-        seen: What an earlier call for the same copy found; only what changed since is read.
+        seen: What an earlier call for the same copy found; only later changes are read.
     """
     linked, now = 0, time.time_ns()
     status = os.stat(top)  # noqa: PTH116 - 300 mailboxes have thousands of directories, and mail waits
@@ -499,7 +499,7 @@ def linked_tree(top: str, into: str, seen: dict[str, Seen]) -> int:
             {} if linking else {name: copied.get(name) for name in files},
         )
         for name in set(files) - {entry.name for entry in os.scandir(into)} if linking else ():
-            with suppress(FileNotFoundError):  # it has another name by now: the directory is read again
+            with suppress(FileNotFoundError):  # it has another name now: the directory is read again
                 os.link(f"{top}/{name}", f"{into}/{name}", follow_symlinks=False)
                 linked += 1
     for name, before in held.files.items():
@@ -527,7 +527,7 @@ def _gone(path: str) -> None:
 
 
 def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
-    """Unpack a tar of one source, whatever a taken-over host put into it; gives how many entries were refused.
+    """Unpack a tar archive of one source, with any content from a compromised host; returns how many entries were refused.
 
     BKP-02: without it links, devices, setuid programs and paths of the archive's choice come back as root. Directories and
     plain files come back, below ``into``, with the source's modes and as the account that runs this; and links that stay below it: a
@@ -537,7 +537,7 @@ def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
     only, mode = source.get("only", ""), int(source.get("mode", "0600"), 8)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            if member.isdir() and only:  # those of the tree that the files were copied from
+            if member.isdir() and only:  # entries of the tree that the files were copied from
                 continue
             if fnmatch.fnmatchcase(member.name, COMPILED):  # of an older backup
                 continue
@@ -556,13 +556,13 @@ def unpacked(stream: IO[bytes], into: Path, source: dict[str, Any]) -> int:
             except (tarfile.TarError, KeyError, OverflowError):
                 refused += 1
             except OSError as error:
-                if error.errno not in OF_THE_ENTRY:  # a full disk takes the others, too
+                if error.errno not in OF_THE_ENTRY:  # a full disk stops all others, too
                     raise
                 refused += 1
     return refused
 
 
-# BKP-02: without it tarfile reads on to the end for the target of a link that cannot be made, and nothing behind it comes back.
+# BKP-02: without it tarfile reads to the end for the target of a link that cannot be made, and skips everything after it.
 def _linked(member: tarfile.TarInfo, into: Path) -> None:
     path = into / member.name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -617,7 +617,7 @@ def _left_out(name: str) -> bool:
 
 
 def manifest(mail: Path | None, rest: Path | None) -> dict[str, Any]:
-    """Everything that must come back the same: each folder's UIDVALIDITY, each message's UID, flags and SHA-256, other files."""
+    """Everything that must be restored unchanged: each folder's UIDVALIDITY, each message's UID, flags and SHA-256, other files."""
     folders: dict[str, Any] = {}
     files: dict[str, str] = {}
     if mail is not None:
@@ -658,7 +658,7 @@ def folder(directory: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    if path.is_symlink():  # what it leads to is no part of the mail by itself
+    if path.is_symlink():  # the link's target does not belong to the mail
         return hashlib.sha256(str(path.readlink()).encode("utf-8", "surrogateescape")).hexdigest()
     with _regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if file else "not a regular file"
@@ -671,7 +671,7 @@ def _content(path: Path) -> bytes:
 
 @contextmanager
 def _regular(path: Path) -> Iterator[BufferedReader | None]:
-    """A file, opened; None where it is another thing: root would wait for ever for a FIFO of vmail's, and read what a link leads to."""
+    """Open a regular file; None for anything else: root would wait for ever for a FIFO of vmail's, and read the target of a link."""
     with ExitStack() as opened:
         file = None
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whether a login opens calendars: the groupware host's web server asks before each request, Dovecot decides.
+"""Whether a login opens calendars: the groupware host's web server asks before each request, and Dovecot decides.
 
 HTTP on a local socket, behind stunnel, which lets in the groupware host alone. The answer is yes, with the user's address
 (``X-Login``), or no: that host gets neither hashes nor Dovecot's own protocol. The client's address goes with the question, so that
@@ -21,18 +21,18 @@ from pathlib import Path
 
 SETTINGS = Path("/etc/outpost/davlogins.json")
 LONGEST = 1024
-"""Octets of a login or of a password, about: longer ones are nobody's."""
+"""About the most octets of a login or a password: longer ones do not exist."""
 PATIENCE = 35
-"""Seconds for Dovecot's answer; it makes guessers wait."""
+"""Seconds for Dovecot's answer; it delays guessers."""
 LOGIN = re.compile(r"[^\s/@\x00-\x1f\x7f]{1,64}@[a-zA-Z0-9.-]{1,255}")
 
 
 class UnavailableError(Exception):
-    """Nobody can be let in or refused now."""
+    """Nobody can be admitted or refused now."""
 
 
 def credentials(header: str) -> tuple[str, str] | None:
-    """Login and password of an Authorization header (RFC 7617); None: there are none that could be right."""
+    """Login and password of an Authorization header (RFC 7617); None if they cannot be right."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic" or len(encoded) > 2 * LONGEST:
         return None
@@ -44,7 +44,7 @@ def credentials(header: str) -> tuple[str, str] | None:
 
 
 def ask_dovecot(path: str, login: str, password: str, remote: str) -> str:
-    """The address that a password is right for, by Dovecot's authentication protocol; empty: it is not right."""
+    """The address that a password is right for, by Dovecot's authentication protocol; empty if it is wrong."""
     response = base64.b64encode(f"\0{login}\0{password}".encode()).decode()
     request = f"AUTH\t1\tPLAIN\tprotocol=dav\tsecured\tnologin\trip={remote}\tresp={response}\n"
     try:
@@ -65,7 +65,7 @@ def ask_dovecot(path: str, login: str, password: str, remote: str) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of the web server's."""
+    """One connection from the web server."""
 
     protocol_version = "HTTP/1.1"
     timeout = 75
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
     realm: str
 
     def do_GET(self) -> None:
-        """204 with ``X-Login``, 401, or 503 where nobody knows."""
+        """Answer 204 with ``X-Login``, 401, or 503 if Dovecot cannot decide."""
         given = credentials(self.headers.get("Authorization", ""))
         try:
             remote = str(ip_address(self.headers.get("X-Real-IP", "")))
@@ -98,15 +98,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def address_string(self) -> str:
-        """A local socket has none."""
+        """A local socket has no address."""
         return "stunnel"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
-        """Dovecot and the lines above are enough."""
+        """Dovecot's log and the lines above are enough."""
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """Answers side by side: Dovecot makes guessers wait, and nobody else should."""
+    """Answers side by side: Dovecot makes guessers wait, and nobody else should wait for that."""
 
     daemon_threads = True
     request_queue_size = 256

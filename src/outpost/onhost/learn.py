@@ -1,4 +1,4 @@
-"""The filter learns from what users moved into Junk and out of it (JNK-01). Runs on the store, every two minutes.
+"""Teaches the filter what users moved into Junk and out of it (JNK-01). Runs on the store, every two minutes.
 
 Dovecot leaves a copy of each such message in the spool (``sieve/learn``), named ``USER.spam.…`` or ``USER.ham.…``. It goes to every MTA's
 Rspamd by TLS, both ends with the office's certificates, and leaves the spool when all of them have answered. The user's move is long done:
@@ -30,12 +30,12 @@ TLS = Path("/etc/outpost/tls")
 PATIENCE = 60.0
 """Seconds without an octet."""
 LONGEST = 4096
-"""Octets of an answer."""
+"""Most octets of an answer."""
 LEARNT = "success = true"
 KEPT = 3 * 86400
-"""Seconds for which a lesson waits for an MTA that does not answer."""
+"""Seconds that a lesson waits for an MTA that does not answer."""
 PAUSE = 6 * 3600
-"""Seconds from one search for answered messages to the next."""
+"""Seconds between two searches for answered messages."""
 NAMED = re.compile(r"(?P<user>[^/.][^/]{0,319})\.(?P<verdict>spam|ham)\.[A-Za-z0-9]{1,64}", re.DOTALL)
 
 
@@ -45,7 +45,7 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Filter:
-    """Where an MTA's Rspamd learns, and the name that its certificate must show."""
+    """Where an MTA's Rspamd accepts lessons, and the name that its certificate must have."""
 
     address: str
     name: str
@@ -53,7 +53,7 @@ class Filter:
     ham: int
 
     def learn(self, verdict: str, message: bytes) -> str:
-        """Teach, and read what Rspamd's client prints."""
+        """Teach one message; returns the output that Rspamd's client would print."""
         context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
         context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
         port = self.spam if verdict == "spam" else self.ham
@@ -68,9 +68,9 @@ class Filter:
 
 
 def answered_to(message: bytes, address: str, port: int, context: ssl.SSLContext, name: str) -> bytes:
-    """What comes back for a message that ends with our close_notify, as its reader reads to the end.
+    """Send a message that ends with our close_notify, and read the answer to its end.
 
-    Python's own sockets close both ways at once, and lose an answer that is quick. Here they see nothing before they wait for it.
+    Python's own sockets close both ways at once, and lose a quick answer. This code waits for the answer first.
     """
     came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(came, goes, server_hostname=name)
@@ -122,7 +122,7 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path, *, daily: int, alone: int, day: str) -> Ledger:
-        """What was written down; nothing of it where that cannot be read."""
+        """Read what was stored; nothing if it cannot be read."""
         ledger = cls(daily, alone, day)
         with suppress(OSError, ValueError, TypeError, AttributeError):
             written = json.loads(path.read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A message, who teaches what it is, and whether it is a copy that goes once it is learnt."""
+    """A message, who says what it is, and whether it is a copy that is deleted once it is learnt."""
 
     message: Path
     user: str
@@ -159,7 +159,7 @@ class Lesson:
 
 
 def moved(spool: Path, mail: Path) -> Iterator[Lesson]:
-    """What waits in the spool, the oldest first. What nobody who has a mailbox can have taught goes."""
+    """The messages in the spool, the oldest first. Messages whose user has no mailbox are deleted."""
     waiting = [(path.lstat(), path) for path in spool.iterdir() if not path.name.startswith("tmp.")]
     for _, path in sorted((entry.st_mtime, path) for entry, path in waiting if stat.S_ISREG(entry.st_mode)):
         named = NAMED.fullmatch(path.name)
@@ -188,7 +188,7 @@ def read(message: Path, largest: int) -> bytes:
 
 
 def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[str, int]:
-    """Hand on what waits, and what was answered; gives what became of how many."""
+    """Send what is in the spool, and what was answered; returns counts of the outcomes."""
     filters = [Filter(**place) for place in settings["filters"]]
     down: set[str] = set()
     done = {"learnt": 0, "not learnt": 0, "beyond what one user teaches": 0}
@@ -204,7 +204,7 @@ def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[s
         else:
             try:
                 message = read(lesson.message, settings["largest"])
-            except OSError:  # a flag is a new name
+            except OSError:  # a new flag is a new name
                 continue
             answers = _answers(filters, down, lesson.verdict, message)
             finished = len(answers) == len(filters)
@@ -217,7 +217,7 @@ def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[s
 
 
 def _answers(filters: list[Filter], down: set[str], verdict: str, message: bytes) -> list[str]:
-    """What the filters answered that do; one that did not once is not asked again in this run."""
+    """The answers of the filters; one that failed is not asked again in this run."""
     answers = []
     for each in filters:
         if each.name in down:
@@ -231,7 +231,7 @@ def _answers(filters: list[Filter], down: set[str], verdict: str, message: bytes
 
 
 def main() -> int:
-    """``learn`` teaches; ``learn ping`` asks each filter, with an empty message, from which nothing can be learnt."""
+    """``learn`` teaches; ``learn ping`` asks each filter with an empty message, from which it learns nothing."""
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     if sys.argv[1:] == ["ping"]:
         for place in settings["filters"]:

@@ -1,4 +1,4 @@
-"""Whether a login may be tried: Dovecot asks before and reports the outcome after (its auth policy protocol, HTTP and JSON).
+"""Whether a login may be tried: Dovecot asks first and reports the outcome afterwards (its auth policy protocol, HTTP and JSON).
 
 AUT-03. What is counted is *different* wrong passwords for one account, never connections or attempts: a telephone that
 keeps trying an old password counts once. Dovecot sends a keyed hash, not the password.
@@ -33,13 +33,13 @@ from typing import Any
 SETTINGS = Path("/etc/outpost/logins.json")
 KNOWN = Path("/var/lib/outpost-logins/known.json")
 KNOWN_FOR = 30 * 86400
-"""Seconds a place stays a usual one after the last login from it."""
+"""Seconds that a place stays usual after the last login from it."""
 NOTED_EVERY = 86400
 """Seconds after which another login from a known place is written to the file."""
 PLACES = 50
-"""Places that are known of one account; the one that was not used for longest goes first."""
+"""Most known places of one account; the one that was not used for longest is removed first."""
 SPRAYING = 5
-"""An address may fail at this many times as many passwords as one account, over all accounts; or once at each of them."""
+"""From one address, this many times as many wrong passwords as for one account, over all accounts; or one for each account."""
 LONGEST_WAIT = 8
 REMEMBERED = 20_000
 
@@ -49,7 +49,7 @@ Key = tuple[str, str]
 
 @dataclass
 class Logins:
-    """The decisions, apart from sockets.
+    """The decisions, without sockets.
 
     Attributes:
         failures: Different wrong passwords within `ban` seconds that shut an account.
@@ -77,7 +77,7 @@ class Logins:
             say(3, f"{self.path} cannot be read, usual places are forgotten: {trouble}")
 
     def allow(self, login: str, remote: str) -> int:
-        """0 to go on at once, seconds to wait first, or -1 to refuse whatever the password."""
+        """0 means to continue at once, a number the seconds to wait first, -1 to refuse any password."""
         if self.shut(login, remote):
             return REFUSE
         remote = network(remote)
@@ -87,7 +87,7 @@ class Logins:
             return 0 if count < free else int(min(2 ** (count - free), LONGEST_WAIT))
 
     def shut(self, login: str, remote: str) -> int:
-        """Minutes for which no password is tried for that account from there; 0 where one is."""
+        """Minutes during which no password is tried for that account from there; 0 if one is."""
         remote = network(remote)
         with self.lock:
             account = self._account(login)
@@ -101,7 +101,7 @@ class Logins:
             return math.ceil(left / 60)
 
     def report(self, login: str, remote: str, password: str, *, success: bool) -> bool:
-        """Note an outcome; true when it shut the account."""
+        """Note an outcome; returns true if it locked the account."""
         remote = network(remote)
         with self.lock:
             account, now = self._account(login), self.clock()
@@ -120,12 +120,12 @@ class Logins:
 
     def _note(self, account: str, remote: str, now: float) -> None:
         before = self.known.pop((account, remote), float("-inf"))
-        self.known[account, remote] = now  # at the end: the first is the one that was not used for longest
+        self.known[account, remote] = now  # at the end: the first one was not used for longest
         others = [key for key in self.known if key[0] == account]
         for key in others[:-PLACES]:
             del self.known[key]
         if now - before < NOTED_EVERY:
-            self.known[account, remote] = before  # what stands in the file
+            self.known[account, remote] = before  # what the file contains
             return
         if self.path is not None:
             fresh = self.path.with_suffix(".new")
@@ -161,7 +161,7 @@ class Logins:
 
 
 def network(remote: str) -> str:
-    """An IPv4 address as it is, of an IPv6 address its /64: one host may take any address in there."""
+    """An IPv4 address itself, or the /64 of an IPv6 address: one host may take any address in it."""
     try:
         address = ip_address(remote)
     except ValueError:
@@ -170,13 +170,13 @@ def network(remote: str) -> str:
 
 
 def say(priority: int, line: str) -> None:
-    """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it, and an end of line would begin another."""
+    """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it, and a line feed would start another line."""
     sys.stderr.write(f"<{priority}>{''.join(sign if sign.isprintable() else '?' for sign in line)}\n")
     sys.stderr.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of Dovecot's."""
+    """One connection from Dovecot."""
 
     protocol_version = "HTTP/1.1"
     logins: Logins
@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
         login, remote = str(request.get("login", "")), str(request.get("remote", ""))
         if "command=allow" in self.path:
             return self.logins.allow(login, remote)
-        # what was refused here was not tried
+        # a login that was refused here was not tried
         if "command=report" in self.path and not request.get("policy_reject"):
             success = bool(request.get("success"))
             if self.logins.report(login, remote, str(request.get("pwhash", "")), success=success):
@@ -210,23 +210,23 @@ class Handler(BaseHTTPRequestHandler):
         return 0
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the base class)
-        """Dovecot logs each login already."""
+        """Dovecot logs each login itself."""
 
 
 def account(port: int, table: str) -> int | None:
-    """Who has the other end of a connection on loopback, from that port (proc_net_tcp(5)); None where nobody has."""
+    """The account at the other end of a loopback connection, from its port (proc_net_tcp(5)); None if there is none."""
     rows = (line.split() for line in table.splitlines()[1:])
     return next((int(row[7]) for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "01"), None)
 
 
 class Server(ThreadingHTTPServer):
-    """Everybody may log in at the same moment: stock lets five connections wait, and the others for a second."""
+    """Everybody may log in at the same moment: by default five connections wait, and the others are delayed by a second."""
 
     request_queue_size = 1024
     asking = frozenset((os.getuid(),))
     """Accounts that may ask and report."""
 
-    # AUT-03: without it any account of this host reports wrong passwords until nobody can log in any more, or a place as a usual one.
+    # AUT-03: without it any account of this host reports wrong passwords until nobody can log in, or makes a place usual.
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 (the base class's)
         """Whether Dovecot, or root, is at the other end."""
         return account(client_address[1], Path("/proc/self/net/tcp").read_text()) in self.asking

@@ -1,4 +1,4 @@
-"""Sends what a host writes to head office, line by line, and forgets none: the journal on disk is the queue.
+"""Sends a host's log to head office, line by line, and loses none: the journal on disk is the queue.
 
 It reads the journal behind the last line that the collector has acknowledged, sends what follows by RELP over TLS, and notes
 how far the collector has come only when it says so. Whatever breaks, here or there, the same lines are sent again; nothing else
@@ -35,36 +35,36 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 CERTIFICATE, KEY = "/etc/outpost/tls/host.pem", "/etc/outpost/tls/host.key"
 CLAIMED = ("MESSAGE", "PRIORITY", "SYSLOG_FACILITY", "SYSLOG_IDENTIFIER")
 TRUSTED = ("_UID", "_SYSTEMD_UNIT", "_COMM", "_EXE", "_TRANSPORT")
-"""What the journal notes of the writer itself, which no writer can set (systemd.journal-fields(7))."""
+"""What the journal itself records about the writer, which no writer can set (systemd.journal-fields(7))."""
 FIELDS = ",".join((*CLAIMED, "_PID", *TRUSTED))
 AT_ONCE = 128
-"""Lines under way at most: what a line of 600 ms carries at 200 lines a second."""
+"""Most lines under way: a link with 600 ms carries them at 200 lines a second."""
 LONGEST = 8192
 LOOKED_UP = 16
-"""Messages at most of a portion that are longer than journalctl gives in JSON (4096 bytes) and are read by themselves."""
+"""Most messages of a portion that are longer than journalctl prints in JSON (4096 bytes) and are read separately."""
 MEMORY = 64 * 1024 * 1024
-"""Bytes that reading one may take: a program may write an entry of 700 MB."""
+"""Most bytes for reading one of them: a program may write an entry of 700 MB."""
 PATIENCE = 30.0
-"""Seconds without an answer after which a connection is given up."""
+"""Seconds without an answer after which a connection is closed."""
 PAUSES = (1.0, 5.0, 15.0, 30.0)
-"""Seconds between attempts; the last goes on."""
+"""Seconds between attempts; the last value is repeated."""
 
 
 class BrokenError(Exception):
-    """The collector, or the way to it, does not do its part."""
+    """The collector, or the way to it, does not work."""
 
 
 SD_ID = "journal@32473"
-"""Of the structured data; 32473 is the enterprise number for those that have none (RFC 5612)."""
+"""For structured data; 32473 is the enterprise number for those that have none (RFC 5612)."""
 LONG = re.compile(rb'"MESSAGE" ?: ?null')
 TOO_LONG = "(no message, or one that is too long: see the journal of the host)"
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-"""What would begin another line at the collector, or is obeyed by a terminal there."""
+"""Characters that would start another line at the collector, or that a terminal there obeys."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """An entry of the journal: its place, its time in microseconds since 1970, and it as RFC 5424 has it."""
+    """An entry of the journal: its cursor, its time in microseconds since 1970, and its text in the form of RFC 5424."""
 
     cursor: str
     at: int
@@ -72,12 +72,12 @@ class Line:
 
     @classmethod
     def parse(cls, entry: dict[str, Any], host: str) -> Line:
-        """From what journalctl prints as JSON; text that is not UTF-8 comes as a list of bytes."""
+        """Text from journalctl's JSON; text that is not UTF-8 is a list of bytes."""
 
         def field(name: str, default: str) -> str:
             value = entry.get(name)
             if isinstance(value, list) and value and not isinstance(value[0], int):
-                value = value[0]  # of a field that was written twice
+                value = value[0]  # a field that was written twice
             if isinstance(value, list):
                 value = bytes(value).decode(errors="replace")
             return value if isinstance(value, str) and value else default
@@ -99,9 +99,9 @@ class Line:
 
     @classmethod
     def of(cls, raw: bytes, host: str, before: Line | None) -> Line | None:
-        """The same from a line of journalctl's; one that cannot be read is named in its place, and nothing stops there."""
+        """An entry from a line of journalctl's output; a line that cannot be read is replaced by a note, and the next ones follow."""
         entry: Any = None
-        with suppress(Exception):  # whatever it is: the lines behind it count
+        with suppress(Exception):  # any error: the lines after it count
             entry = json.loads(raw)
             return cls.parse(entry, host)
         place = entry.get("__CURSOR") if isinstance(entry, dict) else None
@@ -112,7 +112,7 @@ class Line:
 
 
 class Session:
-    """A connection to the collector on which both sides have shown who they are."""
+    """A connection to the collector, with certificates of both sides verified."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         context = ssl.create_default_context(cafile=AUTHORITIES)
@@ -126,7 +126,7 @@ class Session:
         self._exchange([(b"open", b"relp_version=0\nrelp_software=outpost\ncommands=syslog")])
 
     def send(self, lines: list[Line]) -> None:
-        """Returns when the collector has them all."""
+        """Send lines; returns when the collector has acknowledged all of them."""
         self._exchange([(b"syslog", line.text) for line in lines])
 
     def _exchange(self, commands: list[tuple[bytes, bytes]]) -> None:
@@ -160,21 +160,21 @@ class Session:
         return int(words[0]), data[:3]
 
     def close(self) -> None:
-        """Without ceremony: what counts is acknowledged."""
+        """Close without ceremony: what counts is acknowledged."""
         self.socket.close()
 
 
 def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
-    """What the journal holds behind a place and what comes, in portions, until nothing has come for a while.
+    """Entries of the journal after a cursor and new ones, in portions, until nothing has come for a while.
 
-    It ends then because journalctl follows files that are no longer the journal's, once somebody has moved them away.
+    Then it ends, because journalctl keeps following old files after somebody has moved the journal away.
     """
     place = ["--no-tail"] if after is None else [f"--after-cursor={after[0]}"]
     command = [
         "journalctl",
         "--follow",
         "--quiet",
-        "--output=json",  # without --all: it bounds each field
+        "--output=json",  # without --all: that bounds each field
         f"--output-fields={FIELDS}",
         *place,
     ]
@@ -206,7 +206,7 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
 
 
 def _with_message(raw: bytes) -> bytes:
-    """An entry with its message, where that is longer than journalctl gives in JSON; cut, and in bounded memory."""
+    """An entry with its whole message, if that is longer than journalctl prints in JSON; cut, and in bounded memory."""
     with suppress(Exception):
         entry = json.loads(raw)
         reading = [
@@ -229,7 +229,7 @@ def _with_message(raw: bytes) -> bytes:
 
 
 def _cut(text: str) -> bytes:
-    """As many of its characters as a line may have octets."""
+    """As many of its characters as fit into a line's octets."""
     return text.encode(errors="replace")[:LONGEST].decode(errors="ignore").encode()
 
 
@@ -239,7 +239,7 @@ def _quoted(value: str) -> str:
 
 
 def recalled(path: Path = SENT) -> tuple[str, int] | None:
-    """The last line that the collector has: its place and time."""
+    """The cursor and time of the last line that the collector has."""
     try:
         cursor, at = path.read_text(encoding="ascii").split()
         return cursor, int(at)
@@ -248,14 +248,14 @@ def recalled(path: Path = SENT) -> tuple[str, int] | None:
 
 
 def remember(line: Line, path: Path = SENT) -> None:
-    """Whole or not at all."""
+    """Write it completely or not at all."""
     fresh = path.with_suffix(".new")
     fresh.write_text(f"{line.cursor}\n{line.at}\n", encoding="ascii")
     fresh.replace(path)
 
 
 def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]) -> Session:
-    """Send them until the collector has them, however long that takes; gives the connection to go on with."""
+    """Send lines until the collector has them, for as long as it takes; returns the connection for the next ones."""
     attempt = 0
     while True:
         try:
@@ -265,7 +265,7 @@ def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]
             if session is not None:
                 session.close()
                 session = None
-            if attempt in (1, len(PAUSES)):  # not for a connection that has only gone stale
+            if attempt in (1, len(PAUSES)):  # not for a connection that was only idle too long
                 problem = str(error) or type(error).__name__
                 sys.stderr.write(f"<4>{settings['collector']}: {problem}; lines wait in the journal\n")
             time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])

@@ -1,4 +1,4 @@
-"""What a host's journal says of one message, or of the latest messages of one address.
+"""A host's journal entries about one message, or about the latest messages of one address.
 
 Runs on a host with the standard library only, sent there by ``outpost trace``:
 ``python3 -I - SINCE LAST IDENTIFIER...``, where an identifier is a queue id, a Message-ID or an address. Answers with
@@ -20,13 +20,13 @@ MESSAGE_ID = re.compile(r"(?:message-id|msgid)=(<[^<>]*>)")
 NOTICE = re.compile(r"notification: (\w+)$")
 TLS = re.compile(r"^(\w+) TLS connection (?:established|reused) (?:to|from) (\S+?\])(?::\d+)?: (.*)$")
 HANDED_OVER = "sasl_method=XCLIENT"
-"""The client named is the user's; the connection is the store's."""
+"""The client that is named is the user's; the connection is the store's."""
 PEER = re.compile(r"(?:client|relay)=([^,\s]+?\])")
 
 
 @dataclass
 class Line:
-    """A line of the journal; how its connection is protected, another line of the same process said."""
+    """A line of the journal; the protection of its connection is in another line of the same process."""
 
     time: float
     who: str
@@ -43,14 +43,14 @@ def read(entries: Iterable[str]) -> Iterator[Line]:
         if isinstance(text, str):
             yield Line(
                 int(data["__REALTIME_TIMESTAMP"]) / 1e6,
-                str(data.get("SYSLOG_IDENTIFIER", "")),  # a field that was sent twice is a list
+                str(data.get("SYSLOG_IDENTIFIER", "")),  # a field that was written twice is a list
                 str(data.get("SYSLOG_PID") or data.get("_PID", "")),
                 text,
             )
 
 
 def related(lines: Iterable[Line], identifiers: Iterable[str], last: int) -> list[Line]:
-    """The log lines of the messages that the identifiers mean, with their TLS."""
+    """The log lines of the messages that the identifiers select, with their TLS."""
     found = _with_tls(lines)
     wanted = {name.strip("<>") for name in identifiers}
     by_id: dict[str, list[Line]] = {}
@@ -82,7 +82,7 @@ def related(lines: Iterable[Line], identifiers: Iterable[str], last: int) -> lis
 def _chosen(
     by_id: dict[str, list[Line]], message_of: dict[str, str], wanted: set[str], last: int
 ) -> set[str]:
-    """Queue ids meant: those named, those of a Message-ID named, and the latest of an address."""
+    """The selected queue ids: those given, those of a given Message-ID, and the latest of an address."""
     named = {name for name in by_id if name in wanted}
     for identifier in wanted:
         if "@" not in identifier:
@@ -98,7 +98,7 @@ def _chosen(
 
 
 def _with_tls(lines: Iterable[Line]) -> list[Line]:
-    """Each line, with what the same process said last of TLS with the same other end."""
+    """Each line, with the last TLS line of the same process and the same other end."""
     protection: dict[tuple[str, str], str] = {}
     result = []
     for line in lines:

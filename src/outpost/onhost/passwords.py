@@ -16,10 +16,10 @@ LEAST = 12
 """Characters. 12 random lower-case letters outlast Argon2id guessing at any budget; the words below do not count."""
 
 LEAST_OWN = 6
-"""Characters that must be left beside known words, rows and runs."""
+"""Characters that must remain beside known words, rows and runs."""
 
 LONGEST = 256
-"""Characters; more is no password but an attempt to keep the store busy hashing."""
+"""Most characters; a longer text is an attempt to keep the store busy with hashing."""
 
 COMMON = frozenset(
     """
@@ -38,7 +38,7 @@ COMMON = frozenset(
     work xbox yankees zxcvbn
     """.split()  # noqa: SIM905 (readable as text, not as a column)
 )
-"""Words that common passwords are made of, from what is widely known of leaked lists."""
+"""Words of common passwords, from what is widely known about leaked lists."""
 
 _ROWS = ("1234567890", "0987654321", "qwertyuiop", "qwertzuiop", "asdfghjkl", "zxcvbnm", "yxcvbnm", "abcdefghijklmnopqrstuvwxyz",
          "1q2w3e4r5t6z7u8i9o0p", "1q2w3e4r5t6y7u8i9o0p", "1qaz2wsx3edc4rfv5tgb6yhn7ujm", "qazwsxedcrfvtgb")  # fmt: skip
@@ -46,14 +46,14 @@ _LOOKALIKES = str.maketrans("013457@$!|8", "oieastasiib")
 
 
 class Objection(NamedTuple):
-    """Why a password may not be set: a short code, and numbers for the sentence that webmail makes of it."""
+    """Why a password may not be set: a short code, and numbers for webmail's sentence."""
 
     reason: str
     numbers: Mapping[str, int]
 
 
 def complaint(password: str, *, words: Iterable[str] = ()) -> Objection | None:
-    """Why a password may not be set; None where it may."""
+    """Why a password may not be set; None if it may."""
     normal = unicodedata.normalize("NFKC", password)
     if len(normal) < LEAST:
         return Objection("too_short", {"count": len(normal), "least": LEAST})
@@ -64,13 +64,13 @@ def complaint(password: str, *, words: Iterable[str] = ()) -> Objection | None:
 
 
 def words_of(texts: Iterable[str]) -> frozenset[str]:
-    """The words in some texts that are long enough to be taken away from a password."""
+    """The words in some texts that are long enough to be removed from a password."""
     words = {word for text in texts for word in re.findall(r"[^\W\d_]+", text.casefold())}
     return frozenset(word for word in words if len(word) > 2)
 
 
 def _left(password: str, words: frozenset[str]) -> str:
-    """What remains of a password without words, rows of keys, years, runs and repetitions; the least of two readings."""
+    """What remains of a password without words, rows of keys, years, runs and repetitions; the shorter of two readings."""
     return min((_strip(reading, words) for reading in (password, password.translate(_LOOKALIKES))), key=len)
 
 
@@ -87,5 +87,5 @@ def _strip(password: str, words: frozenset[str]) -> str:
     half = len(rest) // 2
     if len(rest) % 2 == 0 and rest[:half] == rest[half:]:
         rest = rest[:half]
-    # a digit or sign here and there is what everybody adds
+    # everybody adds a digit or sign here and there
     return "".join(dict.fromkeys(re.sub(r"[\W_]", "", rest)))

@@ -39,29 +39,29 @@ from typing import Any
 SETTINGS = Path("/etc/outpost/policy.json")
 HELD = Path("/var/lib/outpost-policy/held.json")
 REFUSED_FULL = Path("/run/outpost-routes/held-full")
-"""Is there while outpost-routes counts too many refused messages of a backup MX on hold."""
+"""Exists while outpost-routes counts too many refused messages of a backup MX on hold."""
 LARGE = Path("/var/lib/outpost-policy/large")
-"""A file for each message on hold for the hours of its route, under its queue id: outpost-routes reads it."""
+"""One file for each message on hold for the hours of its route, named by its queue id: outpost-routes reads it."""
 DUNNO = "DUNNO"
 STORE_PATIENCE = 2.0
-"""Seconds for the store's answer; RCPT waits that long at most, and not again for `STORE_REST` seconds."""
+"""Seconds for the store's answer: RCPT waits no longer, and not again for `STORE_REST` seconds."""
 STORE_REST = 5.0
 HOUR = 3600
 TEN_MINUTES = 600
 REMEMBERED = 2000
-"""Transactions whose recipients are remembered until their end; the oldest goes first. Users' and strangers' apart."""
+"""Most transactions whose recipients are remembered until their end; the oldest is removed first. Users and strangers have separate ones."""
 
 FULL = "452 4.2.2 The mailbox is full, please try again later"
 BOMBED = "450 4.7.1 This mailbox is getting too much mail just now, please try again later"
 GUESSING = "450 4.7.1 Too many unknown recipients from your network, please try again later"
 HELD_FULL = "452 4.3.1 Too much refused mail waits for the postmaster here, please try again later"
 AUTOMATIC = "554 5.7.1 Too many automatic messages of this user within an hour"
-"""For good: the store's filter then keeps the message in the mailbox. A refusal for a time would keep it out of it."""
+"""Permanent: the store's filter then keeps the message in the mailbox. A temporary refusal would keep it out."""
 
 
 @dataclass
 class Bucket:
-    """Something that may happen `size` times at once and then as fast as `size` in `seconds`."""
+    """A bucket: `size` events may happen at once, and then `size` in `seconds`."""
 
     size: float
     seconds: float
@@ -69,13 +69,13 @@ class Bucket:
     at: float = 0.0
 
     def fits(self, now: float, amount: float = 1.0) -> bool:
-        """Whether there is room; nothing is counted."""
+        """Whether there is room; it counts nothing."""
         self.level = max(0.0, self.level - (now - self.at) * self.size / self.seconds)
         self.at = now
         return self.level + amount <= self.size
 
     def take(self, now: float, amount: float = 1.0) -> bool:
-        """Whether there is room; only what fits is counted."""
+        """Whether there is room; it counts only what fits."""
         fits = self.fits(now, amount)
         self.level += amount if fits else 0.0
         return fits
@@ -83,7 +83,7 @@ class Bucket:
 
 @dataclass
 class Settings:
-    """What the office file says, as ``/etc/outpost/policy.json``."""
+    """Settings from the office file: ``/etc/outpost/policy.json``."""
 
     socket: str
     domain: str
@@ -108,7 +108,7 @@ class Settings:
 
 @dataclass
 class Holds:
-    """Accounts that may not send, and until when (seconds since 1970): kept in a file, if any, that others may shorten."""
+    """Accounts that may not send, and until when (seconds since 1970): in a file, if any, that others may shorten."""
 
     path: Path | None = None
     clock: Callable[[], float] = time.time
@@ -116,18 +116,18 @@ class Holds:
     seen: int = -1
 
     def left(self, login: str) -> float:
-        """Seconds that an account still waits; 0: it may send."""
+        """Seconds that an account still waits; 0 means that it may send."""
         self._read()
         return max(0.0, self.until.get(login, 0.0) - self.clock())
 
     def hold(self, login: str, seconds: float) -> None:
-        """From now on an account may not send."""
+        """Stop an account from sending."""
         self._read()
         self.until[login] = self.clock() + seconds
         self._write()
 
     def release(self, login: str) -> bool:
-        """Whether the account was held; it is not any more."""
+        """Release an account; returns whether it was held."""
         held = self.left(login) > 0
         if self.until.pop(login, None) is not None:
             self._write()
@@ -144,7 +144,7 @@ class Holds:
                 self.seen = changed
         except FileNotFoundError:
             self.until, self.seen = {}, -1
-        except (OSError, ValueError, AttributeError, TypeError) as trouble:  # those in memory stay held
+        except (OSError, ValueError, AttributeError, TypeError) as trouble:  # accounts in memory stay held
             say(3, f"{self.path} cannot be read: {trouble}")
 
     def _write(self) -> None:
@@ -172,7 +172,7 @@ class Transaction:
 
 @dataclass
 class Decisions:
-    """The decisions, apart from sockets: `full` queries the store, `alarm` mails the postmaster, `clock` gives the time."""
+    """The decisions, without sockets: `full` asks the store, `alarm` sends mail to the postmaster, `clock` gives the time."""
 
     settings: Settings
     full: Callable[[str, str], Any]
@@ -195,7 +195,7 @@ class Decisions:
                 transaction = self._open(user=user).pop(request.get("instance", ""), None)
                 if user:
                     return self._whole(request, transaction or Transaction())
-                # DOS-07: without it a stranger who names recipients in thousands of transactions has his messages forgotten and not counted
+                # DOS-07: without it a stranger with thousands of transactions makes the service forget his messages, and they do not count
                 if transaction is None and int(request.get("recipient_count") or 0) > 1:
                     return BOMBED
                 return self._taken(request, transaction or Transaction())
@@ -230,8 +230,8 @@ class Decisions:
         return DUNNO
 
     def _taken(self, request: dict[str, str], transaction: Transaction) -> str:
-        """The action for a message of a stranger or peer whose last byte is here; it counts once per mailbox."""
-        # Postfix names the recipient here if there is one only, and forgets no transaction
+        """The action for a complete message of a stranger or peer; it counts once per mailbox."""
+        # Postfix names the recipient here only if there is one, and forgets no transaction
         mailboxes = transaction.mailboxes or set(self._behind(request.get("recipient", "")))
         buckets, now = self._mailbox_buckets(request, mailboxes), self.clock()
         if not all(bucket.fits(now) for bucket in buckets):  # others were faster since RCPT
@@ -262,27 +262,27 @@ class Decisions:
         return next((name for name, peer in self.settings.peers.items() if address in peer["relays"]), "")
 
     def _relayed(self, request: dict[str, str]) -> bool:
-        """Whether a peer hands over mail that is not its own, as a backup MX does."""
+        """Whether a peer hands over mail of others, as a backup MX does."""
         peer = self._peer(request.get("client_address", ""))
         domain = request.get("sender", "").lower().rpartition("@")[2]
         return bool(peer) and domain not in self.settings.peers[peer]["domains"]
 
     def _behind(self, recipient: str) -> list[str]:
-        """The mailboxes that an address stands for; none for an unknown address."""
-        # Postfix takes "postmaster" alone (RFC 5321, section 4.5.1) and the dot of the root, too
+        """The mailboxes behind an address; none for an unknown address."""
+        # Postfix also accepts "postmaster" alone (RFC 5321, section 4.5.1) and the dot of the root
         address = _plain(recipient if "@" in recipient else f"{recipient}@{self.settings.domain}")
         own = [address] if address in self.settings.mailboxes else []
         return self.settings.aliases.get(address, own)
 
     def _mailbox_buckets(self, request: dict[str, str], mailboxes: Iterable[str]) -> list[Bucket]:
-        """What a message to these mailboxes counts for."""
+        """The counters of a message to these mailboxes."""
         address = request.get("client_address", "")
-        if address in self.settings.own_addresses:  # this host itself: its checks speak to its own listener
+        if address in self.settings.own_addresses:  # this host itself: its checks use its own listener
             return []
         most, peer = self.settings.mailbox_messages, self._peer(address)
         if peer and not self._relayed(request):
             return [self._bucket("peer", name, peer, size=most) for name in mailboxes]
-        # half for one network of senders, three quarters for one IPv6 site: a bomb from there leaves room for everybody else's mail
+        # half for one network of senders, three quarters for one IPv6 site: a mail bomb from there leaves room for all others
         shares = tuple(zip((peer,) if peer else _networks(address), (most // 2, most * 3 // 4), strict=False))
         return [
             bucket
@@ -307,7 +307,7 @@ class Decisions:
         self, request: dict[str, str], transaction: Transaction, room: Callable[[Bucket, float, float], bool]
     ) -> str:
         """The refusal when a message's recipients are more than its sender has left of the hour; else nothing."""
-        # without a login come the store's filters, under their owner's address; strangers set them off (C15)
+        # without a login: the store's filters, under their owner's address; strangers set them off (C15)
         login, owner = request.get("sasl_username", ""), _plain(request.get("sender", ""))
         if left := self.held.left(login or owner):
             return self._hold(left) if login else AUTOMATIC
@@ -329,7 +329,7 @@ class Decisions:
         )
 
     def _whole(self, request: dict[str, str], transaction: Transaction) -> str:
-        """The action for a message whose last byte is here."""
+        """The action for a complete message."""
         # Postfix counts as well (recipient_count), and forgets no transaction
         transaction.recipients = max(transaction.recipients, int(request.get("recipient_count") or 0))
         destinations = transaction.destinations
@@ -340,7 +340,7 @@ class Decisions:
             begin, end = route["hours"].split("-")
             clock = self.time_of_day()
             now = begin <= clock < end if begin <= end else clock >= begin or clock < end
-            # what goes to others as well is not kept from them
+            # a message that also goes to others must not wait
             alone = bool(destinations) and destinations <= set(route["domains"])
             large = int(request.get("size") or 0) >= route["size"]
             if alone and large and not now and self.wait(request.get("queue_id", "")):
@@ -358,7 +358,7 @@ class Decisions:
         )
 
     def _bucket(self, kind: str, *key: str, size: int, seconds: int = TEN_MINUTES) -> Bucket:
-        # strangers choose how many networks there are: the one that was not used for longest goes first
+        # strangers choose how many networks there are: the one that was not used for longest is removed first
         buckets = self.buckets.setdefault(kind, {})
         buckets[key] = bucket = buckets.pop(key, None) or Bucket(size, seconds)
         while len(buckets) > REMEMBERED:
@@ -368,7 +368,7 @@ class Decisions:
 
 @dataclass
 class Store:
-    """The store's quota-status over mutual TLS, on one connection that is made again when it breaks."""
+    """The store's quota-status over mutual TLS, on one connection that is opened again when it breaks."""
 
     addresses: list[str]
     port: int
@@ -381,7 +381,7 @@ class Store:
     link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def full(self, mailbox: str, size: str) -> bool:
-        """Whether a message of that size has no room in the mailbox; a store that is down never says so."""
+        """Whether the mailbox has no room for a message of this size; false while the store is down."""
         question = f"request=smtpd_access_policy\nrecipient={mailbox}\nsize={size}\n\n".encode()
         async with self.lock:
             if time.monotonic() < self.rests_until:
@@ -428,13 +428,13 @@ class Store:
 
 
 def _plain(address: str) -> str:
-    """An address in small letters, without what follows a plus sign and without the dot of the root."""
+    """An address in lower case, without its detail (after a plus sign) and the dot of the root."""
     local, _, domain = address.lower().rstrip(".").rpartition("@")
     return f"{local.partition('+')[0]}@{domain}"
 
 
 def _networks(address: str) -> tuple[str, ...]:
-    """The /24 of an address, or its /64 and its /48: who has the latter has 65,536 of the former."""
+    """The /24 of an address, or its /64 and its /48: a /48 contains 65,536 networks of /64."""
     try:
         return tuple(
             str(ip_network((address, length), strict=False))
@@ -445,7 +445,7 @@ def _networks(address: str) -> tuple[str, ...]:
 
 
 def keep_for_later(queue_id: str) -> bool:
-    """Whether it is written down that a message waits for the hours of its route; else it had better go now."""
+    """Record that a message waits for the hours of its route; false: it is sent now."""
     try:
         LARGE.mkdir(mode=0o700, exist_ok=True)
         (LARGE / queue_id).touch()
@@ -462,7 +462,7 @@ def say(priority: int, line: str) -> None:
 
 
 def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
-    """Mail about a held account, by the listener that takes mail for the postmaster only."""
+    """Mail about a held account, through the listener that accepts mail for the postmaster only."""
     message = EmailMessage()
     message["From"] = f"Mail gateway <postmaster@{settings.domain}>"
     message["To"] = settings.postmaster
@@ -484,7 +484,7 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
 
 
 def attributes(request: bytes) -> dict[str, str]:
-    """A request's ``name=value`` lines; LF alone ends a line, and a name's first line counts."""
+    """A request's ``name=value`` lines; only LF ends a line, and a name's first line counts."""
     lines = request.decode(errors="replace").split("\n")
     return dict(line.partition("=")[::2] for line in reversed(lines) if line)
 
@@ -529,7 +529,7 @@ def main(arguments: list[str]) -> int:
     if arguments[0] != "release" or len(arguments) < 2:
         sys.stderr.write("usage: policy [release LOGIN...]\n")
         return 2
-    # an administrator: what the service's account may put there, a link, is not followed as root
+    # an administrator: as root it must not follow a link that the service's account may have put there
     if os.geteuid() == 0:
         owner = HELD.parent.stat()
         os.setgroups([])

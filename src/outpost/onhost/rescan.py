@@ -1,4 +1,4 @@
-"""Mailboxes scanned again (VIR-04): what no signature knew at delivery is found when one does. Runs on the store by night.
+"""Scans mailboxes again (VIR-04): a signature may be newer than the message. Runs on the store at night.
 
 Each message that came in within some days is read to the MTA's ClamAV (clamd(8), INSTREAM) over TLS, both ends with the
 office's certificates. What is found is taken out of its mailbox into the quarantine, never deleted, and its owner gets a message.
@@ -42,16 +42,16 @@ BATCH = 100
 PIECE = 1 << 16
 """Octets that clamd gets at once."""
 LONGEST = 4096
-"""Octets of an answer."""
+"""Most octets of an answer."""
 LONGEST_HEADER = 1 << 17
 MOST_TAKEN = 100
-"""Messages that one night takes out. More is no outbreak that delivery has missed: the scanner, or its host, says anything."""
+"""Most messages that one night moves. More is no outbreak that delivery has missed: the scanner, or its host, answers anything."""
 MOST_OF_ONE = 20
-"""Of them of one mailbox: or a user who puts a hundred into his own ends the night for everybody."""
+"""Most messages of one mailbox: otherwise a user who puts a hundred into his own ends the night for everybody."""
 MOST_FAILED = 20
-"""Messages in a row without a verdict, after which the scanner is taken for broken."""
+"""Messages in a row without a verdict, after which the scanner counts as broken."""
 KEPT = threading.local()
-"""Open connections by the scanner's name: a handshake, and a relay that starts, cost more than a message."""
+"""Open connections by the scanner's name: a TLS handshake and a new relay cost more than a message."""
 LDA = "/usr/lib/dovecot/dovecot-lda"
 
 
@@ -65,7 +65,7 @@ class NoVerdictError(UnavailableError):
 
 @dataclass(frozen=True)
 class Scanner:
-    """Where a clamd is, and the name that its certificate must show."""
+    """The address of a clamd, and the name that its certificate must have."""
 
     address: str
     port: int
@@ -81,7 +81,7 @@ class Scanner:
             except OSError as error:
                 if kept is None or isinstance(error, TimeoutError):
                     raise
-                connection = self._connect()  # the kept one was closed meanwhile
+                connection = self._connect()  # the kept connection was closed meanwhile
                 answer = _exchange(connection, parts)
         except OSError as error:
             kind = NoVerdictError if isinstance(error, TimeoutError) else UnavailableError
@@ -98,14 +98,14 @@ class Scanner:
         return context.wrap_socket(plain, server_hostname=self.name)
 
     def verdict(self, message: bytes) -> str:
-        """Name of what is in a message; empty for nothing. Without a verdict: `UnavailableError`."""
+        """The name of what is in a message; empty if nothing is. Without a verdict it raises `UnavailableError`."""
         pieces = (message[start : start + PIECE] for start in range(0, len(message), PIECE))
         answer = self.ask(
             b"zINSTREAM\0", *(struct.pack(">I", len(piece)) + piece for piece in pieces), struct.pack(">I", 0)
         )
         if answer == "stream: OK":
             return ""
-        # a signature's name (clamd(8)); another text is the MTA's, and goes into a user's mailbox and the journal
+        # a signature's name (clamd(8)); another text is the MTA's own, and would go into a user's mailbox and the journal
         if found := re.fullmatch(r"stream: ([!-~]{1,200}) FOUND", answer):
             return found.group(1)
         if answer.endswith(" ERROR"):
@@ -127,7 +127,7 @@ def _exchange(connection: ssl.SSLSocket, parts: tuple[bytes, ...]) -> bytes:
 
 
 def messages(mail: Path, since: float) -> Iterator[Path]:
-    """Files of messages that came (or were moved) after a UNIX time; no mailbox of somebody who has left."""
+    """Files of messages that came (or were moved) after a UNIX time; mailboxes of former users are left out."""
     for top in sorted(mail.iterdir()):
         if top.name in (QUARANTINE, ".former") or not top.is_dir():
             continue
@@ -140,7 +140,7 @@ def messages(mail: Path, since: float) -> Iterator[Path]:
                     status = path.lstat()
                 except FileNotFoundError:
                     continue
-                # a FIFO, or a link to one, would keep the scan waiting for ever
+                # a FIFO, or a link to one, would block the scan for ever
                 if stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
                     yield path
 

@@ -1,4 +1,4 @@
-"""Probes the routes to peers on the MTA, once a minute: what Postfix knows only of the whole queue, for each.
+"""Probes the routes to peers on the MTA, once a minute: Postfix itself treats only the queue as a whole.
 
 - A next hop that mail waits for is tried every ``retry`` seconds; when it greets again, all that waits for it is
   tried at once (the store's as well: Postfix itself would wait for up to half an hour), and with a next hop on the Internet all
@@ -32,22 +32,22 @@ SETTINGS = Path("/etc/outpost/routes.json")
 STATE = Path("/run/outpost-routes/state.json")
 HELD = Path("/var/lib/outpost-policy/large")
 BY_NAME = Path("/var/lib/outpost/on-hold")
-"""A file for each message that an administrator put on hold (`outpost queue --hold`)."""
+"""One file for each message that an administrator put on hold (`outpost queue --hold`)."""
 QUEUE_ID = re.compile(r"[0-9A-Za-z]{6,20}")
 TLS = Path("/etc/outpost/tls")
 MANY = 100
-"""More messages than this are tried by one command for the whole queue, instead of one for each."""
+"""If more messages than this are tried again, one command does it for the whole queue instead of one for each."""
 HELD_FULL = Path("/run/outpost-routes/held-full")
 MOST_REFUSED = 500
-"""Refused messages on hold. As many as a postmaster may read in five days, and 12 GB at 25 MB each."""
+"""Most refused messages on hold: as many as a postmaster may read in five days, and 12 GB at 25 MB each."""
 TIDIED = 600.0
-"""Seconds after which a name of a message that is not on hold goes."""
+"""Seconds after which the name of a message that is not on hold is removed."""
 PATIENCE = 10.0  # seconds for a greeting
 
 
 @dataclass(frozen=True)
 class Route:
-    """A peer's route, as the office file says.
+    """A peer's route, from the office file.
 
     Attributes:
         domains: Recipient domains that take it.
@@ -81,7 +81,7 @@ class Message:
 
 @dataclass
 class Work:
-    """What is to be done now."""
+    """What has to be done now."""
 
     attempt: list[str] = field(default_factory=list)
     expire: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Work:
 
 
 def messages(lines: Iterable[str]) -> list[Message]:
-    """The queue, from ``postqueue -j`` (JSON objects, one a line)."""
+    """The queue, from ``postqueue -j`` (JSON objects, one on each line)."""
     found = []
     for line in filter(None, lines):
         entry = json.loads(line)
@@ -99,7 +99,7 @@ def messages(lines: Iterable[str]) -> list[Message]:
 
 
 def within(hours: str, now: float) -> bool:
-    """Whether it is between the two times of day (UTC), which may lie around midnight; without hours it always is."""
+    """Whether it is between two times of day (UTC), which may span midnight; without hours always."""
     if not hours:
         return True
     begin, end = hours.split("-")
@@ -115,7 +115,7 @@ def due(
     now: float,
     answers: Callable[[Route], bool],
 ) -> Work:
-    """What is to be done now; `state` keeps from one minute to the next when each next hop was probed."""
+    """What has to be done now; `state` stores the time of each next hop's last probe for the next minute."""
     work, routes = Work(), tuple(routes)
     routed = {domain for route in routes for domain in route.domains}
     back = False
@@ -124,7 +124,7 @@ def due(
             one for one in queue if one.queue == "deferred" and not one.domains.isdisjoint(route.domains)
         ]
         work.expire += [one.id for one in waiting if now - one.arrived > route.lifetime]
-        # one that waits for the Internet only is a reason to probe as well, where this next hop shows whether the line is up
+        # mail that only waits for the Internet is a reason to probe, too, if this next hop shows whether the line is up
         stranded = [one for one in queue if one.queue == "deferred" and one.domains - routed]
         if not waiting and not (route.internet and stranded):
             state.pop(route.name, None)
@@ -152,26 +152,26 @@ def due(
     return work
 
 
-# SYS-01: without it the policy service, taken over, has root release what the filter refused, or an administrator keeps.
+# SYS-01: without it an intruder in the policy service makes root release what the filter refused, or what an administrator holds.
 def large(names: Iterable[str], by_hand: Callable[[str], bool]) -> list[str]:
-    """Of the messages on hold that the policy service names, those that it can have put there: neither the filter nor an administrator did."""
+    """Messages on hold that the policy service names and may have put there: neither the filter nor an administrator did."""
     return [name for name in sorted(names) if not (BY_NAME / name).exists() and by_hand(name)]
 
 
 def refused(queue: list[Message], by_hand: Callable[[str], bool], lifetime: int, now: float) -> list[str]:
-    """Messages on hold that are older than the queue's lifetime and were refused; what was held by hand stays."""
+    """Messages on hold that were refused and are older than the queue's lifetime; what was held by hand stays."""
     old = [one.id for one in queue if one.queue == "hold" and now - one.arrived > lifetime]
     return [name for name in old if not by_hand(name)]
 
 
 def held_by_hand(name: str) -> bool:
-    """Whether a message on hold is not one that the filter refused (its header says so)."""
+    """Whether a message on hold was not refused by the filter (its header says so)."""
     shown = subprocess.run(["postcat", "-hq", name], capture_output=True, check=False)
     return not any(line.startswith(b"X-Office-Held:") for line in shown.stdout.splitlines())
 
 
 def greets(route: Route) -> bool:
-    """Whether a mail server greets there (RFC 5321, section 3.1): a line that is up and a daemon that works."""
+    """Whether a mail server greets there (RFC 5321, section 3.1): then the line is up and the daemon works."""
     with (
         suppress(OSError),
         socket.create_connection((route.host, route.port), PATIENCE) as plain,
@@ -185,7 +185,7 @@ def greets(route: Route) -> bool:
 
 
 def _inside(line: socket.socket) -> socket.socket:
-    """TLS, shown our certificate. No name is compared: nothing but a greeting is read, and mail goes by Postfix's own rules."""
+    """TLS with our certificate. No name is compared: only a greeting is read, and mail follows Postfix's own rules."""
     context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
     context.check_hostname = False
     context.load_cert_chain(TLS / "host.pem", TLS / "host.key")
@@ -197,7 +197,7 @@ def main() -> int:
     routes = [Route(**{**entry, "domains": tuple(entry["domains"])}) for entry in settings["routes"]]
     listed = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=False)
     if listed.returncode == os.EX_UNAVAILABLE:
-        return 0  # Postfix does not run, an apply may be starting it: nothing can leave, and its own unit says so
+        return 0  # Postfix does not run, an apply may be starting it: no mail can leave, and its own unit reports that
     listed.check_returncode()
     queue = messages(listed.stdout.split("\n"))
     place = _place()
@@ -234,7 +234,7 @@ def main() -> int:
 
 
 def _place() -> int | None:
-    """The policy service's own directory, opened, and never where a link of that service leads: this program is root."""
+    """Open the policy service's own directory, and follow no link of that service: this program is root."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     with suppress(OSError):
         above = os.open(HELD.parent, flags)

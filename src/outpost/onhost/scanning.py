@@ -1,4 +1,4 @@
-"""Lets messages and pings through to clamd, one after the other, and no other of its commands (VIR-04).
+"""Lets messages and pings through to clamd, one after the other, and none of its other commands (VIR-04).
 
 clamd obeys anybody who reaches its socket: ``SHUTDOWN``, ``SCAN /etc/passwd``, ``RELOAD`` (clamd(8)); no setting takes these away.
 stunnel starts this for each connection of the store (``exec``), with the connection as standard input and output, and the
@@ -21,13 +21,13 @@ LINGER = 10.0
 """Seconds without an octet after the answer."""
 PIECE = 1 << 16
 MOST_UNREAD = 1 << 28
-"""Octets that are read after the answer: clamd answers within a message that it holds for too large, and the store sends it all."""
+"""Octets that are read after the answer: clamd answers in the middle of a message that is too large, and the store sends all of it."""
 LONGEST = 4096
-"""Octets of an answer: a verdict with the name of what was found."""
+"""Most octets of an answer: a verdict with the name of what was found."""
 
 
 def relay(asking: socket.socket, path: str) -> None:
-    """Carry commands and their answers until the peer hangs up, is silent, or an exchange cannot go on."""
+    """Pass commands and answers on until the peer closes, is silent, or an exchange cannot continue."""
     asking.settimeout(PATIENCE)
     while command := _command(asking):
         asking.settimeout(PATIENCE)
@@ -42,13 +42,13 @@ def relay(asking: socket.socket, path: str) -> None:
             while len(answer) < LONGEST and (more := scanner.recv(LONGEST)):
                 answer += more
         asking.sendall(answer)
-        if not whole:  # where the next command begins is not known
+        if not whole:  # the beginning of the next command is not known
             return
         asking.settimeout(NEXT)
 
 
 def _command(asking: socket.socket) -> bytes:
-    """The next command, at most as long as the longest that is let through; empty at the end."""
+    """The next command, no longer than the longest that is let through; empty at the end."""
     command = b""
     while not command.endswith((b"\0", b"\n")) and len(command) < len(STREAM[0]):
         try:
@@ -62,7 +62,7 @@ def _command(asking: socket.socket) -> bytes:
 
 
 def _sent(command: bytes, asking: socket.socket, scanner: socket.socket) -> bool:
-    """Hand a command over; false where clamd has heard enough, and has said why."""
+    """Pass a command on; returns false if clamd wants no more, and has answered why."""
     try:
         scanner.sendall(command)
         if command in STREAM:
@@ -73,7 +73,7 @@ def _sent(command: bytes, asking: socket.socket, scanner: socket.socket) -> bool
 
 
 def _message(asking: socket.socket, scanner: socket.socket) -> None:
-    """A message in portions, each after its length; one of length 0 ends it."""
+    """A message in portions, each after its length; a portion of length 0 ends it."""
     while True:
         head = _exactly(asking, 4)
         scanner.sendall(head)
@@ -87,7 +87,7 @@ def _message(asking: socket.socket, scanner: socket.socket) -> None:
 
 
 def _hang_up(asking: socket.socket) -> None:
-    """Read what was still said: an end with unread octets resets the connection, and stunnel then drops the answer (unix(7))."""
+    """Read the rest: closing with unread octets resets the connection, and stunnel then drops the answer (unix(7))."""
     asking.shutdown(socket.SHUT_WR)
     asking.settimeout(LINGER)
     for _ in range(MOST_UNREAD // PIECE):

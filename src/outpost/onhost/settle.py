@@ -1,4 +1,4 @@
-"""Lets deliveries that are under way come to their end before Postfix is stopped (QUE-02).
+"""Lets running deliveries finish before Postfix is stopped (QUE-02).
 
 A stop ends Postfix's clients at once. One that has sent its last byte and not heard the answer then leaves the message with both
 ends: the other server has it, and Postfix gives it to it again after the start (RFC 5321, section 6.1). So the queue manager
@@ -21,7 +21,7 @@ from pathlib import Path
 CLIENTS = ("smtp", "lmtp")
 ESTABLISHED = "01"
 TALKING, CALLING = 45.0, 5.0
-"""Seconds for a client that talks to a server, and for one that is still looking for it: its line may be cut."""
+"""Seconds for a client that talks to a server, and for one that is still connecting: its line may be down."""
 PACE = 0.05
 
 
@@ -37,7 +37,7 @@ def sockets(proc: Path) -> dict[str, bool]:
 
 
 def processes(proc: Path, names: tuple[str, ...]) -> Iterator[Path]:
-    """Postfix's processes of these names."""
+    """Postfix's processes with these names."""
     for each in proc.glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
             name = (each / "stat").read_text().split("(", 1)[1].rsplit(")", 1)[0]
@@ -46,7 +46,7 @@ def processes(proc: Path, names: tuple[str, ...]) -> Iterator[Path]:
 
 
 def under_way(proc: Path) -> Iterator[bool]:
-    """Of each delivery, whether its client talks to the server already."""
+    """For each delivery, whether its client already talks to the server."""
     known = sockets(proc)
     for client in processes(proc, CLIENTS):
         with suppress(OSError):
@@ -57,7 +57,7 @@ def under_way(proc: Path) -> Iterator[bool]:
 
 
 def settle(proc: Path, clock: Callable[[], float], pause: Callable[[float], None]) -> int:
-    """Wait for them; how many had to be left. Nothing must be found twice: one may be between the name's answer and its call."""
+    """Wait for them; returns how many had to be left. Twice nothing in a row is the end: a client may be between DNS answer and connection."""
     began, quiet = clock(), 0
     while quiet < 2:
         patience = clock() - began
@@ -68,7 +68,7 @@ def settle(proc: Path, clock: Callable[[], float], pause: Callable[[float], None
 
 
 def main() -> int:
-    """The queue manager stands still; then what is under way ends."""
+    """Stop the queue manager; then running deliveries finish."""
     proc = Path("/proc")
     for manager in processes(proc, ("qmgr",)):
         with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Sends reports and alarms by a path that does not use the mail system itself. Standard library only.
+"""Sends reports and alarms over a path other than the mail system itself. Standard library only.
 
 ``smtp://relay.example/?to=admin@example&from=outpost@example`` hands a message to another organisation's server over
 TLS that is verified; ``https://…`` is a webhook that gets JSON; anything else is a command that gets the text on its
@@ -24,12 +24,12 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 PATIENCE = 30.0  # seconds
 TROUBLES = (OSError, smtplib.SMTPException, subprocess.SubprocessError)
-"""Exceptions where a report could not be delivered."""
+"""Exceptions of a report that could not be delivered."""
 
 
 @dataclass(frozen=True)
 class News:
-    """A report: to people as text, to programs as data."""
+    """A report: text for people, data for programs."""
 
     subject: str
     text: str
@@ -41,7 +41,7 @@ def tell(path: str, news: News) -> None:
 
     Raises:
         OSError, smtplib.SMTPException, subprocess.SubprocessError: It was not delivered.
-        ValueError: The path says too little.
+        ValueError: The path lacks a part.
     """
     url = urlsplit(path)
     if url.scheme in ("smtp", "smtps"):
@@ -64,7 +64,7 @@ def _by_mail(url: SplitResult, news: News) -> None:
         formatdate(),
         make_msgid(domain=parameters["from"].partition("@")[2]),
     )
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's vacation answers it
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation program answers it
     message.set_content(news.text)
     trust = ssl.create_default_context(cafile=parameters.get("ca"))
     if url.scheme == "smtps":

@@ -1,4 +1,4 @@
-"""What the MTA gave a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
+"""Removes what the MTA delivered a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
 
 Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
 the same message again. Such a pair is the same transfer to the same address, by two deliveries of the store: our MTA's trace
@@ -21,13 +21,13 @@ from pathlib import Path
 
 MAIL = Path("/srv/mail")
 WITHIN = 3 * 3600.0
-"""Seconds: the timer runs every hour, and a delivery that broke off is tried again within one at the latest."""
+"""Seconds: the timer runs every hour, and an interrupted delivery is tried again within an hour at the latest."""
 HEADER = 1 << 17
 """Octets: no message's header is longer (header_size_limit)."""
 
 
 def recent(mail: Path, since: float) -> Iterator[Path]:
-    """Messages that came (or were moved) after a UNIX time; no mailbox of somebody who has left."""
+    """Messages that came (or were moved) after a UNIX time; mailboxes of former users are left out."""
     for top in mail.iterdir():
         if top.name.startswith(".") and top.name != ".shared":
             continue
@@ -40,14 +40,14 @@ def recent(mail: Path, since: float) -> Iterator[Path]:
 def _changed(path: Path) -> float:
     try:
         return path.stat().st_ctime
-    except FileNotFoundError:  # a flag is a new name
+    except FileNotFoundError:  # a new flag is a new name
         return 0.0
 
 
 def traces(message: Path) -> tuple[str, str, tuple[str, ...]]:
-    """The store's delivery, the address that it delivered to, and what names the transfer; empty if it did not come by LMTP."""
+    """The store's delivery, its address, and the name of the transfer; empty if it did not come by LMTP."""
     with message.open("rb") as file:
-        # the header alone: what a stranger nests below it, or within a field, would end the run for everybody
+        # only the header: a stranger's nested fields below it would end the run for everybody
         header = BytesHeaderParser().parsebytes(file.read(HEADER))
     lines = [" ".join(str(line).split()) for line in header.get_all("Received", [])]
     address = str(header.get("Delivered-To", ""))
@@ -57,7 +57,7 @@ def traces(message: Path) -> tuple[str, str, tuple[str, ...]]:
 
 
 def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
-    """Of each pair in one folder the later one, where it may go."""
+    """The later one of each pair in one folder, if it may be removed."""
     found: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
     for message in messages:
         try:
@@ -68,13 +68,15 @@ def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
             found[message.parent.parent, address, name][delivery] = message
     gone: set[Path] = set()
     for deliveries in found.values():
-        first, *others = sorted(deliveries.values(), key=lambda path: path.name)  # it begins with the time
+        first, *others = sorted(
+            deliveries.values(), key=lambda path: path.name
+        )  # the name begins with the time
         gone |= {other for other in others if untouched(other) and text(other) == text(first)}
     yield from sorted(gone)
 
 
 def text(message: Path) -> bytes | None:
-    """What stands below the header; nothing to compare with where it has moved meanwhile."""
+    """The text below the header; nothing to compare with if it has moved meanwhile."""
     try:
         return re.split(rb"\r?\n\r?\n", message.read_bytes(), maxsplit=1)[-1]
     except FileNotFoundError:
@@ -82,12 +84,12 @@ def text(message: Path) -> bytes | None:
 
 
 def untouched(message: Path) -> bool:
-    """Nobody has given it a flag."""
+    """Whether nobody has given it a flag."""
     return not message.name.partition(":2,")[2]
 
 
 def main() -> int:
-    """Take them away, and say so in the journal."""
+    """Remove them, and log it in the journal."""
     for message in given_twice(recent(MAIL, time.time() - WITHIN)):
         message.unlink(missing_ok=True)
         sys.stderr.write(f"<5>twice: {message.relative_to(MAIL)} was given a second time\n")

@@ -1,4 +1,4 @@
-"""Keeps the backups of an office on the machine at head office. No host's word decides what stays (docs/adr/0022).
+"""Keeps the backups of an office on the backup server. No statement of a host decides what stays (docs/adr/0022).
 
 BKP-01. Standard library and borg. `outpost backup OFFICE --other-end` installs it; its settings stand beside it. A host's key
 starts ``borg serve --append-only`` and nothing else; borg only adds files there. Three commands:
@@ -32,15 +32,15 @@ DAY = 86400.0
 NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z-[0-9]{3}", re.ASCII)
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 CLOCKS = 300.0
-"""Seconds that two clocks may differ."""
+"""Seconds by which two clocks may differ."""
 SPARE = 24
-"""Archives beyond the timer's that may come between two runs: backups by hand, drills."""
+"""More archives than the timer's that may come between two runs: backups by hand, drills."""
 MOST_FILES = 50_000
-"""Of a repository. A backup makes a few, of up to 500 MB; borg's quota counts what is in them, and not the files."""
+"""Most files of a repository. A backup makes a few, of up to 500 MB; borg's quota counts their content, and not the files."""
 COPIES = 30
-"""Days of copies. A host that was taken over is noticed within them, or its changes are what everybody saw."""
+"""Days for which copies are kept. A compromised host must be noticed within them."""
 COMPACTED = 7 * DAY
-"""At least so long between two compactions. What is marked as deleted stays readable until the next."""
+"""Least time between two compactions. What is marked as deleted stays readable until the next one."""
 WAITED = ("--lock-wait", "600")
 
 
@@ -50,7 +50,7 @@ class VaultError(Exception):
 
 @dataclass
 class Known:
-    """What was found at the last run, by this machine's clock."""
+    """What the last run found, by this machine's clock."""
 
     archives: dict[str, str] = field(default_factory=dict)  # ID to name
     latest: float = 0.0
@@ -61,7 +61,7 @@ class Known:
 def objections(
     known: Known, found: list[tuple[str, str, float]], now: float, every: float, oldest: float
 ) -> Iterator[str]:
-    """Yields why the archives (ID, name, time) of a repository cannot be what an honest host sent since the last run.
+    """Yields reasons why the archives (ID, name, time) of a repository cannot all come from an honest host since the last run.
 
     Names are printed only if they have the form that the backup gives them.
     """
@@ -106,7 +106,7 @@ class Vault:
     # The office's account ------------------------------------------------------------------------------------------
 
     def thin_out(self, host: str, passphrase: str) -> str:
-        """Examine a repository and let old archives go; gives what it came to."""
+        """Examine a repository and delete old archives; returns the result as text."""
         repository = self.repositories / host
         if not repository.is_dir():
             return "nothing kept yet"
@@ -129,7 +129,7 @@ class Vault:
                     f"--keep-{unit}={self.settings[unit]}"
                     for unit in ("hourly", "daily", "weekly", "monthly")
                 ]
-                # Borg has noted the host's quota in it, and would refuse to prune what has used that up.
+                # Borg has noted the host's quota in it, and would refuse to prune when that is used up.
                 self._borg(repository, passphrase, "config", "--delete", str(repository), "storage_quota")
                 self._borg(repository, passphrase, "prune", *keep)
                 self._borg(repository, passphrase, "compact")
@@ -147,7 +147,7 @@ class Vault:
 
     @contextmanager
     def _without(self, host: str) -> Iterator[None]:
-        """The host's key starts nothing meanwhile: borg's own lock is one that a host may break."""
+        """The host's key starts nothing meanwhile: a host may break borg's own lock."""
         with (self.top / "locks" / host).open("rb") as lock:
             deadline = time.monotonic() + 600
             while True:
@@ -202,7 +202,7 @@ class Vault:
     # root ----------------------------------------------------------------------------------------------------------
 
     def copy(self, host: str) -> None:
-        """Keep today's copy of a repository, and no more than `COPIES` of them."""
+        """Make today's copy of a repository, and keep at most `COPIES` of them."""
         repository, place = self.repositories / host, self.copies / host
         today = place / f"{datetime.now(UTC):%Y-%m-%d}"
         if today.exists() or not (repository / "config").exists():
@@ -235,7 +235,7 @@ class Vault:
             shutil.rmtree(place / date)
 
     def roll_back(self, host: str, date: str) -> None:
-        """Put a copy in the place of a repository, which stays beside it."""
+        """Put a copy in the place of a repository, which is kept beside it."""
         if date not in self._dates(host):
             raise VaultError(f"no copy of that day; there are: {' '.join(self._dates(host))}")
         owner = pwd.getpwnam(self.settings["account"])

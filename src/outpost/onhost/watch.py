@@ -36,7 +36,7 @@ SETTINGS = Path("/etc/outpost/watch.json")
 STATE = Path("/var/lib/outpost-watch/state.json")
 DAY = 86400
 LOOP = 3
-"""Restarts by systemd after which a unit is one that loops, until it has stood for `CALM`."""
+"""Restarts by systemd after which a unit counts as looping, until it has run for `CALM`."""
 CALM = 600
 OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
 """systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
@@ -50,13 +50,13 @@ PROBE = 150.0
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that needs a person: its subject, the same at each check, and a text with figures and what to do."""
+    """Something that needs a person: a subject, which is the same at each check, and a text with figures and a remedy."""
 
     about: str
     text: str
 
-    # LOG-04: without it a file's name that is not UTF-8, or an end of line in a unit's, makes a message that cannot be sent, and no
-    # alarm of this host arrives any more; and what a stranger's server answered would be as long as it likes.
+    # LOG-04: without it a file's name that is not UTF-8, or a line feed in a unit's name, makes a message that cannot be sent, and no
+    # alarm of this host arrives any more; and the answer of a stranger's server could have any length.
     def __post_init__(self) -> None:
         for name, longest in (("about", 200), ("text", 1500)):
             plain = "".join(sign if sign.isprintable() else "?" for sign in getattr(self, name)[:longest])
@@ -68,14 +68,14 @@ Probe = Callable[[Settings, float], Iterator[Alarm]]
 
 
 def output_of(*command: str) -> str:
-    """A command's output; nothing where it fails."""
+    """A command's output; empty if it fails."""
     with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
     return ""
 
 
 def queue(settings: Settings, now: float) -> Iterator[Alarm]:
-    """Mail that has waited for too long, or stands on hold with nobody knowing."""
+    """Mail that has waited for too long, or that is on hold without anybody knowing."""
     waiting = [json.loads(line) for line in output_of("postqueue", "-j").split("\n") if line]
     large = {file.name for file in Path("/var/lib/outpost-policy/large").glob("*")}
     late = [
@@ -100,7 +100,7 @@ def queue(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
-    """Certificates that end soon: whatever renews them has failed for a while."""
+    """Certificates that expire soon: their renewal has failed for a while."""
     for file in sorted(Path(settings["tls"]).glob("*.pem")):
         end = output_of("openssl", "x509", "-noout", "-enddate", "-in", str(file)).strip().partition("=")[2]
         if end and (left := ssl.cert_time_to_seconds(end) - now) < settings["certificate_age"]:
@@ -112,7 +112,7 @@ def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
-    """DNSSEC signatures that end soon: the primary does not sign, or does not reach this host."""
+    """DNSSEC signatures that expire soon: the primary does not sign, or does not reach this host."""
     for zone in settings["zones"]:
         answer = output_of(
             "kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA"
@@ -133,7 +133,7 @@ def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def virus_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
-    """A scanner that knows nothing new."""
+    """A scanner whose signatures are old."""
     files = [file for name in settings["virus_signatures"] for file in Path("/").glob(name.lstrip("/"))]
     newest = max((file.stat().st_mtime for file in files), default=0.0)
     if settings["virus_signatures"] and now - newest > settings["virus_age"]:
@@ -142,9 +142,9 @@ def virus_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """A scanner that refuses everything, or that could not load the signatures that came last."""
+    """A scanner that refuses everything, or that could not load the latest signatures."""
     if "clamav-daemon.service" not in _declared_units(Path(settings["applied"])):
-        return  # the host's first apply is under way
+        return  # the host's first apply is running
     again = "then `systemctl restart clamav-daemon`"
     answer = _scanned(settings["scanner"])
     if not answer.endswith(("OK", "FOUND")):
@@ -168,10 +168,10 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def _scanned(path: str) -> str:
-    """What clamd says of a harmless octet (clamd(8), INSTREAM)."""
+    """clamd's answer about a harmless octet (clamd(8), INSTREAM)."""
     try:
         with socket.socket(socket.AF_UNIX) as clamd:
-            clamd.settimeout(120)  # right after its start it loads signatures first
+            clamd.settimeout(120)  # right after its start it first loads signatures
             clamd.connect(path)
             clamd.sendall(b"zINSTREAM\0" + b"\0\0\0\1x" + bytes(4))
             return clamd.recv(200).decode(errors="replace").strip("\0\n ")
@@ -197,7 +197,7 @@ def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def backup(settings: Settings, now: float) -> Iterator[Alarm]:
-    """No backup for too long, or none for as long after a place was made for what it remembers."""
+    """No backup for too long, or none since its directory was made."""
     stamp = Path(settings["backup"]) if settings["backup"] else None
     if stamp is None:
         return
@@ -215,7 +215,7 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """Somebody is guessing passwords: at one account until it shut, or at many.
+    """Somebody is guessing passwords: at one account until it was locked, or at many.
 
     A program that keeps an old password tries it all day: the same account from the same place counts once. `outpost verify` guesses at
     an account of a domain that cannot exist (RFC 2606).
@@ -267,7 +267,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def logs(settings: Settings, now: float) -> Iterator[Alarm]:
-    """Lines that have not reached the collector for a while, whatever is in their way."""
+    """Lines that have not reached the collector for a while, for any reason."""
     place = _noted(Path(settings["logs"])).split()
     behind = [f"--after-cursor={place[0]}"] if place else []
     oldest = output_of(
@@ -299,7 +299,7 @@ def _noted(path: Path) -> str:
 
 
 def units(settings: Settings, now: float) -> Iterator[Alarm]:
-    """What should run and does not, or is started again and again, or has never come up."""
+    """Units that should run and do not, that restart again and again, or that never came up."""
     names = ("Id", "Type", "LoadState", "ActiveState", "SubState", "NRestarts", "StateChangeTimestamp")
     answer = output_of("systemctl", "show", "*", f"--property={','.join(names)}", "--timestamp=unix")
     loaded = [dict(line.partition("=")[::2] for line in one.splitlines()) for one in answer.split("\n\n")]
@@ -326,7 +326,7 @@ def units(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def _declared_units(applied: Path) -> set[str]:
-    """Units that the roles declare, by the records of the last apply: none has to be named here a second time."""
+    """Units that the roles declare, from the records of the last apply: no list has to repeat them."""
     lines = (line for record in applied.glob("*") for line in record.read_text().splitlines())
     return {line.removeprefix("unit ") for line in lines if line.startswith("unit ")}
 
@@ -338,7 +338,7 @@ def _since(unit: dict[str, str], now: float) -> float:
 
 
 def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """Processes that the kernel ended because their daemon, or the host, had no memory left; systemd notes each."""
+    """Processes that the kernel killed because their daemon, or the host, had no memory left; systemd logs each."""
     since = f"--since=-{settings['recent']}s"
     lines = output_of(
         "journalctl", "--quiet", "--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1"
@@ -353,7 +353,7 @@ def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """Messages that Postfix took and cannot read any more: it moves their files aside and never tries them again."""
+    """Messages that Postfix accepted and can no longer read: it moves their files aside and never tries them again."""
     names = sorted(file.name for file in Path(settings["corrupt"]).glob("*"))
     if names:
         yield Alarm(
@@ -364,7 +364,7 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 
 def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """Messages on the store that cannot be read: each time a program asks for one its session ends."""
+    """Messages on the store that cannot be read: the session of a program that asks for one ends."""
     lines = output_of(
         "journalctl",
         "--quiet",
@@ -421,13 +421,13 @@ class Memory:
     sent: dict[str, float]
 
     def news(self, found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
-        """What is to be sent: new alarms and those that have lasted for another day, and what is over."""
+        """What has to be sent: new alarms, alarms that have lasted for another day, and what is over."""
         fresh = [alarm for alarm in found if now - self.sent.get(alarm.about, 0.0) >= DAY]
         over = sorted(self.sent.keys() - {alarm.about for alarm in found})
         return fresh, over
 
     def keep(self, fresh: list[Alarm], over: list[str], now: float) -> None:
-        """From now on they are known."""
+        """Remember them."""
         self.sent |= {alarm.about: now for alarm in fresh}
         for about in over:
             self.sent.pop(about, None)
@@ -455,7 +455,7 @@ def main(arguments: list[str]) -> int:
     for alarm in fresh:
         sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
     if (fresh or over) and not _sent(settings, fresh, over):
-        return 0  # not remembered, so tried again; a failed unit would be one alarm more that cannot be sent
+        return 0  # not remembered, so it is tried again; a failed unit would be one more alarm that cannot be sent
     memory.keep(fresh, over, now)
     partial = STATE.with_suffix(".new")
     partial.write_text(json.dumps(memory.sent))
@@ -464,7 +464,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _sent(settings: Settings, fresh: list[Alarm], over: list[str]) -> bool:
-    """Whether at least one path took it, or the journal is all there is."""
+    """Whether at least one path accepted it, or only the journal is configured."""
     host = settings["host"]
     subject = f"{host}: " + (", ".join(alarm.about for alarm in fresh) or f"over: {', '.join(over)}")
     lines = [f"ALARM {alarm.about}: {alarm.text}" for alarm in fresh] + [f"OVER {about}" for about in over]

@@ -1,8 +1,8 @@
-"""What outlives a host: its backup, the way back, and the end of the office.
+"""What outlives a host: its backup, its restore, and the end of the office.
 
 Called by the commands `backup`, `restore` and `decommission`, and by the drill (`outpost_lab.drill`).
 
 - `backup` sets up and asks the repositories; `restore` brings a host or a mailbox back.
-- `drills` keeps what restore drills came to.
+- `drills` keeps the results of restore drills.
 - `decommission` closes an office step by step.
 """

@@ -1,4 +1,4 @@
-"""Backups as the controller sees them: the other end's set-up, a backup now, what there is, what is no longer needed.
+"""Backups for the controller: set up the backup server, back up now, list archives, delete old ones.
 
 A host reaches its own repository and adds to it (`outpost.onhost.backup`). What is old goes by another key, which is on no
 host, and on the machine that keeps it: nothing crosses the line for it (docs/adr/0016).
@@ -32,28 +32,28 @@ from outpost.transport.remote import run_script
 TEMPLATES = ROOT / "templates" / "vault"
 PROGRAM = f"python3 -B {LIB}"
 PATIENCE = 7 * 86400.0
-"""Seconds: a first backup, or a whole mailbox, crosses a slow line in days."""
+"""Seconds: a first backup, or a whole mailbox, takes days on a slow line."""
 MANIFEST = 512 * 1024**2
-"""Bytes of a manifest: 150 for each of 3.5 million messages. They take 3 GiB of memory here (`answers.VALUES`)."""
+"""Most bytes of a manifest: 150 for each of 3.5 million messages. They take 3 GiB of memory here (`answers.VALUES`)."""
 REFUSED = ": refused: "
-"""How the other end marks a host of which it let nothing go."""
+"""How the backup server marks a host of which it deleted nothing."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d{1,9})?$")]
-"""Of an archive: the moment of its snapshot."""
+"""The time of an archive's snapshot."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 
 
 class Listed(TypedDict):
-    """An archive as a host lists it."""
+    """An archive in a host's list."""
 
     name: Name
     id: Digest
 
 
 class Made(TypedDict):
-    """What a host says of a backup that it has made."""
+    """A host's report about a backup that it made."""
 
     archive: Name
     id: Digest
@@ -67,7 +67,7 @@ class Made(TypedDict):
 
 
 class Folder(TypedDict):
-    """A folder of mail as a host lists it: base name → UID, flags and SHA-256 of each message."""
+    """A folder of mail in a host's list: base name → UID, flags and SHA-256 of each message."""
 
     uidvalidity: int
     next: int
@@ -75,26 +75,26 @@ class Folder(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What a host says of its mail and of its other files."""
+    """A host's list of its mail and its other files."""
 
     folders: dict[str, Folder]
     files: dict[str, Digest]
 
 
 class Taken(Made):
-    """The same with what went into it."""
+    """The same list, with what went into the archive."""
 
     manifest: Manifest
 
 
 class Checked(TypedDict):
-    """Up to which archive a repository was read."""
+    """The archive up to which a repository was read."""
 
     checked: Name
 
 
 class Refused(TypedDict):
-    """How many entries did not come back."""
+    """How many entries were not restored."""
 
     refused: Count
 
@@ -110,7 +110,7 @@ class Archive:
 
     @property
     def age(self) -> float:
-        """In seconds."""
+        """Its time in seconds."""
         return (datetime.now(UTC) - self.when).total_seconds()
 
 
@@ -125,7 +125,7 @@ def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
 
 
 def other_end(office: Office, secrets: Secrets) -> str:
-    """A shell script for the machine that keeps the backups, run there as root; again after each change of hosts or keys."""
+    """A shell script for the backup server, to be run there as root; again after each change of hosts or keys."""
     shown, pruning = _with_keys(office, secrets)
     template = environment(TEMPLATES).get_template("set-up.sh.j2")
     return template.render(
@@ -150,7 +150,7 @@ def other_end(office: Office, secrets: Secrets) -> str:
 
 
 def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
-    """Settings of the other end's program."""
+    """Settings of the program on the backup server."""
     backup = shown[0].backup
     return {
         "account": shown[0].account,
@@ -165,7 +165,7 @@ def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
 def run_now(
     target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Host to what its backup came to; side by side, each by the unit that the timer starts."""
+    """Host → the result of its backup; side by side, each by the unit that the timer starts."""
 
     def one(view: BackupView) -> dict[str, Any]:
         script = (
@@ -183,7 +183,7 @@ def run_now(
 def archives(
     target: Target, office: Office, hosts: Iterable[Host] = (), via: str | None = None
 ) -> tuple[Archive, ...]:
-    """What there is, as each host sees it in its repository; the oldest first."""
+    """The archives of each host in its repository; the oldest first."""
 
     def one(view: BackupView) -> list[Archive]:
         output = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
@@ -195,10 +195,10 @@ def archives(
 
 
 def thin_out(office: Office, secrets: Secrets) -> list[str]:
-    """Have the other end examine what came and let old archives go; gives its report, a line a host.
+    """Let the backup server examine new archives and delete old ones; returns its report, a line for each host.
 
     Raises:
-        OutpostError: A key is missing, it cannot be reached, or a repository is not as an honest host and a whole disk leave it.
+        OutpostError: A key is missing, it cannot be reached, or a repository is not as an honest host and an intact disk leave it.
     """
     shown, pruning = _with_keys(office, secrets)
     passphrases = "".join(
@@ -212,7 +212,7 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
             "the backup server's answer is too long, or a week late",
             "check the machine that keeps the backups",
         ) from None
-    # an error of borg's may carry what a host wrote
+    # an error of borg's may contain text that a host wrote
     output = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
     if refused := [line for line in output if REFUSED in line]:
         raise OutpostError(
@@ -229,7 +229,7 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
 
 
 def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...], SecretStr]:
-    """The backups of all hosts, of which each has its keys, and the key that thins them out."""
+    """The backups of all hosts, each with its keys, and the key that deletes old archives."""
     shown = views(office)
     missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
     if missing or secrets.backup_pruning is None:

@@ -92,16 +92,16 @@ class Closing:
 
     @property
     def done(self) -> dict[str, Any]:
-        """Step to its checkpoint, of those that have been taken."""
+        """Step → its checkpoint, for the steps taken."""
         return json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
 
     @property
     def next(self) -> str:
-        """The step that comes now; empty: the office is closed."""
+        """The next step; empty if the office is closed."""
         return next((step for step in STEPS if step not in self.done), "")
 
     def advance(self) -> tuple[str, dict[str, Any]]:
-        """Take the next step; gives it and what it found."""
+        """Take the next step; returns it and its result."""
         step = self.next
         if not step:
             raise OutpostError(
@@ -158,7 +158,7 @@ class Closing:
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = serving(self.office, "mailboxes")
         (mail,) = role_of(store).data
-        source = inspect.getsource(outpost.onhost.backup)  # also where the office has no backup
+        source = inspect.getsource(outpost.onhost.backup)  # even if the office has no backup
         program = f"python3 -B - manifest --mail {mail} <<'END-OF-PROGRAM'\n{source}\nEND-OF-PROGRAM\n"
         reply = self._ask(store, program, most=MANIFEST)
         manifest = answers.parsed(reply, Manifest, store.name)
@@ -254,7 +254,7 @@ class Closing:
         found = {}
         for host in self.office.hosts:
             if serves(host, "names"):
-                continue  # they say for as long as the domain is delegated that it takes no mail
+                continue  # they publish that the domain accepts no mail, as long as it is delegated
             counts = re.search(r"(\d{1,12}) (\d{1,12})\s*\Z", self._ask(host, erasing(host)))
             if counts is None:
                 raise answers.unexpected(host.name)
@@ -308,14 +308,14 @@ class Closing:
 
 
 def erasing(host: Host) -> str:
-    """A script that deletes what a host holds of the office; its last words are how many files there were and are."""
+    """A script that deletes the office's data on a host; it prints how many files there were and are."""
     places = " ".join((*role_of(host).erased, *EVERYWHERE))
     units = " ".join(f"'{unit}'" for unit in role_of(host).stopped)
     return render(environment(Path(__file__).parent), "erase.sh.j2", {"places": places, "units": units})
 
 
 class _Headers(io.FileIO):
-    """A file for `tarfile`, which reads a header whole, as long as the archive says that it is."""
+    """A file for `tarfile`, which reads a header completely, however long the archive says it is."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= LARGEST_READ:
@@ -324,7 +324,7 @@ class _Headers(io.FileIO):
 
 
 def differing(manifest: Manifest, archive: Path) -> list[str]:
-    """Messages of a manifest that a tar archive does not hold with that content. The host wrote both."""
+    """Messages of a manifest that are not in a tar archive with that content. The host wrote both."""
     wanted = {
         (path, base): digest
         for path, folder in manifest["folders"].items()
@@ -335,7 +335,7 @@ def differing(manifest: Manifest, archive: Path) -> list[str]:
             for member in held:
                 held.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
                 path = Path(member.name)
-                # a file with holes is as large as it says it is, and no message
+                # a sparse file is as large as it claims, and no message
                 if member.isfile() and not member.issparse() and path.parent.name in ("cur", "new"):
                     key = (str(path.parent.parent), path.name.partition(":2,")[0])
                     content = held.extractfile(member)

@@ -1,4 +1,4 @@
-"""What restore drills came to: kept with the office's state, for the report. `outpost_lab.drill` carries them out."""
+"""Results of restore drills: kept with the office's state, for the report. `outpost_lab.drill` runs the drills."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,17 +12,17 @@ from outpost.verification import history
 
 @dataclass(frozen=True)
 class Drill:
-    """What a drill came to.
+    """The result of a drill.
 
     Attributes:
-        when: Its begin, UTC (ISO 8601).
+        when: Its start, UTC (ISO 8601).
         archive: What was restored.
         rpo: Seconds of mail that would have been lost, had the store been lost at its begin.
         worst_gap: Most seconds between two archives of the last week.
         rto: Seconds from the empty machine to a store that answers.
-        data: How many of them its data took.
+        data: Seconds until its data was restored.
         logins: Users who were seen to log in to the restored store.
-        differences: What is not as it was; empty is what is wanted.
+        differences: What is not as before; empty is the goal.
     """
 
     when: str
@@ -44,13 +44,13 @@ class Drill:
 
 
 def held(target: Target) -> tuple[Drill, ...]:
-    """The drills that were kept, the latest first."""
+    """The stored drills, the latest first."""
     files = sorted(_folder(target).glob("*.json"), reverse=True)
     return tuple(TypeAdapter(Drill).validate_json(file.read_bytes()) for file in files)
 
 
 def keep(target: Target, done: Drill) -> None:
-    """Write what a drill came to beside the earlier ones."""
+    """Store the result of a drill beside earlier ones."""
     history.write(_folder(target), done.when, json.dumps(asdict(done), indent=1) + "\n")
 
 

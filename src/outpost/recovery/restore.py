@@ -1,4 +1,4 @@
-"""Bringing back: a lost host onto an empty machine, or one mailbox beside the live one.
+"""Restore a lost host on an empty machine, or one mailbox beside the live one.
 
 A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
 daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
-"""In memory, and gone before the apply: what it finds and loses would be one more thing that the plan reports."""
+"""Kept in memory and removed before the apply; otherwise the plan would report it."""
 APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back.
+    """What was restored.
 
     Attributes:
         archive: From when.
@@ -67,7 +67,7 @@ def host(
     """Make an empty machine the host that was lost.
 
     Raises:
-        OutpostError: It is not empty, the backup cannot be reached, or the apply failed; the same command goes on from there.
+        OutpostError: It is not empty, the backup cannot be reached, or the apply failed; the same command continues from there.
     """
     (view,) = views(office, (lost,))
     began = time.monotonic()
@@ -90,7 +90,7 @@ def host(
 
 
 def _pinned(target: Target, lost: Host, key: str) -> None:
-    """The host's own key has just come back, and sshd shows it from its next start on: nobody is locked out then."""
+    """Restart SSH with the host's own key, which was just restored: otherwise the next connection would be refused."""
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
         raise OutpostError(
             f"{lost.name}: its restored SSH host key is not a key",
@@ -104,13 +104,13 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
 
 
 def borg(office: Office) -> str:
-    """The line that installs borg where it is missing."""
+    """The command that installs borg if it is missing."""
     apt = f"{APT} -o Acquire::http::Proxy={quote(office.archive.proxy)}" if office.archive.proxy else APT
     return f"command -v borg >/dev/null || {{ {apt} update && {apt} install borgbackup openssh-client </dev/null; }} >&2"
 
 
 def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
-    """The lines that write files below a directory; their modes are the umask's."""
+    """The commands that write files below a directory; the umask sets their modes."""
     for file in files:
         yield f"mkdir -p $(dirname {below}{file.path})"
         yield f"base64 -d > {below}{file.path} <<'END'\n{base64.b64encode(file.content).decode()}\nEND"
@@ -128,12 +128,12 @@ def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) ->
 
 
 def _after(view: BackupView) -> Iterator[str]:
-    """Once the role is there: owners that came with its packages, keys that its daemon takes over, SSH's own keys."""
+    """After the role's apply: owners that its packages created, keys that its daemon takes over, SSH's own keys."""
     yield from role_of(view.me).restored(view.office, view.me)
     yield "systemctl try-reload-or-restart ssh.service"
     # until its authority has answered it shows the office's own certificate, which users' programs may not know
     yield "[ ! -e /etc/systemd/system/outpost-certificate.service ] || systemctl start outpost-certificate.service || true"
-    # what the journal says until here (a name server without its keys) has been dealt with: verify reads what comes after
+    # earlier messages in the journal (a name server without keys) are settled: verify reads only later ones
     yield "touch /var/lib/outpost/applied"
 
 
@@ -146,7 +146,7 @@ def mailbox(
     archive: str = "latest",
     via: str | None = None,
 ) -> tuple[str, int]:
-    """Bring a mailbox, or one folder of it, back beside the live one; gives the folder it is below, and how many messages.
+    """Restore a mailbox, or one folder of it, beside the live one; returns the folder that it is below, and the number of messages.
 
     Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
     """

@@ -1,4 +1,4 @@
-"""What a host answers is hostile input: bounded where it is read, of the type that is expected, and safe to print.
+"""A host's answer is hostile input: bounded when it is read, checked for its type, and safe to print.
 
 Everything that a host says comes in by `exchange`, is read as data by `parsed`, and goes out by `printable` or `line`.
 Without it a taken-over host writes on the administrator's terminal (a file name with ``ESC ]52``), in a report, or in
@@ -20,21 +20,21 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from outpost.errors import OutpostError
 
 MOST = 64 * 1024 * 1024
-"""Bytes of an answer; a queue of 100,000 messages takes half of it."""
+"""Most bytes of an answer; a queue of 100,000 messages takes half of it."""
 VALUES = 20_000_000
-"""JSON values of an answer: five for each message of the longest manifest. An empty list is 3 bytes of JSON, and 64 of memory."""
+"""Most JSON values of an answer: five for each message of the longest manifest. An empty list is 3 bytes of JSON, and 64 of memory."""
 LONGEST = 4000
-"""Characters of one thing that is shown."""
+"""Most characters of one thing that is shown."""
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1 (also CSI and OSC as one character)
-    r"\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible ones, and bidi
+    r"\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible characters, and those that change direction
     r"\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 _T = TypeVar("_T")
 
 
 class Exchanged(NamedTuple):
-    """How a command ended: exit status, standard output, standard error."""
+    """The result of a command: exit status, standard output, standard error."""
 
     status: int
     out: bytes
@@ -46,39 +46,42 @@ class TooMuchError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal obeys, or nobody sees, as its escape."""
+    """The text; characters that a terminal obeys, or that are invisible, are replaced by their escapes."""
     return _UNSAFE.sub(_escaped, text)
 
 
 def line(text: str, longest: int = LONGEST) -> str:
-    """The text as one line, which cannot pass for a remedy of ours (`outpost.errors`)."""
+    """The text as one line, which nobody can take for a remedy of ours (`outpost.errors`)."""
     text = text.replace("Remedy:", "remedy:")
     return printable(text[:longest].replace("\n", "\\n").replace("\t", " ")) + "…" * (len(text) > longest)
 
 
 def json_text(data: Any) -> str:
-    """Indented JSON: the same data, without a character that a terminal obeys."""
+    """Indented JSON: the same data, without characters that a terminal obeys."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def parsed(text: str, type_: type[_T], host: str) -> _T:
-    """The answer as JSON of a type."""
+    """Parse the answer as JSON of a type."""
     if sum(map(text.count, "[{,")) > VALUES:
         raise unexpected(host)
     try:
         return cast("_T", _adapter(type_).validate_python(json.loads(text)))  # type: ignore[arg-type]
-    except (ValueError, RecursionError):  # pydantic's ValidationError is one; its text holds the answer
+    except (
+        ValueError,
+        RecursionError,
+    ):  # pydantic's ValidationError is a ValueError; its text holds the answer
         raise unexpected(host) from None
 
 
 def parsed_lines(lines: Iterable[str], type_: type[_T], host: str) -> list[_T]:
-    """The same, a value a line."""
+    """The same, with one value on each line."""
     return [parsed(each, type_, host) for each in lines]
 
 
 def unexpected(host: str) -> OutpostError:
-    """The host has not answered what it was asked."""
+    """The host has not answered the question."""
     return OutpostError(
         f"{host} gave an answer that cannot be read",
         "examine the host: somebody may have replaced its programs",
@@ -93,7 +96,7 @@ def _adapter(type_: Any) -> Any:
 
 
 def at_once(shell: Sequence[str], script: str) -> list[str]:
-    """A command that starts a shell for standard input, with a script in its place: over SSH that saves a round trip."""
+    """A command that starts a shell for standard input, with a script as its argument: over SSH that saves a round trip."""
     *start, last = shell
     if last == "-s":
         return [*start, "-c", script]
@@ -108,13 +111,13 @@ def exchange(
     most: int = MOST,
     into: IO[bytes] | None = None,
 ) -> Exchanged:
-    """Run a command whose output somebody else decides.
+    """Run a command whose output others control.
 
     Args:
         stdin: What it reads, or a file with that.
         patience: Seconds that it may take.
         most: Bytes that it may write on each stream.
-        into: Where its standard output goes; then `most` is for that alone.
+        into: Where its standard output goes; then `most` is for that only.
 
     Raises:
         TimeoutError: It took longer.

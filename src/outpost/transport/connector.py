@@ -1,4 +1,4 @@
-"""pyinfra's ways to the hosts: by OpenSSH with the configuration of `outpost.transport.ssh`, and into a lab's containers.
+"""pyinfra's connectors to the hosts: by OpenSSH with the configuration of `outpost.transport.ssh`, and into a lab's containers.
 
 pyinfra's own connector is paramiko: a new handshake for each run, no connection that outlives it, small packets
 held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today. Neither that one nor the one
@@ -32,12 +32,12 @@ from outpost.transport.remote import failure
 from outpost.transport.ssh import LANGUAGE
 
 NOT_BEGUN = "OCI runtime exec failed"
-"""What Docker says where it could not start a command: nothing has happened in the container."""
+"""Docker's message when it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
 
 
 class BoundedConnector(BaseConnector):
-    """Commands and files by a program that passes them on; what a host answers is bounded while it is read."""
+    """Runs commands and uploads files by a program that passes them on; the answer is bounded while it is read."""
 
     handles_execution = True
 
@@ -50,7 +50,7 @@ class BoundedConnector(BaseConnector):
         self, command: StringCommand, print_output: bool = False, print_input: bool = False, **arguments: Any
     ) -> tuple[bool, CommandOutput]:
         control = extract_control_arguments(arguments)  # type: ignore[arg-type]  # pyinfra's TypedDict of arguments
-        # a session's own umask (SYS-09) would close what an apply makes to the daemons it is made for
+        # a session's own umask (SYS-09) would hide files of an apply from the daemons that need them
         command = StringCommand("umask 022;", command)
 
         def execute() -> tuple[int, CommandOutput]:
@@ -147,13 +147,13 @@ class BoundedConnector(BaseConnector):
 
 
 class OpenSSHData(TypedDict):
-    """What an inventory says of a host."""
+    """The data of a host in an inventory."""
 
     openssh_config: str
 
 
 class OpenSSHConnector(BoundedConnector):
-    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for what follows."""
+    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for later commands."""
 
     data_cls = OpenSSHData
     data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
@@ -174,7 +174,7 @@ class OpenSSHConnector(BoundedConnector):
 
     @override
     def connect(self) -> None:
-        """Open the connection that is kept, unless it is open."""
+        """Open the shared connection, unless it is open."""
         known, _ = self._run(self.ssh("-O", "check", self.host.name))
         if known:
             status, output = self._run(self.ssh("-N", "-f", self.host.name))
@@ -187,15 +187,15 @@ class OpenSSHConnector(BoundedConnector):
 
 
 class ContainerData(TypedDict):
-    """What the name of a host says."""
+    """The data in the name of a host."""
 
     docker_identifier: str
 
 
 class ContainerConnector(BoundedConnector):
-    """By ``docker exec``, ``@container/NAME``; asks once more where a command has not begun.
+    """By ``docker exec``, ``@container/NAME``; it repeats a command that has not started.
 
-    Of eight thousand ``docker exec`` one ends before it has started anything: runc's first process dies on its way in.
+    Of eight thousand ``docker exec`` one ends before it has started anything: runc's first process dies early.
     """
 
     data_cls = ContainerData
@@ -214,14 +214,14 @@ class ContainerConnector(BoundedConnector):
 
     @override
     def connect(self) -> None:
-        """See that it runs."""
+        """Check that the container runs."""
         status, output = self._run(self.passed_on("true"))
         if status:
             _refused("docker", output.stderr_lines)
 
     @override
     def disconnect(self) -> None:
-        """Nothing is open."""
+        """Nothing has to be closed."""
 
     @override
     def _exchange(
@@ -236,7 +236,7 @@ class ContainerConnector(BoundedConnector):
 
 
 def _lines(stdin: Any) -> bytes:
-    """What pyinfra calls stdin: a stream, a line or a list of them."""
+    """What pyinfra calls stdin: a stream, a line or a list of lines."""
     if not stdin:
         return b""
     lines = stdin.readlines() if hasattr(stdin, "readlines") else stdin

@@ -1,4 +1,4 @@
-"""A shell script on a host, by the connector that the inventory uses; the script goes by standard input, never argv."""
+"""Run a shell script on a host, by the connector of the inventory; the script goes to standard input, never to argv."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from outpost.transport import answers, ssh
 
 PATIENCE = 120.0  # seconds
 ANSWER = 45.0
-"""Seconds that a host may take to say anything at all; ssh gives up after 30."""
+"""Seconds until a host must have sent something; ssh gives up after 30."""
 
 
 def run_script(
@@ -24,7 +24,7 @@ def run_script(
     patience: float = PATIENCE,
     most: int = answers.MOST,
 ) -> str:
-    """Run a script as root on a host; gives its standard output, which the host decides (`outpost.transport.answers`)."""
+    """Run a script as root on a host; returns its standard output, which the host controls (`outpost.transport.answers`)."""
     command, otherwise = (
         shell_command(target, office, host, via),
         f"./outpost plan {target.typed} --limit {host.name}",
@@ -38,7 +38,7 @@ def carried_out(
     """The standard output of a script, by a command that starts a shell on a machine.
 
     Args:
-        otherwise: The remedy where it was reached, and the script failed.
+        otherwise: The remedy if it was reached and the script failed.
     """
     try:
         done = answers.exchange(command, script.encode(), patience=patience, most=most)
@@ -70,7 +70,7 @@ REASONS = (
         "add it to known_hosts beside the office file: ssh-keyscan -t ed25519 ADDRESS, compared with its console",
     ),
     (
-        "permission denied (",  # ssh names the ways that it tried; a program on the host that may not read a file does not
+        "permission denied (",  # ssh lists the methods that it tried; a host's program that may not read a file does not
         "it refuses your SSH keys",
         "run ssh-copy-id USER@ADDRESS, with ssh.user of the office file; run ssh-add -l to see your keys",
     ),
@@ -96,11 +96,11 @@ REASONS = (
     ("could not resolve hostname", "its name is not known", "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
 )
-"""What ssh, sudo and docker say (in lower case), what that means, and what mends it."""
+"""Message of ssh, sudo or docker (in lower case) → meaning and remedy."""
 
 
 def failure(host: str, message: str) -> OutpostError | None:
-    """Why a host was not reached, with the remedy of just that; None where it was, and something else failed."""
+    """Why a host was not reached, with the remedy for that; None if it was reached and something else failed."""
     text = message.lower()
     for words, means, remedy in REASONS:
         if words in text:
@@ -111,7 +111,7 @@ def failure(host: str, message: str) -> OutpostError | None:
 def unreached(
     target: Target, office: Office, names: Iterable[str], via: str | None = None
 ) -> dict[str, OutpostError]:
-    """Hosts that do not answer the controller, all asked side by side: why, and what to do. No wait is longer than one of ssh."""
+    """Hosts that do not answer the controller, asked side by side: the reason and the remedy. Together they take as long as one of ssh's timeouts."""
 
     def one(name: str) -> OutpostError | None:
         try:
@@ -126,7 +126,7 @@ def unreached(
 
 
 def shell_command(target: Target, office: Office, host: Host, via: str | None = None) -> list[str]:
-    """The command that starts a root shell on a host, which reads its script from standard input."""
+    """The command that starts a root shell on a host; the shell reads its script from standard input."""
     if target.inventory(via).stem == "docker":
         return ["docker", "exec", "--interactive", f"outpost-{target.instance}-{host.name}", "sh", "-s"]
     user, _, _ = ssh.target(office, host)

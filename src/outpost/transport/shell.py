@@ -1,4 +1,4 @@
-"""Commands for a host over one connection that is kept: each costs a round trip, and a list of them one altogether.
+"""Commands for a host over one open connection: each costs a round trip, and a list of them only one.
 
 testinfra's own backends start a process, or a channel, for every property of every file. This one starts `outpost.onhost.asked`
 once a host and sends it commands; each answer comes back with its exit status, output and errors, framed by their lengths.
@@ -27,15 +27,15 @@ from outpost.transport.remote import failure
 Answer = tuple[int, bytes, bytes]
 """Exit status, standard output, standard error."""
 PATIENCE = 900.0
-"""Seconds for a command. A host that was taken over would keep the checks of all others waiting."""
+"""Seconds for a command. Otherwise a compromised host would delay the checks of all others."""
 HEAD = 200
-"""Bytes of the line before an answer, more than its four numbers take."""
+"""Most bytes of the line before an answer: more than its four numbers take."""
 _PROGRAM = f"{inspect.getsource(asked)}\nserve()\n"
 _ANSWER = re.compile(rb"(\d{1,9}) (-?\d{1,6}) (\d{1,12}) (\d{1,12})\n")
 
 
 class Shell:
-    """Shells at the other end of a command such as ``docker exec -i HOST sh -s`` or ``ssh HOST sh -s``.
+    """Shells started by a command such as ``docker exec -i HOST sh -s`` or ``ssh HOST sh -s``.
 
     Args:
         command: What starts one; it reads a script from standard input.
@@ -66,9 +66,9 @@ class Shell:
             raise self._unreached from None  # type: ignore[misc]
 
     def ask(self, command: str) -> Future[Answer]:
-        """Send a command; its answer comes when it has ended there."""
+        """Send a command; its answer comes when it has ended on the host."""
         with self._lock:
-            if self._unreached:  # it was waited for once
+            if self._unreached:  # it was awaited once
                 raise self._unreached
             if self._process is None:
                 self._process = subprocess.Popen(
@@ -79,20 +79,20 @@ class Shell:
             number, text = next(self._numbers), command.encode()
             coming = self._waiting[number] = Future()
             assert self._process.stdin is not None
-            with suppress(BrokenPipeError):  # the reader sees the end, and says what the far end wrote
+            with suppress(BrokenPipeError):  # the reader sees the end, and reports what the host wrote
                 self._process.stdin.write(b"%d %d\n%s" % (number, len(text), text))
                 self._process.stdin.flush()
             return coming
 
     def close(self) -> None:
-        """No more commands: the connection ends when the last one has. A later command gets a new one."""
+        """Send no more commands: the connection ends after the last one. A later command gets a new connection."""
         with self._lock:
             if self._process is not None:
                 _hang_up(self._process)
                 self._process = None
 
     def _read(self, process: subprocess.Popen[bytes], waiting: dict[int, Future[Answer]]) -> None:
-        """Pass on answers until something else is said."""
+        """Pass on answers until a line is not an answer."""
         assert process.stdout is not None
         while head := _ANSWER.fullmatch(process.stdout.readline(HEAD)):
             number, status, length, errors = map(int, head.groups())
@@ -117,7 +117,7 @@ class Shell:
         process.kill()
         process.wait()
         assert process.stderr is not None
-        rest = os.read(process.stderr.fileno(), 65536)  # ended, so all that is left is in the pipe
+        rest = os.read(process.stderr.fileno(), 65536)  # it has ended, so the rest is in the pipe
         text = rest.decode(errors="replace")
         if known := failure("the host", text):
             return known
@@ -133,7 +133,7 @@ def _hang_up(process: subprocess.Popen[bytes]) -> None:
 
 
 class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
-    """testinfra over a kept shell."""
+    """testinfra's backend over an open shell."""
 
     NAME = "outpost"
 
@@ -145,7 +145,7 @@ class ShellBackend(BaseBackend):  # type: ignore[misc]  # testinfra is untyped
 
     @override
     def get_encoding(self) -> str:
-        return "UTF-8"  # of Debian's hosts; testinfra would ask each
+        return "UTF-8"  # properties of Debian's hosts; testinfra would ask each host
 
     @override
     def run(self, command: str, *args: str, live: bool = False, **_: Any) -> CommandResult:

@@ -15,13 +15,13 @@ from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 
 KEPT = "90m"
-"""How long a connection that nobody uses stays open: an hourly re-apply finds it."""
+"""How long an unused connection stays open: an hourly re-apply finds it."""
 NOT_LENT = ("ForwardAgent", "ForwardX11", "GSSAPIDelegateCredentials", "PermitLocalCommand", "Tunnel")
-"""What no host is given, whatever the user's own configuration says (ssh_config(5))."""
+"""What no host gets, whatever the user's own configuration says (ssh_config(5))."""
 LANGUAGE = "env LC_ALL=C.UTF-8"
-"""Before each command: an administrator's session has the host's language, and what sudo says in it nobody here understands."""
+"""Before each command: otherwise sudo's messages would be in the host's language."""
 NEW = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
-"""Options for a connection that did not exist before."""
+"""Options for a new connection."""
 
 
 def target(office: Office, host: Host) -> tuple[str, str, int]:
@@ -41,7 +41,7 @@ def parted(login: str) -> tuple[str, str, int]:
 
 
 def configuration(office: Office, directory: Path) -> Path:
-    """The file for ``ssh -F``, written when it differs. It and the open connections are the user's alone.
+    """Write the file for ``ssh -F`` if it differs. It and the open connections belong to the user only.
 
     Args:
         directory: Where ``known_hosts`` is, and ``ssh_key`` unless the user's own keys are meant.
@@ -51,11 +51,11 @@ def configuration(office: Office, directory: Path) -> Path:
 
 
 def server_configuration(login: str, name: str, directory: Path) -> Path:
-    """The same for one machine that is no host of the office. Its key is one that the user has accepted, or the office's file has.
+    """The same for one machine that is no host of the office. The user, or the office's file, must know its key.
 
     Args:
         login: `user@address:port`.
-        name: What ``ssh -F`` calls it.
+        name: Its name for ``ssh -F``.
     """
     user, address, port = parted(login)
     own = Path.home() / ".ssh" / "known_hosts"
@@ -72,7 +72,7 @@ def _written(reached: dict[str, tuple[str, str, int]], directory: Path, title: s
     file = cache / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.conf"
     text = _text(reached, directory.resolve(), cache, title, known)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
-        new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # threads ask for it side by side
+        new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # several threads may ask for it
         new.write_text(text, encoding="utf-8")
         new.replace(file)
     return file
@@ -95,14 +95,14 @@ def _text(
     files = " ".join(f'"{file}"' for file in (directory / "known_hosts", *known))
     lines += [
         f"    UserKnownHostsFile {files}",
-        # else a line of /etc/ssh/ssh_known_hosts, a record in the DNS or a command vouches for a host's key, too
+        # otherwise a line of /etc/ssh/ssh_known_hosts, a DNS record or a command could vouch for a host's key, too
         "    GlobalKnownHostsFile /dev/null",
         "    VerifyHostKeyDNS no",
         "    KnownHostsCommand none",
         "    StrictHostKeyChecking yes",
         "    UpdateHostKeys no",
-        # SSH-02: else a line of ~/.ssh/config for all hosts lends the administrator's agent, and with it every other host, to
-        # one that was taken over, for as long as the connection is kept
+        # SSH-02: without it a line for all hosts in ~/.ssh/config forwards the administrator's agent, and with it access to all hosts, to
+        # a compromised host, for as long as the connection is open
         *(f"    {option} no" for option in NOT_LENT),
         "    ClearAllForwardings yes",
         "    BatchMode yes",
@@ -114,6 +114,6 @@ def _text(
         f"    ControlPersist {KEPT}",
         f'    ControlPath "{cache}/%C"',
         "Include ~/.ssh/config",
-        "Match final all",  # the user's file once more, for what it says of the address
+        "Match final all",  # the user's file again, for its settings about the address
     ]
     return "\n".join(lines) + "\n"

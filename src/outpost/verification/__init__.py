@@ -1,8 +1,8 @@
-"""What holds on the running hosts: the checks of ``tests/live``, run and compared with earlier runs.
+"""Checks of the running hosts (``tests/live``): how they run and how runs are compared.
 
 Called by `outpost verify`, and by an apply after each wave.
 
 - `live` runs the checks with pytest (it is also their plugin) and gives a verdict.
 - `ahead` asks each host all questions of its checks in one round trip.
-- `history` keeps the runs and says what is different.
+- `history` keeps the runs and reports what is different.
 """

@@ -41,13 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Only where a file is named."""
+    """Register the plugin only if a file is named."""
     if file := config.getoption("--ahead"):
         config.pluginmanager.register(Ahead(config, file), NAME)
 
 
 def carried_out_by(config: pytest.Config, host: str, shell: Shell) -> Callable[[str, bool], Answer]:
-    """What answers a check's commands to a host: the answers that were fetched ahead, else the shell."""
+    """Answers a check's commands to a host: with answers fetched ahead, else through the shell."""
     ahead: Ahead | None = config.pluginmanager.get_plugin(NAME)
 
     def carry_out(command: str, live: bool) -> Answer:
@@ -58,10 +58,10 @@ def carried_out_by(config: pytest.Config, host: str, shell: Shell) -> Callable[[
 
 @dataclass
 class Ahead:
-    """The lists, and the answers to them.
+    """The lists of commands, and the answers to them.
 
     Attributes:
-        asked: Host → what this process's checks asked it, without the live ones.
+        asked: Host → commands that this process's checks asked, without the live ones.
     """
 
     config: pytest.Config
@@ -75,14 +75,14 @@ class Ahead:
         self._known = self._listed()
 
     def _listed(self) -> dict[str, list[str]]:
-        """Host → the commands of its list; none where there is no such file yet."""
+        """Host → the commands of its list; none if there is no such file yet."""
         try:
             return dict(json.loads(self.file.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
     def answer(self, host: str, command: str) -> Answer | None:
-        """The answer to a command if it is known; the second time within a test it is asked again."""
+        """The answer to a command if it is known; a second time within a test it is asked again."""
         if not self._looks or (host, command) in self._served:
             return None
         self._served.add((host, command))
@@ -115,22 +115,22 @@ class Ahead:
     # Who asks -----------------------------------------------------------------------------------------------
 
     def pytest_sessionstart(self) -> None:
-        """All hosts are asked side by side, while the checks are still read."""
+        """Ask all hosts side by side, while the checks are still being collected."""
         if not hasattr(self.config, "workerinput"):
             for host in self._wanted:
                 self._fetched(host)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Workers (xdist) share the checks: the process that starts them asks, before it knows their share."""
+        """Workers (xdist) share the checks: the process that starts them asks before it knows their share."""
         node.workerinput["answers"] = {
             host: {command: self._come(host, command) for command in tuple(self._fetched(host))}
             for host in self._wanted
         }
 
-    @pytest.hookimpl(trylast=True)  # the checks of a host stand together
+    @pytest.hookimpl(trylast=True)  # the checks of a host stay together
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Hosts that are asked most come last: their answers do, too."""
+        """Hosts with the most questions come last, as their answers do."""
         params = (getattr(getattr(item, "callspec", None), "params", {}) for item in items)
         number = {
             item: len(self._known.get(of["me"].name, ())) if "me" in of else 0
@@ -152,13 +152,13 @@ class Ahead:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker has ended, and reports what its checks asked."""
+        """A worker has ended, and reports the commands of its checks."""
         for host, commands in getattr(node, "workeroutput", {}).get("asked", {}).items():
             self.asked.setdefault(host, set()).update(commands)
 
     @pytest.hookimpl(trylast=True)  # the workers have ended
     def pytest_sessionfinish(self) -> None:
-        """Keep what was asked."""
+        """Store the commands."""
         lists = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["asked"] = lists
@@ -166,7 +166,7 @@ class Ahead:
             self._keep(lists)
 
     def _keep(self, lists: dict[str, list[str]]) -> None:
-        """Whole or not at all; nobody else's to write or read, for they are carried out."""
+        """Write it completely or not at all; nobody else may write or read it, because the commands are run."""
         if (known := self._listed()) | lists == known:
             return
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

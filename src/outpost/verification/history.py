@@ -1,4 +1,4 @@
-"""What verifications have found: kept with the office's state, who ran them on what, and what is different since."""
+"""Results of verifications: kept with the office's state, with who ran them and on what, and the differences between runs."""
 
 import getpass
 import hashlib
@@ -18,12 +18,12 @@ from outpost.errors import OutpostError
 from outpost.target import ROOT, Target, shown
 from outpost.verification.live import Result, Verdict
 
-KEPT = 60  # runs; what is older goes
+KEPT = 60  # runs; older ones are deleted
 
 
 @dataclass(frozen=True)
 class Run:
-    """One verification that was kept.
+    """One stored verification.
 
     Attributes:
         when: Its end, in UTC (ISO 8601).
@@ -55,7 +55,7 @@ def who() -> str:
 
 
 def described_by(target: Target) -> dict[str, str]:
-    """Who, when, and with what: of a run, or of an apply that a host remembers."""
+    """Who, when, and with which version: of a run, or of an apply that a host records."""
     return {
         "by": who(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,7 +70,7 @@ def described(target: Target, verdict: Verdict, selection: str) -> Run:
 
 
 def commit() -> str:
-    """What this checkout is at; empty where it is no git checkout (a repository around it is another's)."""
+    """The commit of this checkout; empty if it is no git checkout (a repository around it belongs to another project)."""
     alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
 
     def git(*words: str) -> str:
@@ -84,7 +84,7 @@ def commit() -> str:
 
 
 def keep(target: Target, run: Run) -> Path:
-    """Write a run beside the earlier ones; the oldest go."""
+    """Store a run beside earlier ones; the oldest are deleted."""
     file = write(folder(target), run.when, json.dumps(asdict(run)))
     for old in sorted(file.parent.glob("*.json"))[:-KEPT]:
         old.unlink()
@@ -92,7 +92,7 @@ def keep(target: Target, run: Run) -> Path:
 
 
 def write(directory: Path, when: str, text: str) -> Path:
-    """Write a record whole or not at all; its name is its moment."""
+    """Write a record completely or not at all; its name is its time."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = directory / f"{when.replace(':', '').replace('+0000', 'Z')}.json"
     partial = file.with_suffix(".part")
@@ -101,7 +101,7 @@ def write(directory: Path, when: str, text: str) -> Path:
 
 
 def runs(target: Target) -> tuple[Run, ...]:
-    """The runs that were kept, the latest first."""
+    """The stored runs, the latest first."""
     return tuple(read(file) for file in sorted(folder(target).glob("*.json"), reverse=True))
 
 
@@ -116,7 +116,7 @@ def read(file: Path) -> Run:
 
 
 def latest(kept: Iterable[Run]) -> dict[str, tuple[Result, Run]]:
-    """Each check's latest result and the run that it is from; `kept` has the latest first."""
+    """Each check's latest result and the run that it is from; `kept` has the latest run first."""
     found: dict[str, tuple[Result, Run]] = {}
     for run in kept:
         for result in run.results:
@@ -126,12 +126,12 @@ def latest(kept: Iterable[Run]) -> dict[str, tuple[Result, Run]]:
 
 @dataclass(frozen=True)
 class Difference:
-    """What is different from before.
+    """The differences from before.
 
     Attributes:
-        since: When the run was that this is compared with; empty where there was none.
-        broken: Failed now, and not before; or held before, and now waits for somebody outside.
-        mended: Failed before, and not now.
+        since: The time of the run that it is compared with; empty if there was none.
+        broken: Failed now and not before; or passed before and now waits for somebody outside.
+        mended: Failed before and not now.
         still: Failed before and now.
         added: Checks that were not there before.
         gone: Names of checks that were there before, of the hosts that were checked.
@@ -160,7 +160,7 @@ class Difference:
 
 
 def difference(now: Run, before: Iterable[Run]) -> Difference:
-    """Compare a run with earlier ones, check by check: a run of one host says nothing of the others."""
+    """Compare a run with earlier ones, check by check: a run of one host leaves the others' results as they are."""
     earlier = tuple(before)
     known = latest(earlier)
     failed = {result.id: result for result in now.results if result.outcome == "failed"}

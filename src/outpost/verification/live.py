@@ -28,7 +28,7 @@ from outpost.transport.remote import unreached
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The pipe to report to."""
+    """The pipe for reports."""
     parser.addoption(
         "--events-fd", type=int, default=None, help="Write one JSON line per test to this descriptor."
     )
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Carry a test's promise, and the controls that it proves, with its report."""
+    """Add a test's promise, and the controls that it proves, to its report."""
     report = yield
     report.user_properties.append(("promise", promise(item)))
     controls = [control for mark in item.iter_markers("control") for control in mark.args]
@@ -55,7 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _remedy(item: pytest.Item, host: str) -> str:
-    """The check's own remedy; else an apply, where one sets what the check reads, and where its daemons say more."""
+    """The check's own remedy; else an apply, if one sets what the check reads, and where its daemons log more."""
     if own := item.get_closest_marker("remedy"):
         return str(own.args[0])
     marks, ways = {mark.name for mark in item.iter_markers()}, []
@@ -71,7 +71,7 @@ def _remedy(item: pytest.Item, host: str) -> str:
 
 
 class Reporter:
-    """Writes what happens to a pipe."""
+    """Writes events to a pipe."""
 
     def __init__(self, pipe: IO[str]) -> None:
         self._pipe = pipe
@@ -85,11 +85,11 @@ class Reporter:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """The same, where workers (xdist) collect."""
+        """The same, if workers (xdist) collect."""
         self._event(event="collected", total=len(ids))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file whose checks cannot even be read: none of them holds."""
+        """A file whose checks cannot be imported: none of them passes."""
         if report.failed:
             self._event(
                 event="result", id=report.nodeid, outcome="failed", seconds=0.0, controls=[], host="",
@@ -98,7 +98,7 @@ class Reporter:
             )  # fmt: skip
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """One result: the call, or what went wrong before or after it."""
+        """One result: the call, or the error before or after it."""
         if report.when != "call" and report.passed:
             return
         properties = dict(report.user_properties)
@@ -129,7 +129,7 @@ def sentence(nodeid: str) -> str:
 
 
 def _seen(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """What the host showed instead, safe to print wherever it is kept."""
+    """What the host showed instead, made safe to print anywhere."""
     return printable(_reason(report)[:LONGEST])
 
 
@@ -147,7 +147,7 @@ _OFFICE = pytest.StashKey[Office]()
 
 
 def chosen_target(config: pytest.Config) -> Target:
-    """The office that the options of tests/conftest.py name, found once a run."""
+    """The office that the options of tests/conftest.py name, found once in a run."""
     if _TARGET not in config.stash:
         try:
             config.stash[_TARGET] = find(config.getoption("--office"), config.getoption("--name"))
@@ -157,7 +157,7 @@ def chosen_target(config: pytest.Config) -> Target:
 
 
 def chosen_office(config: pytest.Config) -> Office:
-    """Its model, read once a run."""
+    """Its model, loaded once in a run."""
     if _OFFICE not in config.stash:
         config.stash[_OFFICE] = load(chosen_target(config).data)
     return config.stash[_OFFICE]
@@ -187,7 +187,7 @@ class Result:
 
     @property
     def pending(self) -> str:
-        """What somebody outside the office has to do before it can hold; empty where it waits for nobody."""
+        """What somebody outside the office must do first; empty if it waits for nobody."""
         mark = f"Skipped: {PENDING}"
         return (
             self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""
@@ -195,7 +195,7 @@ class Result:
 
     @property
     def mended_by(self) -> str:
-        """What to do where it failed; empty where nothing of general use can be said."""
+        """What to do if it failed; empty if there is no general advice."""
         raised = self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
         if raised and ". Remedy: " in self.seen:
             return self.seen.partition(". Remedy: ")[2].splitlines()[0].removesuffix(".")
@@ -204,7 +204,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verification came to."""
+    """The result of a verification."""
 
     results: tuple[Result, ...]
     seconds: float
@@ -215,7 +215,7 @@ class Verdict:
 
     @property
     def pending(self) -> dict[str, list[Result]]:
-        """What the world has to do yet → the checks that wait for it; what is printed in full comes first."""
+        """What others still have to do → the checks that wait for it; entries with full text come first."""
         found: dict[str, list[Result]] = {}
         for result in self.results:
             if result.pending:
@@ -224,7 +224,7 @@ class Verdict:
 
     @property
     def proven(self) -> bool:
-        """Whether every check that ran passed, and any ran."""
+        """Whether every check that ran passed, and at least one ran."""
         return bool(self.with_outcome("passed")) and not self.with_outcome("failed")
 
     def as_data(self, target: Target) -> dict[str, Any]:
@@ -248,14 +248,14 @@ LEAN = (
     "--capture=no",
     *(f"-pno:{name}" for name in ("logging", "threadexception", "unraisableexception", "warnings")),
 )
-"""Options of pytest that leave out what checks of hosts have no use for, and what takes long to load or to end."""
+"""Options of pytest that leave out what checks of hosts do not use, and what is slow to load or to end."""
 SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
 """The same for checks that wait for their hosts."""
 WHITE_BOX = "looks and not live and not probe"
-"""The checks that only read, in pytest's words (``-m``)."""
+"""The checks that only read, as an expression for pytest (``-m``)."""
 
 PENDING = "pending: "
-"""How the reason of a check begins that waits for somebody outside: it is skipped, and never a reason to roll back."""
+"""Prefix of the reason of a check that waits for somebody outside: it is skipped, and never a reason to roll back."""
 
 OnResult = Callable[[int, int, Result], None]  # done, total, the latest
 
@@ -319,7 +319,7 @@ def verify(
     unexplained = process.returncode == 1 and not any(result.outcome == "failed" for result in results)
     if (
         process.returncode not in (0, 1) or not results or unexplained
-    ):  # a file that cannot be read is no proof
+    ):  # a file that cannot be imported is no proof
         raise OutpostError(
             f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}",
             "OUTPOST_DEBUG=1 shows pytest's full output",
@@ -328,7 +328,7 @@ def verify(
 
 
 def _absent(host: str, error: OutpostError) -> Result:
-    """A host that does not answer: one failed promise, and none of its checks waits for it."""
+    """A host that does not answer: one failed promise, and its checks do not wait for it."""
     promise = "the host answers the controller"
     return Result(f"reached[{host}]", host, promise, (), "failed", error.message, 0.0, remedy=error.remedy)
 
@@ -344,7 +344,9 @@ def _follow(descriptor: int, on_result: OnResult) -> list[Result]:
                 continue
             event["controls"] = tuple(event["controls"])
             result = Result(**{name: value for name, value in event.items() if name != "event"})
-            if result.id not in results or result.outcome == "failed":  # a failed teardown undoes a pass
+            if (
+                result.id not in results or result.outcome == "failed"
+            ):  # a failed teardown makes a pass a failure
                 results[result.id] = result
             on_result(len(results), max(total, len(results)), result)
     return list(results.values())

@@ -1,4 +1,4 @@
-"""What malicious messages carry. Harmless: the worst in here is the scanners' own test pattern, never stored whole."""
+"""Content of malicious messages. It is harmless: the worst is the scanners' own test pattern, never stored as a whole."""
 
 import base64
 import io
@@ -13,13 +13,13 @@ from outpost.templates import environment, render
 from outpost_lab.post import compose
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")
-"""How a compound file begins: Office's documents and Outlook's messages (MS-CFB, section 2.2)."""
+"""The beginning of a compound file: Office's documents and Outlook's messages (MS-CFB, section 2.2)."""
 _EICAR = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EI", "CAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*")
 _GTUBE = ("XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD", "-ANTI-UBE-TEST-EMAIL*C.34X")
 
 
 def eicar() -> bytes:
-    """The anti-virus test file (EICAR), put together here so that no scanner finds it in the checkout."""
+    """The anti-virus test file (EICAR), assembled here so that no scanner finds it in the checkout."""
     return "".join(_EICAR).encode()
 
 
@@ -72,7 +72,7 @@ def tnef(name: str, data: bytes, *, long: bool = False) -> bytes:
 
 
 def outlook(name: str, encoding: str = "utf-16-le") -> bytes:
-    """The beginning of a message as Outlook keeps it (MS-OXMSG), with the name of an attachment."""
+    """The beginning of a message in Outlook's format (MS-OXMSG), with the name of an attachment."""
     kind = "F" if encoding == "utf-16-le" else "E"
     sectors = (f"__substg1.0_3707001{kind}".encode("utf-16-le"), name.encode(encoding), b"")
     return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
@@ -97,7 +97,7 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
 
 
 def encrypted_zip(name: str, data: bytes) -> bytes:
-    """A zip archive whose one member is marked as encrypted; nobody has the password, the bytes being no cipher."""
+    """A zip archive whose one member is marked as encrypted; it has no password, because the bytes are no cipher text."""
     archive = bytearray(zipped({name: bytes(12) + data}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         archive[archive.find(signature) + offset] |= 1
@@ -105,7 +105,7 @@ def encrypted_zip(name: str, data: bytes) -> bytes:
 
 
 def bomb(files: int = 20, size: int = 20 * 2**20) -> bytes:
-    """A small zip archive that unpacks to a lot of zeros."""
+    """A small zip archive that unpacks to many zeros."""
     return zipped({f"part{number}.bin": bytes(size) for number in range(files)})
 
 
@@ -147,7 +147,7 @@ def rar(name: str, data: bytes) -> bytes:
 
 
 def macro_document() -> bytes:
-    """A Word document that says it has macros."""
+    """A Word document that claims to have macros."""
     types = (
         b'<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
         b'<Default Extension="bin" ContentType="application/vnd.ms-office.vbaProject"/>'
@@ -164,7 +164,7 @@ def macro_document() -> bytes:
 
 
 def macros_elsewhere() -> dict[str, bytes]:
-    """Documents that say they have macros, and are not Word's usual ones."""
+    """Documents that claim to have macros, in unusual formats."""
     kept = base64.encodebytes(b"ActiveMime\0\0\1\xf0" + bytes(60))
     module = b'<?xml version="1.0"?><script:module script:name="Module1" script:language="StarBasic">Sub Main</script:module>'
     return {
@@ -205,7 +205,7 @@ def acting_html(tracker: str) -> str:
 
 
 def bounce(recipient: str, mark: str, quoted: bytes) -> bytes:
-    """A notification that a message of the recipient's could not be delivered (RFC 3462), by somebody who never got one."""
+    """A notification that the recipient's message could not be delivered (RFC 3462), although the recipient never wrote one."""
     text = _rendered(
         "bounce.eml.j2", recipient=recipient, mark=mark, quoted=quoted.decode().replace("\r", "")
     )

@@ -1,4 +1,4 @@
-"""What an attack expects, what it saw, and the transcript that proves it."""
+"""What an attack expects, what it observed, and the transcript that proves it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from outpost_lab import pace
 from outpost_lab.attack.wire import SILENT, Reply
 
-KEPT = 400  # lines of a transcript; a flood says the same thing a thousand times
+KEPT = 400  # lines of a transcript; a flood repeats the same line a thousand times
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether one expectation held, and what was seen.
+    """Whether one expectation held, and what was observed.
 
     Attributes:
         refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
@@ -40,7 +40,7 @@ class Evidence:
             self.dropped += 1
 
     def session(self) -> Callable[[str], None]:
-        """Where one more session writes its lines: numbered, because several may run at once."""
+        """A list for the lines of one more session: numbered, because several may run at once."""
         self.sessions += 1
         number = self.sessions
         return lambda line: self.note(f"{number} {line}")
@@ -48,20 +48,20 @@ class Evidence:
     def check(
         self, held: bool, observed: object, otherwise: str | None = None, *, late: bool = False
     ) -> bool:
-        """Remember whether an expectation held; `otherwise` was observed where it did not, `late`: time alone is why."""
+        """Record whether an expectation held; `otherwise` is the observation if it did not; `late`: only the time was wrong."""
         text = str(observed) if held or otherwise is None else otherwise
         self.findings.append(Finding(bool(held), text, late=late))
         return bool(held)
 
     def expect(self, reply: Reply, *beginnings: str) -> bool:
-        """The reply must begin with one of these (``554 5.7.1``), or the connection be ``closed``."""
+        """The reply must begin with one of these (``554 5.7.1``), or the connection must be ``closed``."""
         held = reply.begins(*beginnings)
         refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
         self.findings.append(Finding(held, reply.brief, refused, late=reply.code == SILENT))
         return held
 
     def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
-        """Every one of many named replies; one finding, with the first exception."""
+        """The same for many named replies; one finding, with the first exception."""
         odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
         seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
         late = bool(odd) and all(reply.code == SILENT for _, reply in odd)
@@ -76,23 +76,23 @@ class Evidence:
 
     @property
     def defended(self) -> bool:
-        """Whether every expectation held, and there were any."""
+        """Whether every expectation held, and there was at least one."""
         return bool(self.findings) and all(finding.held for finding in self.findings)
 
     @property
     def only_late(self) -> bool:
-        """Whether nothing but time speaks against the defence."""
+        """Whether only times speak against the defence."""
         broken = [finding for finding in self.findings if not finding.held]
         return bool(broken) and all(finding.late for finding in broken)
 
     @property
     def succeeded(self) -> bool:
-        """Whether the attack got something: a refusal of another kind than expected is not a success."""
+        """Whether the attack succeeded: a refusal of another kind than expected is no success."""
         return any(not finding.held and not finding.refused for finding in self.findings)
 
     @property
     def observed(self) -> str:
-        """What was seen, worst first, in one line."""
+        """The observations, worst first, in one line."""
         broken = [finding for finding in self.findings if not finding.held]
         seen = list(dict.fromkeys(finding.observed for finding in broken or self.findings))
         return "; ".join(seen[:4]) + (f"; and {len(seen) - 4} more" if len(seen) > 4 else "")

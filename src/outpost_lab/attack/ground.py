@@ -70,17 +70,17 @@ class Ground:
 
     @property
     def edge(self) -> str:
-        """Where strangers' mail comes in."""
+        """The addresses where strangers' mail comes in."""
         return str(self.office.addresses_of_kind(self.role("mta"), "internet")[0])
 
     @property
     def edge6(self) -> str:
-        """The same by IPv6; by IPv4 where the office has no IPv6."""
+        """The same by IPv6; by IPv4 if the office has no IPv6."""
         addresses = self.office.addresses_of_kind(self.role("mta"), "internet")
         return str(next((address for address in addresses if address.version == 6), addresses[0]))
 
     async def newcomer(self) -> str:
-        """An IPv6 address that nobody has ever seen, taken by the hostile machine."""
+        """An IPv6 address that nobody has used before, for the hostile machine."""
         own = ip_address(self.info["world"]["attacker"]["addresses"]["wan"][1])
         source = ":".join([*own.exploded.split(":")[:4], *(token_hex(2) for _ in range(3)), "66"])
         interface = f"$(ip -o -6 address show | grep -F ' {own.compressed}/' | awk '{{print $2}}')"
@@ -89,17 +89,17 @@ class Ground:
 
     @property
     def store(self) -> str:
-        """Where users read and send."""
+        """The addresses where users read and send."""
         return str(self.office.addresses_of_kind(self.role("store"), "users")[0])
 
     @property
     def webmail(self) -> str:
-        """Where users' browsers go."""
+        """The addresses for users' browsers."""
         return str(self.office.addresses_of_kind(self.role("webmail"), "users")[0])
 
     @property
     def words(self) -> dict[str, str]:
-        """What stands in the words of an attack for what the office is called."""
+        """Words in an attack's text → the office's names for them."""
         peers, mta = self.office.peers, self.role("mta").fqdn
         peer = peers[0].domains[0] if peers else SINK
         address = self.info["world"]["internet"]["addresses"]["wan"][0] if self.info else "192.0.2.1"
@@ -115,7 +115,7 @@ class Ground:
         return self.office.mailboxes[number % len(self.office.mailboxes)]
 
     def reader(self) -> str:
-        """One mailbox after the other: what one of them may take in ten minutes is bounded (DOS-07)."""
+        """A different mailbox each time: what one of them accepts in ten minutes is limited (DOS-07)."""
         self.turn += 1
         return self.someone(self.turn)
 
@@ -146,7 +146,7 @@ class Ground:
         source: str | None = None,
         patience: float = PATIENCE,
     ) -> Session:
-        """A session with an SMTP listener; from the Internet's side each has an address of its own.
+        """A session with an SMTP listener; each session from the Internet has an address of its own.
 
         An honest stranger who has come too often within a minute comes again later, as servers do.
         """
@@ -169,14 +169,14 @@ class Ground:
         return session
 
     async def last_reply(self, seen: Evidence, *lines: str, vantage: Vantage | None = None) -> Reply:
-        """The last reply to lines in a session of its own; a refusal ends them. Without a vantage it is an honest stranger's."""
+        """Send lines in a session of its own and return the last reply; a refusal ends them. Without a vantage an honest stranger sends."""
         async with await self.smtp(seen, vantage or self.stranger) as session:
             return await session.while_good(*lines)
 
     async def greeted(
         self, seen: Evidence, vantage: Vantage | None = None, patience: float = PATIENCE
     ) -> float:
-        """Seconds until a client is greeted, as it must be. Without a vantage it is an honest stranger."""
+        """Seconds until a client gets its greeting, which must be good. Without a vantage it is an honest stranger."""
         started = time.monotonic()
         async with await self.smtp(seen, vantage or self.stranger, patience=patience) as session:
             seen.expect(session.greeting, "220")
@@ -190,7 +190,7 @@ class Ground:
             return await session.deliver(sender, recipient, message, patience=200)
 
     async def submission(self, seen: Evidence, name: str = "") -> Session:
-        """Port 465 at the store from the LAN, with the login of a user where one is named."""
+        """Port 465 at the store from the LAN; logged in if a user is named."""
         session = Session(await self.lan.connect(self.store, ports.SUBMISSIONS), seen.session())
         await session.start_tls(self.role("store").fqdn, self.trust)
         session.greeting = await session.reply()
@@ -209,12 +209,12 @@ class Ground:
     async def out_of_reach(
         self, seen: Evidence, vantage: Vantage, address: str, port: int, where: str
     ) -> None:
-        """Expect that nobody answers a vantage point there."""
+        """Expect that a vantage point gets no answer there."""
         why = await self.silence(vantage, address, port, patience=3)
         seen.check(bool(why), f"{where}: {why}", f"{where} answers")
 
     async def silence(self, vantage: Vantage, address: str, port: int, *, patience: float) -> str:
-        """Why nobody answers there; empty where somebody does."""
+        """Why nobody answers there; empty if somebody does."""
         try:
             _, writer = await vantage.connect(address, port, patience=patience)
         except (OSError, TimeoutError) as error:
@@ -224,13 +224,13 @@ class Ground:
 
     @property
     def trust(self) -> ssl.SSLContext:
-        """TLS as a client of the office has it."""
+        """TLS as the office's clients use it."""
         return ssl.create_default_context(cafile=self.info["ca"]) if self.info else unverified()
 
     # Its state ------------------------------------------------------------------------------------------------
 
     async def on(self, machine: str, command: str, *, check: bool = False) -> str:
-        """What a shell command on a machine of the lab says on standard output."""
+        """Standard output of a shell command on a machine of the lab."""
         process = await asyncio.create_subprocess_exec(
             "docker", "exec", self.containers[machine], "sh", "-c", command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -250,7 +250,7 @@ class Ground:
         return out.decode(errors="replace")
 
     async def quiet(self) -> None:
-        """A quiet hour, whatever ran before: counters live in memory (DOS-07, AUT-03), held accounts are let go (REL-05)."""
+        """Reset everything that earlier attacks left: counters in memory (DOS-07, AUT-03), held accounts (REL-05)."""
         await self.on_mta(
             "systemctl try-restart outpost-policy.service; "
             f"python3 /usr/local/lib/outpost/policy release {' '.join(self.office.mailboxes)}"
@@ -264,20 +264,20 @@ class Ground:
         return await self.on(self.role("store").name, command)
 
     async def queue_length(self, *queues: str) -> int:
-        """Messages in these queues of Postfix's, or in all."""
+        """Number of messages in these queues of Postfix, or in all."""
         queues = queues or ("maildrop", "incoming", "active", "deferred")
         found = await self.on_mta(f"cd /var/spool/postfix && find {' '.join(queues)} -type f | wc -l")
         return int(found.strip() or 0)
 
     async def drop_mail_to(self, word: str) -> None:
-        """What an attack has left in the MTA's queue goes: nobody waits for it."""
+        """Delete what an attack has left in the MTA's queue."""
         await self.on_mta(
             f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' '
             "| postsuper -d - 2>/dev/null; true"
         )
 
     async def expunge(self, mark: str, *addresses: str) -> None:
-        """What an attack has left in inboxes goes, by a token in its text."""
+        """Delete what an attack has left in inboxes, found by a token in its text."""
         for address in addresses:
             await self.on_store(f"doveadm expunge -u {address} mailbox INBOX body {mark}; true")
 
@@ -292,7 +292,7 @@ class Ground:
         return int((await self.on("internet", f"ls {box} 2>/dev/null | wc -l")).strip())
 
     async def nothing_at(self, victim: str, seen: Evidence) -> bool:
-        """Wait until the office has nothing more to send to a victim, and see that nothing has come."""
+        """Wait until the office has nothing more to send to a victim, and expect that nothing has arrived."""
         for _ in range(40):
             waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
             if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
@@ -301,7 +301,7 @@ class Ground:
         return await self.unheard(victim, seen)
 
     async def unheard(self, victim: str, seen: Evidence) -> bool:
-        """Nothing has come to a victim so far."""
+        """Expect that nothing has arrived at a victim so far."""
         got = await self.sink(victim)
         return seen.check(got == 0, f"{got} messages at the victim's sink")
 
@@ -312,18 +312,18 @@ class Ground:
         return int(found.strip())
 
     async def undelivered(self, token: str, seen: Evidence) -> bool:
-        """Nobody in the office has a message with a token."""
+        """Expect that nobody in the office has a message with a token."""
         return seen.check(not await self.delivered(token), "not delivered", "delivered")
 
     async def until(self, count: Callable[[], Awaitable[int]], *, patience: float) -> int:
-        """A count, as soon as there is one; 0 where there is none in time."""
+        """A count, as soon as it is not 0; 0 if that does not happen in time."""
         wait = pace.Patience(patience)
         while not (found := await count()) and wait.left:
             await asyncio.sleep(0.3)
         return found
 
     async def settled(self, *, patience: float = 30.0) -> None:
-        """Until the queue holds no message that an attack has got accepted."""
+        """Wait until the queue has no message of an attack."""
         wait = pace.Patience(patience)
         while wait.left and await self.queue_length("incoming", "active"):
             await asyncio.sleep(0.3)
@@ -348,7 +348,7 @@ def token() -> str:
 
 
 async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
-    """What a machine that may be taken over says, to its end."""
+    """Read the output of a machine that may be compromised, to its end."""
     assert stream is not None
     try:
         await stream.readexactly(answers.MOST + 1)
@@ -358,7 +358,7 @@ async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
 
 
 async def stand(target: Target, office: Office) -> Ground:
-    """The ground of an office: for the lab all vantage points, for any other office this machine only."""
+    """The ground of an office: all vantage points for the lab, only this machine for any other office."""
     here = Vantage("this machine")
     if target.instance is None:
         return Ground(office, here, here, here, here, here)
@@ -379,7 +379,7 @@ async def stand(target: Target, office: Office) -> Ground:
 
 
 async def _many_addresses(ground: Ground, change: str) -> tuple[str, ...]:
-    """Give the hostile machine many addresses, or take them: a client that is judged by its address gets a new one."""
+    """Give the hostile machine many addresses, or remove them: a client that is judged by its address gets a new one."""
     own = str(ground.info["world"]["attacker"]["addresses"]["wan"][0])
     sources = tuple(f"{own.rpartition('.')[0]}.{octet}" for octet in HOSTILE_OCTETS)
     each = "; ".join(f"ip address {change} {source}/24 dev $interface 2>/dev/null" for source in sources)
@@ -389,7 +389,7 @@ async def _many_addresses(ground: Ground, change: str) -> tuple[str, ...]:
 
 
 async def leave(ground: Ground) -> None:
-    """Take back what `stand` has added to the world."""
+    """Remove what `stand` has added to the test environment."""
     if ground.internet.sources:
         with contextlib.suppress(OutpostError):
             await _many_addresses(ground, "del")

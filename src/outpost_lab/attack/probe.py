@@ -1,4 +1,4 @@
-"""What honest people notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
+"""What honest users notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
 
 Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
 The lab shares a small machine with everything else on it: where it is slow with nothing going on (``idle``, measured
@@ -39,7 +39,7 @@ AUTHOR, READER = "alice", "bob"
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The smallest sample that a share of all does not exceed; NaN without samples."""
+    """The smallest sample that at most this share of all samples exceeds; NaN without samples."""
     if not samples:
         return float("nan")
     ordered = sorted(samples)
@@ -48,7 +48,7 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 @dataclass
 class Window:
-    """What was measured while something ran.
+    """The measurements while something ran.
 
     Attributes:
         unanswered: Greetings that were refused, in the words of the daemon or the kernel.
@@ -72,7 +72,7 @@ class Window:
 
     @property
     def busy(self) -> float:
-        """The load of the window, as times are measured: what all but a twentieth of it stayed below."""
+        """The load of the window for judging times: 95 % of the samples were below it."""
         return percentile(self.loads, 0.95) if self.loads else 1.0
 
     def allowed(self, name: str) -> float:
@@ -80,7 +80,7 @@ class Window:
         return pace.allowed(BOUNDS[name], self.idle.get(name, 0.0), self.busy)
 
     def slow(self) -> list[str]:
-        """Times beyond what is allowed, in words."""
+        """Times beyond the allowed ones, in words."""
         return [
             f"{NAMES[name]} took {percentile(samples, 0.95):.1f} s (p95), allowed are {self.allowed(name):.1f} s "
             f"(idle {self.idle.get(name, 0.0):.2f} s, {pace.described(self.busy)})"
@@ -89,7 +89,7 @@ class Window:
         ]
 
     def broken(self) -> list[str]:
-        """Bounds that were not kept, in words; times only where the machine was free enough to judge them."""
+        """Bounds that were exceeded, in words; times only if the machine was free enough to judge them."""
         problems = self.slow() if self.busy < pace.BUSY else []
         greetings = len(self.samples["submission"]) + len(self.samples["peer"])
         if self.unanswered and len(self.unanswered) >= 0.05 * greetings:
@@ -172,7 +172,7 @@ async def watching(
 
 
 async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
-    """A short attack still gets one measurement of each kind."""
+    """Let a short attack get one measurement of each kind."""
     wait = pace.Patience(30)
     while wait.left and not any(worker.done() for worker in workers):
         empty = [name for name, samples in window.samples.items() if not samples]
@@ -198,7 +198,7 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
             if answer.code not in (220, SILENT):
                 window.unanswered.append(f"{NAMES[kind]}: {answer.brief}")
         except TimeoutError:
-            pass  # it took as long as it was waited for
+            pass  # the waiting time is its duration
         except OSError as error:
             window.unanswered.append(f"{NAMES[kind]}: {error}")
         window.samples[kind].append(time.monotonic() - started)
@@ -206,7 +206,7 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
 
 
 async def _deliveries(ground: Ground, window: Window) -> None:
-    """Alice writes to Bob, who has his mailbox open, over and over."""
+    """Alice writes to Bob, who has his mailbox open, again and again."""
     author, reader = ground.user(AUTHOR), ground.user(READER)
     box = await asyncio.to_thread(reader.log_in)
     try:
@@ -251,7 +251,7 @@ async def _load(window: Window) -> None:
 
 
 async def _settled(ground: Ground, wanted: int) -> int:
-    """Messages in the queue when Postfix has tried each once more: it does so after ``minimal_backoff_time``, at a ``queue_run_delay``."""
+    """Number of messages in the queue after Postfix has tried each once more: it does so after ``minimal_backoff_time``, at a ``queue_run_delay``."""
     wait = pace.Patience(90)
     while (length := await ground.queue_length()) > wanted and wait.left:
         await asyncio.sleep(0.5)
@@ -271,7 +271,7 @@ async def _restart_counts(ground: Ground) -> dict[str, str]:
 
 
 async def _deaths(ground: Ground, began: float) -> list[str]:
-    """What the journals say of processes that a signal ended."""
+    """Journal entries about processes that a signal ended."""
     found = []
     for host in ground.office.hosts:
         journal = f"journalctl --quiet --no-pager --output=cat --since=@{int(began)}"

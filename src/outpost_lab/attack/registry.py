@@ -1,4 +1,4 @@
-"""Which function carries out which attack of ``controls/attacks.toml``."""
+"""Which function runs which attack of ``controls/attacks.toml``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Work = Callable[["Ground", "Evidence"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack that can be carried out; without the defence, where that has a switch, it must be seen to succeed."""
+    """An attack that can be run; without the defence, if that has a switch, it must succeed."""
 
     id: str
     work: Work
@@ -33,7 +33,7 @@ _known: dict[str, Attack] = {}
 
 
 def attack(id: str) -> Callable[[Work], Work]:  # noqa: A002
-    """Registers the function that carries out an attack."""
+    """Registers the function of an attack."""
 
     def register(work: Work) -> Work:
         if id in _known:
@@ -46,7 +46,7 @@ def attack(id: str) -> Callable[[Work], Work]:  # noqa: A002
 
 @cache
 def words() -> dict[str, Any]:
-    """What attacks say, by their ids, from ``catalogue/words.toml``."""
+    """Texts of attacks, by their ids, from ``catalogue/words.toml``."""
     from outpost_lab.attack import catalogue
 
     file = Path(catalogue.__path__[0]) / "words.toml"
@@ -54,7 +54,7 @@ def words() -> dict[str, Any]:
 
 
 def attacks() -> dict[str, Attack]:
-    """Every attack that can be carried out, by id."""
+    """Every attack that can be run, by id."""
     from outpost_lab.attack import catalogue
 
     for module in pkgutil.iter_modules(catalogue.__path__):

@@ -1,4 +1,4 @@
-"""Runs attacks: gentle ones together, each of the others by itself, with honest users' experience measured."""
+"""Runs attacks: gentle ones together, each of the others alone; meanwhile it measures what honest users notice."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from outpost_lab.attack.registry import Attack, attacks
 from outpost_lab.attack.weakness import weakened
 
 TOGETHER = 6  # gentle attacks at a time
-LONGEST = 1800.0  # seconds; no attack may take more
+LONGEST = 1800.0  # seconds; no attack may take longer
 
 PLANNED = {"id", "family", "title", "controls", "faults", "vantage", "expectation"}
-"""What of the plan a result repeats."""
+"""Fields of the plan that a result repeats."""
 Verdict = Literal["defended", "BREACHED", "not judged", "not run"]
 
 
 @dataclass
 class Result:
-    """What an attack came to.
+    """The result of an attack.
 
     Attributes:
         verdict: `defended` when every expectation and every bound held; `not judged` where time alone speaks against it,
@@ -72,7 +72,7 @@ async def run(
     on_result: OnResult = lambda _result: None,
     probe: bool = True,
 ) -> list[Result]:
-    """Carry out attacks; `on_result` is called with each result.
+    """Run attacks; `on_result` is called with each result.
 
     Args:
         positive: Afterwards turn each attack's defence off and see it succeed (lab only).
@@ -127,7 +127,7 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     broken = window.broken()
     for result in results:
         result.window = window
-        # what broke while several ran is nobody's alone: it is reported for all, and `--only` shows whose it is
+        # a bound that broke while several ran belongs to all of them: `--only` shows which one it is
         result.broken = broken
         if broken and len(wave) == 1 and result.verdict == "defended":
             result.verdict = "BREACHED"
@@ -171,7 +171,7 @@ async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
 
 
 async def _without(ground: Ground, attack: Attack, result: Result) -> None:
-    """The same attack on a host without the defence: seen to succeed, or the attack proves nothing."""
+    """The same attack on a host without the defence: it must succeed, or the attack proves nothing."""
     assert attack.without is not None
     seen = Evidence()
     result.weakness = attack.without.what
@@ -182,6 +182,6 @@ async def _without(ground: Ground, attack: Attack, result: Result) -> None:
     except OutpostError as error:
         result.without = (False, f"the defence could not be turned off: {error}")
         return
-    await ground.drop_mail_to(HELLO)  # notifications to an attacker who takes none
+    await ground.drop_mail_to(HELLO)  # notifications to an attacker who accepts none
     result.without = (seen.succeeded, seen.observed)
     result.transcript += ["", f"--- without the defence ({attack.without.what})", *seen.transcript[:60]]

@@ -1,4 +1,4 @@
-"""The same forbidden things, said in every other way that MIME, mail programs and archives allow (RFC 2045 to 2047, 2231).
+"""The same forbidden content in every other form that MIME, mail programs and archives allow (RFC 2045 to 2047, 2231).
 
 A scanner that reads a message differently from the program that opens it is no scanner: each of these is opened as a
 program by some mail program or archiver, and all must be refused. The ways are rows of ``tricks.toml``.
@@ -74,12 +74,12 @@ def _shown(
 
 
 def names() -> dict[str, bytes]:
-    """A script whose name hides what it is."""
+    """A script whose name hides its type."""
     return {name: _shown(*row) for name, row in _rows("names").items()}
 
 
 def pages() -> dict[str, bytes]:
-    """Pages that act when they are opened, not attached but shown (RFC 2183, section 2.1)."""
+    """Pages that act when they are opened, shown in the message instead of attached (RFC 2183, section 2.1)."""
     return {name: _shown(*row) for name, row in _rows("pages").items()}
 
 
@@ -89,7 +89,7 @@ def _uuencoded(name: str, data: bytes) -> str:
 
 
 def structures() -> dict[str, bytes]:
-    """The test virus, or a script, in a message that is put together oddly."""
+    """The test virus, or a script, in a message with an unusual structure."""
     virus = content.eicar()
     part = _part('attachment; filename="a.bin"', virus)
     text = base64.b64encode(virus).decode()
@@ -139,7 +139,7 @@ PACKERS: dict[str, Callable[[str, bytes], bytes]] = {
     "marked": lambda _, data: b"%PDF-1.4\n" + data,
     "sectors": lambda _, data: data + bytes(-len(data) % 512),
 }
-"""What makes a file of another one and its name."""
+"""Functions that make a file and its name from another one."""
 
 
 def _packed(recipe: str, things: dict[str, bytes]) -> tuple[str, bytes]:
@@ -154,7 +154,7 @@ def _packed(recipe: str, things: dict[str, bytes]) -> tuple[str, bytes]:
 
 
 def _long_name(written: int) -> bytes:
-    """A tar archive whose header has the beginning of a script's name only (tar(5))."""
+    """A tar archive whose header has only the beginning of a script's name (tar(5))."""
     archive, member = io.BytesIO(), tarfile.TarInfo("\u00e9" * 120 + "/run.bat")
     member.size = len(SCRIPT)
     with tarfile.open(fileobj=archive, mode="w", format=written) as file:
@@ -163,7 +163,7 @@ def _long_name(written: int) -> bytes:
 
 
 def _named(name: str) -> bytes:
-    """A gzip file that gives its content another name than the attachment's (RFC 1952, FNAME)."""
+    """A gzip file whose content has another name than the attachment (RFC 1952, FNAME)."""
     packed = io.BytesIO()
     with gzip.GzipFile(name, "wb", fileobj=packed) as file:
         file.write(SCRIPT)
@@ -171,7 +171,7 @@ def _named(name: str) -> bytes:
 
 
 def wrappings() -> dict[str, bytes]:
-    """A program, script, shortcut, macro or the test virus in archives that lie about themselves or that few can open."""
+    """A program, script, shortcut, macro or the test virus in archives with false declarations, or that few programs can open."""
     archive, harmless = content.zipped({"run.bat": SCRIPT}), content.zipped({"a.txt": b"x"})
     central = archive.find(b"PK\1\2")
     before, behind = archive[:central], archive[central:]
@@ -191,7 +191,7 @@ def wrappings() -> dict[str, bytes]:
 
 
 PADDING = 70 * 2**20
-"""More than a scanner that is set to the largest message reads of one file."""
+"""More than a scanner reads of one file if it is set to the largest message."""
 
 
 def _padded() -> bytes:
@@ -217,7 +217,7 @@ PADDED: dict[str, Callable[[], bytes]] = {
         {f"{at}.dat": bytes(PADDING) for at in range(9)} | {"a.dat": _padded()}
     ),
 }
-"""The test virus behind many zeros, by the name of a file; made when asked for, for they take a second each."""
+"""The test virus behind many zeros, by the name of a file; made on demand, because each takes a second."""
 
 
 def _before(
@@ -234,7 +234,7 @@ def _before(
 
 
 def _odd_tar(data: bytes, pax: bool) -> bytes:
-    """A tar archive with one member, whose size is where few look: in a record of its own, or in base 256."""
+    """A tar archive with one member, whose size is in an unusual place: in a record of its own, or in base 256."""
     member = tarfile.TarInfo("a.zip")
     member.pax_headers = {"size": str(len(data))} if pax else {}
     made = member.tobuf(tarfile.PAX_FORMAT)
@@ -244,7 +244,7 @@ def _odd_tar(data: bytes, pax: bool) -> bytes:
 
 
 def _sized_tar(archive: bytes, size: bytes) -> bytes:
-    """A tar archive whose first header has this in its field for the size, and the right checksum."""
+    """A tar archive whose first header has this size field, and the right checksum."""
     made = bytearray(archive)
     made[124:136], made[148:156] = size, b" " * 8
     made[148:156] = b"%06o\0 " % sum(made[:512])
@@ -252,7 +252,7 @@ def _sized_tar(archive: bytes, size: bytes) -> bytes:
 
 
 def lying() -> dict[str, dict[str, bytes]]:
-    """The test virus in archives that declare other sizes than they have: ClamAV reads by one declaration, programs by the other."""
+    """The test virus in archives with a false size: ClamAV reads by one declaration, programs by the other."""
     archive = content.zipped({"a.txt": content.eicar() * 3})
     half, sizes_behind = _before(archive, 20), _before(archive, 0, 0, later=True)
     things = {
@@ -279,7 +279,7 @@ def _related(kind: str, target: str) -> bytes:
 
 
 def documents() -> dict[str, bytes]:
-    """Documents that fetch a program or carry one as an object."""
+    """Documents that fetch a program or contain one as an object."""
     return {
         "template.docx": _related("attachedTemplate", "http://x.invalid/a.dotm"),
         "share.docx": _related("attachedTemplate", "\\\\x.invalid\\a.dotm"),

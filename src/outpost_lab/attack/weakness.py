@@ -1,4 +1,4 @@
-"""Defences turned off on a lab host, and back on: the positive control of an attack.
+"""Turns defences off on a lab host, and on again: the positive control of an attack.
 
 A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, and puts
 it back byte for byte: the next apply finds nothing to do. After a run that broke off, the next one puts it back (`mend`).
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from outpost_lab.attack.ground import Ground
 
 SAVED = "/root/outpost-attack"
-# the sixth start of a unit within ten seconds is one too many for systemd (systemd.unit(5))
+# systemd refuses the sixth start of a unit within ten seconds (systemd.unit(5))
 NO_START_LIMIT = "systemctl reset-failed"
 RESTORES = f"{NO_START_LIMIT}; sh {SAVED}/restore"
 MENDS = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo mended; }}"
-# not a reload: its old workers answer for a while yet
+# not a reload: old workers would still answer for a while
 RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
     "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
@@ -37,7 +37,7 @@ SCANNER_RESTARTS = (
     "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
 )
 RESTARTS = {"rspamd": RSPAMD_RESTARTS, "clamav": SCANNER_RESTARTS}
-# a process that waits for a client goes at once, one that has a client when it has done with it
+# a process that waits for a client ends at once, one that has a client ends after it
 POSTFIX_RELOADS = (
     "old=$(pgrep -d, -x 'smtpd|postscreen|trivial-rewrite') || true; systemctl reload postfix.service; "
     'for turn in $(seq 20); do [ -n "$old" ] && ps -p "$old" >/dev/null || break; sleep 0.1; done'
@@ -64,7 +64,7 @@ class Weakness:
 
     @property
     def saves(self) -> str:
-        """Script that keeps what is changed, and the way back, on the host itself."""
+        """Script that keeps what is changed, and how to restore it, on the host itself."""
         kept = " ".join(map(shlex.quote, self.keeps))
         files = f"rm -rf {kept}; tar -C / -xpf {SAVED}/kept.tar || exit; " if kept else ""
         restore = f"{self.undo}; {files}{self.activate}; rm -rf {SAVED}"
@@ -102,7 +102,7 @@ def rspamd(what: str, rules: Literal["kept", "gone"] = "kept", /, **files: str) 
 
 @cache
 def switches() -> dict[str, Weakness]:
-    """Attack → what turns the defence against it off, from ``switches.toml``."""
+    """Attack → what turns its defence off, from ``switches.toml``."""
     tables = tomllib.loads(Path(__file__).with_name("switches.toml").read_text(encoding="utf-8"))
     return {attack: _switch(**entry) for attacks, entry in tables.items() for attack in attacks.split()}
 
@@ -129,7 +129,7 @@ def _switch(
 
 @asynccontextmanager
 async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
-    """The office without a defence, while the block runs."""
+    """Run the block with a defence of the office turned off."""
     host = ground.role(weakness.role).name
     await ground.on(host, weakness.saves)
     try:
@@ -144,7 +144,7 @@ async def weakened(ground: Ground, weakness: Weakness) -> AsyncIterator[None]:
 
 
 async def _takes_mail(ground: Ground) -> None:
-    """Until the MTA and its filter answer again: a refusal for the time being is neither defence nor breach."""
+    """Wait until the MTA and its filter answer again: a temporary refusal is neither defence nor breach."""
     for _ in range(60):
         with contextlib.suppress(OSError):
             async with await ground.smtp(Evidence(), ground.stranger) as session:
@@ -154,5 +154,5 @@ async def _takes_mail(ground: Ground) -> None:
 
 
 async def mend(ground: Ground) -> list[str]:
-    """Hosts that an earlier run has left weak, which it was when it broke off."""
+    """Hosts that an interrupted run has left without a defence."""
     return [host.name for host in ground.office.hosts if "mended" in await ground.on(host.name, MENDS)]

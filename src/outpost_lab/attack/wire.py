@@ -1,4 +1,4 @@
-"""SMTP and its neighbours spoken byte by byte, as politely or as badly as an attack needs.
+"""SMTP and similar protocols byte by byte, as politely or as badly as an attack needs.
 
 ``aiosmtplib`` speaks valid SMTP only; what must not be valid goes over these raw sessions. Sockets are made in the
 network namespace of a machine of the lab, so that an attack comes from where it says it comes from.
@@ -38,7 +38,7 @@ class Reply:
     seconds: float = 0.0
 
     def begins(self, *beginnings: str) -> bool:
-        """Whether it begins with one of these; ``closed`` stands for the end of the connection."""
+        """Whether it begins with one of these; ``closed`` means the end of the connection."""
         return self.text.startswith(beginnings)
 
     @property
@@ -57,13 +57,13 @@ class Vantage:
 
     def __init__(self, name: str, namespace: str | None = None) -> None:
         self.name = name
-        self.sources: tuple[str, ...] = ()  # addresses to come from in turn; none: the machine's own
+        self.sources: tuple[str, ...] = ()  # source addresses to use in turn; none: the machine's own
         self._next = 0
         self._namespace = namespace
         self._descriptor: int | None = None
 
     def fresh_source(self) -> str | None:
-        """An address that has not been used for a while; None where there is only one."""
+        """An address that has not been used for a while; None if there is only one."""
         if not self.sources:
             return None
         self._next += 1
@@ -72,7 +72,7 @@ class Vantage:
     def socket(
         self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
     ) -> socket.socket:
-        """A socket that belongs to this place's network."""
+        """A socket in this place's network."""
         if self._namespace is None:
             return socket.socket(family, kind, protocol)
         if self._descriptor is None:
@@ -88,7 +88,7 @@ class Vantage:
     async def connect(
         self, address: str, port: int, *, source: str | None = None, patience: float = PATIENCE
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A TCP connection from here; `OSError` where it is refused, `TimeoutError` where nobody answers."""
+        """A TCP connection from here; `OSError` if it is refused, `TimeoutError` if nobody answers."""
         family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
         made = self.socket(family, socket.SOCK_STREAM)
         try:
@@ -105,7 +105,7 @@ class Vantage:
 
 @contextlib.contextmanager
 def _inside(namespace: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    """This thread in another network namespace; nothing may be awaited in between."""
+    """Put this thread into another network namespace; the block must not await anything."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
@@ -124,7 +124,7 @@ def _inside(namespace: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
 
 
 class Session:
-    """One TCP session that speaks in lines, and remembers what was said."""
+    """One TCP session with a line protocol; it records the dialogue."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Session:
             self.writer.close()
 
     async def send(self, data: bytes, *, shown: str | None = None) -> None:
-        """Bytes as they are; an end of the connection shows in the next reply."""
+        """Send bytes unchanged; the next reply shows whether the connection has ended."""
         self.note("C: " + (shown if shown is not None else _shown(data)))
         with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
             self.writer.write(data)
@@ -191,13 +191,13 @@ class Session:
         return received
 
     async def say(self, line: str, patience: float | None = None) -> Reply:
-        """A line with CRLF, and the answer."""
+        """Send a line with CRLF; returns the reply."""
         data = line.encode("utf-8", "surrogateescape")
         await self.send(data + b"\r\n", shown=line if line.isprintable() and len(line) < 200 else None)
         return await self.reply(patience)
 
     async def say_all(self, lines: Sequence[str]) -> list[tuple[str, Reply]]:
-        """Line after line in lock-step, until the connection ends."""
+        """Send line after line, each after a reply, until the connection ends."""
         replies: list[tuple[str, Reply]] = []
         for line in lines:
             replies.append((line, await self.say(line)))
@@ -206,23 +206,23 @@ class Session:
         return replies
 
     async def while_good(self, *lines: str) -> Reply:
-        """Line after line, as long as they are taken; the last answer."""
+        """Send line after line while the replies are good; returns the last one."""
         for line in lines:
             if not (reply := await self.say(line)).good:
                 break
         return reply
 
     async def envelope(self, sender: str, recipient: str) -> Reply:
-        """MAIL, and RCPT where the sender is taken; the last answer."""
+        """Send MAIL, and RCPT if the sender is accepted; returns the last reply."""
         return await self.while_good(f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>")
 
     async def deliver(self, sender: str, recipient: str, content: bytes, *, patience: float = 120.0) -> Reply:
-        """A whole message, as far as it is taken; the last answer."""
+        """Send a whole message, as far as it is accepted; returns the last reply."""
         reply = await self.envelope(sender, recipient)
         return await self.message(content, patience=patience) if reply.good else reply
 
     async def message(self, content: bytes, *, patience: float = 120.0) -> Reply:
-        """DATA and a message, dot-stuffed; the last answer."""
+        """Send DATA and a message, dot-stuffed; returns the last reply."""
         answer = await self.say("DATA")
         if answer.code != 354:
             return answer
@@ -237,7 +237,7 @@ class Session:
         self.note("(TLS)")
 
     async def starttls(self, name: str, context: ssl.SSLContext, hello: str) -> Reply:
-        """TLS on an open SMTP session (RFC 3207); the answer to the EHLO after it."""
+        """Start TLS in an open SMTP session (RFC 3207); returns the reply to the EHLO after it."""
         await self.say("STARTTLS")
         await self.start_tls(name, context)
         return await self.say(f"EHLO {hello}")
@@ -245,7 +245,7 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def meanwhile(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
-    """Work that goes on while the block runs, and ends with it."""
+    """Run a task while the block runs, and end it afterwards."""
     tasks = list(map(asyncio.create_task, work))
     try:
         yield tasks
@@ -256,7 +256,7 @@ async def meanwhile(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[async
 
 
 class Catcher:
-    """A mail server of the attacker's own: takes whatever it is sent and keeps it byte by byte, dots and all."""
+    """A mail server of the attacker: it accepts anything and keeps it byte by byte."""
 
     def __init__(self, vantage: Vantage) -> None:
         self.vantage = vantage
@@ -277,7 +277,7 @@ class Catcher:
         self._server.close()
 
     async def caught(self, *, patience: float = 60.0) -> list[bytes]:
-        """Everything so far, once something has come; nothing where nothing comes in time."""
+        """All data so far, once something has come; empty if nothing comes in time."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), patience * pace.load())
         return list(self.messages)
@@ -297,14 +297,14 @@ class Catcher:
 
 
 def taken_and_last(answers: Sequence[Reply]) -> tuple[int, Reply]:
-    """How many answers are good, and the first that is not; the last where all are."""
+    """The number of good answers, and the first bad one; the last one if all are good."""
     return sum(reply.good for reply in answers), next(
         (each for each in answers if not each.good), answers[-1]
     )
 
 
 def syn(source: str, target: str, port: int, number: int) -> bytes:
-    """An IPv4 packet that asks for a connection, from somebody who will never answer (RFC 9293, section 3.1)."""
+    """An IPv4 packet that asks for a connection, from an address that never answers (RFC 9293, section 3.1)."""
     ends = socket.inet_aton(source) + socket.inet_aton(target)
     tcp = struct.pack("!HHIIBBHHH", 1024 + number % 60000, port, number, 0, 5 << 4, 2, 64240, 0, 0)
     summed = ends + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp
@@ -321,7 +321,7 @@ def plain(address: str, password: str) -> str:
 
 
 def unverified() -> ssl.SSLContext:
-    """TLS for one who does not care who answers."""
+    """TLS without checking who answers."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

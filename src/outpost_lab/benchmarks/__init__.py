@@ -1,1 +1,1 @@
-"""What `outpost bench` measures: each promise of speed against its peer, in the same session, over the same line."""
+"""What `outpost bench` measures: each promise of speed beside its peer, in the same session, over the same line."""

@@ -1,4 +1,4 @@
-"""Many offices from one controller: their hosts are simulated, and answer as a lab's hosts answered once.
+"""Many offices from one controller: their hosts are simulated, with answers recorded from a lab's hosts.
 
 Simulated is `ssh`, the program: first every question to the lab's hosts is noted with its answer, then each office, a copy
 of the lab's, is answered from these notes. So the controller does all its work, and the hosts none.
@@ -22,7 +22,7 @@ from outpost_lab.benchmarks.place import FAR, INVENTORY
 
 OFFICES = 100
 JOBS = 4
-RUNS = 5  # of one office
+RUNS = 5  # for each office
 SSH = Path(__file__).with_name("simulated-ssh.sh")
 
 
@@ -41,7 +41,7 @@ def fleet(target: Target) -> Figures:
 
 @contextlib.contextmanager
 def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """So many copies of the lab's office, and the environment in which their hosts are simulated."""
+    """Copies of the lab's office, and the environment in which their hosts are simulated."""
     with tempfile.TemporaryDirectory(prefix="outpost-fleet-") as temporary:
         top = Path(temporary)
         offices = [top / f"office-{number:03}" for number in range(count)]
@@ -61,7 +61,7 @@ def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, 
         }
         configuration = ssh.configuration(load(target.data), target.data)
         learning = {"REAL": shutil.which("ssh") or "ssh", "CONFIGURATION": str(configuration)}
-        for _ in range(2):  # the second asks only whether all is as the first found it
+        for _ in range(2):  # the second plan asks only whether everything is unchanged
             _plan(environment | learning, "plan", str(offices[0]))
         yield [str(office) for office in offices], environment
 

@@ -16,14 +16,14 @@ CHUNK = 16 * 1024
 
 @dataclass
 class _Direction:
-    """One way of the line: when it is free for the next byte."""
+    """One direction of the line: when it is free for the next byte."""
 
     delay: float
     rate: float  # bytes a second; 0: no limit
     free: float = 0.0
 
     def arrival(self, now: float, size: int) -> float:
-        """When `size` bytes that are sent now have arrived."""
+        """When `size` bytes arrive that are sent now."""
         self.free = max(self.free, now) + (size / self.rate if self.rate else 0.0)
         return self.free + self.delay
 
@@ -59,13 +59,13 @@ class Link:
             thread.join()
 
     def reset(self) -> None:
-        """Count from nothing."""
+        """Start counting at zero."""
         self.traffic = [0] * len(self.traffic)
 
     async def _carry(
         self, target: tuple[str, int], number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        await asyncio.sleep(1.5 * self.rtt)  # SYN there, SYN-ACK back, ACK there: then the far end speaks
+        await asyncio.sleep(1.5 * self.rtt)  # SYN, SYN-ACK, ACK: then the far end speaks
         try:
             far_reader, far_writer = await asyncio.open_connection(*target)
         except OSError:
@@ -83,7 +83,7 @@ class Link:
         way: _Direction,
         waited: float,
     ) -> None:
-        """Carry bytes one way; what was sent while the connection opened has been on its way meanwhile."""
+        """Carry bytes in one direction; bytes sent while the connection opened have been under way meanwhile."""
         last = 0.0
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(CHUNK):
@@ -92,7 +92,7 @@ class Link:
                 moment = way.arrival(now, len(data))
                 if not last and now - waited < 0.005:
                     moment -= way.delay
-                last = max(moment, last + 1e-6)  # what is due at the same moment may change places
+                last = max(moment, last + 1e-6)  # bytes that are due at the same moment may change places
                 self._loop.call_at(last, writer.write, data)
         last = max(self._loop.time() + way.delay, last + 1e-6)
         self._loop.call_at(last, writer.close)
@@ -100,7 +100,7 @@ class Link:
 
 
 async def _ended(servers: Sequence[asyncio.Server]) -> None:
-    """Nobody else comes, and what is under way is cut off."""
+    """Accept nobody else, and cut off what is under way."""
     for server in servers:
         server.close()
     tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""A mailbox of 50,000 messages: what its owner, everybody's delivery and the night wait for."""
+"""A mailbox of 50,000 messages: how long its owner, deliveries and the nightly scan wait."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from outpost_lab.post import Town
 MESSAGES, FEW, SCANNED = 50_000, 50, 3_000
 RUNS = 5
 ANSWER = 2.0
-"""Seconds that somebody waits for the answer of a search."""
+"""Seconds that a person waits for the answer of a search."""
 USERS, DAILY = 300, 50
 NIGHT = 6 * 3600.0
 """Seconds that a scan may take (``TimeoutStartSec`` of outpost-rescan.service)."""
@@ -53,7 +53,7 @@ def search(target: Target) -> Figures:
 
 
 def frozen(target: Target) -> Figures:
-    """How long delivery stops for a backup; the first one after many messages came is not counted, it copies them."""
+    """How long a backup stops delivery; the first one after many messages is not counted, because it copies them."""
     instance = Instance.load(target.instance or "lab")
     store = instance.office.with_role("store")[0]
     samples = {}
@@ -65,7 +65,7 @@ def frozen(target: Target) -> Figures:
 
 
 def rescanned(target: Target) -> Figures:
-    """The nightly scan of what some days brought, reckoned for an office of 300 users."""
+    """The nightly scan of some days' mail, extrapolated to an office of 300 users."""
     instance = Instance.load(target.instance or "lab")
     settings = json.loads(_on(instance, "cat /etc/outpost/rescan.json"))
     with filled(instance, SCANNED):
@@ -81,7 +81,7 @@ def rescanned(target: Target) -> Figures:
 
 @contextmanager
 def filled(instance: Instance, count: int) -> Iterator[str]:
-    """So many messages in a folder of a user's, who is given; afterwards the folder is gone."""
+    """Put many messages into a folder of a user, who is returned; afterwards the folder is deleted."""
     user = instance.office.users[0].address
     script = FILL.format(local=user.partition("@")[0], folder=FOLDER, count=count)
     try:

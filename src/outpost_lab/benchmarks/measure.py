@@ -30,7 +30,7 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row: what was measured, against whom, in the same session.
+    """One row: what was measured, beside which peer, in the same session.
 
     Attributes:
         sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
@@ -52,12 +52,12 @@ class Measurement:
 
     @property
     def ratio(self) -> float:
-        """As `sense` reads it."""
+        """The ratio in the direction of `sense`."""
         return self.peer / self.ours if self.sense == "times faster" else self.ours / self.peer
 
     @property
     def reached(self) -> bool:
-        """Whether the ratio is what it should be."""
+        """Whether the ratio is as promised."""
         return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
 
     def as_data(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Measurement:
 
 
 def of_samples(samples: dict[str, list[float]], notes: dict[str, Any] | None = None) -> Figures:
-    """Samples by their medians."""
+    """Compare samples by their medians."""
     return Figures(median(samples["ours"]), median(samples["peer"]), samples, notes or {})
 
 
@@ -78,7 +78,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def keep(found: Sequence[Measurement], file: Path = RESULTS, page: Path = PAGE) -> None:
-    """Into the file of results and the table of a page; rows that were not measured now stay as they are."""
+    """Write them to the file of results and the table of a page; rows that were not measured now stay."""
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     machine = {
@@ -95,7 +95,7 @@ def keep(found: Sequence[Measurement], file: Path = RESULTS, page: Path = PAGE) 
 
 
 def _processor() -> str:
-    """What the machine says it is."""
+    """The machine's description of itself."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     found = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     return found[1] if found else platform.machine()

@@ -1,4 +1,4 @@
-"""The lab's office as it would be at the end of a slow line: the same hosts, behind ports of a `Link`."""
+"""The lab's office behind a slow line: the same hosts, behind ports of a `Link`."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from outpost_lab.benchmarks.link import Link
 
 INVENTORY = ROOT / "inventory" / "harbour" / "ssh.py"
 FAR = ("hosts", "world", "instance.json")
-"""What of an instance's directory is no part of an office."""
+"""Parts of an instance's directory that do not belong to an office."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Place:
         return ssh.configuration(self.office, self.directory)
 
     def environment(self) -> dict[str, str]:
-        """For programs that read this office; they may keep what Python compiled, as in anybody's shell."""
+        """The environment of programs that read this office; they may cache compiled Python, as in a normal shell."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return os.environ | {
             "PATH": path,
@@ -50,13 +50,13 @@ class Place:
         }
 
     def cold(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the open connections."""
         for host in self.ports:
             command = ["ssh", "-F", str(self.configuration), "-O", "exit", host]
             subprocess.run(command, capture_output=True, check=False)
 
     def bare(self) -> float:
-        """Seconds of one `ssh HOST true` to each host, side by side, each with a connection of its own."""
+        """Seconds for one `ssh HOST true` to each host, side by side, each with a connection of its own."""
         command = ["ssh", "-F", str(self.configuration), "-o", "ControlMaster=no"]
         started = time.monotonic()
         running = [subprocess.Popen([*command, host, "true"]) for host in self.ports]
@@ -75,7 +75,7 @@ class Place:
         return run
 
     def paired(self, ours: Callable[[], float], runs: int) -> dict[str, list[float]]:
-        """Bare logins and ours in turn, with no connection open: what disturbs one disturbs the other."""
+        """Bare logins and ours in turn, with no connection open: a disturbance affects both."""
         samples: dict[str, list[float]] = {"peer": [], "ours": []}
         for _ in range(runs):
             samples["peer"].append(self.closed(self.bare)())
@@ -83,7 +83,7 @@ class Place:
         return samples
 
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
-        """Seconds of a command at the top of the checkout; a benchmark of a failure says nothing."""
+        """Seconds of a command at the top of the checkout; it must succeed."""
         started = time.monotonic()
         engine.run(*command, lines=25, cwd=ROOT, env=self.environment() | (environment or {}))
         return time.monotonic() - started

@@ -1,4 +1,4 @@
-"""A whole office from bare machines, against the default `apt-get install` of the same packages on the same machines."""
+"""Provision a whole office from bare machines, beside the default `apt-get install` of the same packages on the same machines."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +17,12 @@ NAME = "bench"
 PATIENCE = 1800.0  # seconds
 INSTALL = (
     "export DEBIAN_FRONTEND=noninteractive; echo 'Acquire::http::Proxy \"{proxy}\";' >/etc/apt/apt.conf.d/proxy; "
-    "apt-get update && apt-get install --yes -o APT::Install-Recommends=true"  # Debian's default; the lab's image has another
+    "apt-get update && apt-get install --yes -o APT::Install-Recommends=true"  # Debian's default; the lab's image has another one
 )
 
 
 def provision(target: Target, watcher: Watcher | None = None) -> Figures:
-    """Cold provision of a lab of its own (`bench`, gone afterwards) against plain apt-get; the cache is warmed for both."""
+    """Cold provision of a lab of its own (`bench`, removed afterwards) beside plain apt-get; the cache is warmed for both."""
     del target  # its hosts are provisioned already
     try:
         instance = lab.up(NAME)
@@ -34,7 +34,7 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip
         peer = _on_each(instance, {host: f"{install} {' '.join(names)}" for host, names in packages.items()})
-        client = docker.from_env()  # the hosts go; `lab.up` makes them again
+        client = docker.from_env()  # the hosts are removed; `lab.up` makes them again
         for host in instance.office.hosts:
             client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)
         instance = lab.up(NAME)
@@ -47,7 +47,7 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
 
 
 def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
-    """Seconds until the last host has carried out its script, all side by side."""
+    """Seconds until the last host has run its script, all side by side."""
 
     def one(host: str) -> None:
         command = "docker", "exec", instance.container_name(host), "sh", "-c", scripts[host]

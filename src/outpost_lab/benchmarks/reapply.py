@@ -1,4 +1,4 @@
-"""Re-apply of an office that is as declared: against a bare login on the same line, Ansible and mitogen."""
+"""Re-apply an unchanged office: beside a bare login on the same line, Ansible and mitogen."""
 
 import subprocess
 import time
@@ -25,7 +25,7 @@ def cold(target: Target) -> Figures:
 
 
 def opened(target: Target) -> Figures:
-    """The same with the connections of the run before, as an hourly timer finds them."""
+    """The same with open connections from the run before, as an hourly timer finds them."""
     with _settled(target, RTT) as place:
         bare = [place.closed(place.bare)() for _ in range(RUNS)]
         _apply(place)()
@@ -49,7 +49,7 @@ def ansible(target: Target, *, rtt: float, mitogen: bool = False) -> Figures:
 
 
 def traffic(target: Target) -> Figures:
-    """Bytes of a no-op on the line, of the host with the most to say; the login's own are in it."""
+    """Bytes of a no-op on the line, for the host that sends most; the bytes of the login are included."""
     with _settled(target, 0.0) as place:
         seen = []
         for run in (place.bare, _apply(place), _apply(place, "--refresh")):
@@ -63,7 +63,7 @@ def traffic(target: Target) -> Figures:
 
 
 def one_template(target: Target) -> Figures:
-    """One changed template out of all, against nothing to change; raw pyinfra, so that both do the whole work."""
+    """One changed template, beside nothing to change; raw pyinfra, so that both do the whole work."""
     with _settled(target, RTT) as place:
         script = "echo '# by hand' >> /etc/locale.conf"
         noop = [place.closed(_raw(place))() for _ in range(3)]
@@ -77,7 +77,7 @@ def one_template(target: Target) -> Figures:
 
 @contextmanager
 def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
-    """A place whose hosts are as declared, known to be, and were asked before."""
+    """A place whose hosts are known to be as declared, and have been asked before."""
     with behind(target, rtt=rtt, rate=rate) as place:
         _apply(place, "--refresh")()
         _apply(place)()
@@ -104,6 +104,8 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
 
     def commands(host: str) -> int:
         command = ["ssh", "-F", str(place.configuration), host, count]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) - 1  # this one
+        return (
+            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) - 1
+        )  # this command itself
 
     found["commands"] = {host.name: commands(host.name) for host in place.office.hosts}

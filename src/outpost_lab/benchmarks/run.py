@@ -1,4 +1,4 @@
-"""The rows of `outpost bench`: what is promised, and who measures it."""
+"""The rows of `outpost bench`: what is promised, and the function that measures it."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,7 @@ ROWS = {
 
 
 def measured(target: Target, rows: Sequence[str], watcher: Watcher) -> Iterator[Measurement]:
-    """The rows that are asked for, as they are done; `watcher` shows the progress of a provision."""
+    """Measure the requested rows, one after the other; `watcher` shows the progress of a provision."""
     for name in rows or ROWS:
         if name not in ROWS:
             raise OutpostError(f"there is no row {name}", f"choose one of: {', '.join(ROWS)}")

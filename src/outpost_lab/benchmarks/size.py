@@ -1,6 +1,6 @@
 """An office of many users: how long all of them take to log in, and what one user more costs. The lab's office grows for it, and shrinks again.
 
-Both rows compare with the same lab at its own size, because a machine that is busy is busy for both.
+Both rows compare with the same lab at its own size, because a busy machine slows down both.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def logins(target: Target) -> Figures:
 
 
 def unchanged(target: Target) -> Figures:
-    """A whole comparison that finds nothing, with many users and with the lab's few."""
+    """A full comparison without differences, with many users and with the lab's few."""
     few = [_plan(target) for _ in range(RUNS)]
     with _grown(target):
         many = [_plan(target) for _ in range(RUNS)]
@@ -43,7 +43,7 @@ def unchanged(target: Target) -> Figures:
 
 @contextmanager
 def _grown(target: Target) -> Iterator[Instance]:
-    """The lab's office with so many users, applied; afterwards as before."""
+    """The lab's office with many users, applied; afterwards its old size again."""
     instance = Instance.load(target.instance or "lab")
     before = instance.office_file.read_text(encoding="utf-8")
     document = tomlkit.parse(before)

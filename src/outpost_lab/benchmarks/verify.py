@@ -1,4 +1,4 @@
-"""Verification over a slow line: checks that only read the hosts, against a bare login to each."""
+"""Verification over a slow line: checks that only read the hosts, beside a bare login to each."""
 
 import sys
 import tempfile
@@ -15,8 +15,10 @@ from outpost_lab.instance import Instance
 
 
 def white_box(target: Target) -> Figures:
-    """White-box checks of all hosts, cold, against bare logins; what they ask has been learnt without the line."""
-    office.came_up(Instance.load(target.instance or LAB))  # what journals say of other measurements is past
+    """White-box checks of all hosts, cold, beside bare logins; their commands have been learnt without the line."""
+    office.came_up(
+        Instance.load(target.instance or LAB)
+    )  # what journals say about earlier measurements does not count
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
         listed = Path(temporary) / "asked"
         _checks(near, listed, *SIDE_BY_SIDE)()

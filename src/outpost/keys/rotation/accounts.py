@@ -48,6 +48,4 @@ def _ask(desk: Desk, host: Host) -> str:
     try:
         return run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
     except OutpostError:
-        return (
-            ""  # the host or the authority cannot be reached: nothing was changed, and a later run asks again
-        )
+        return ""  # host or authority cannot be reached: nothing was changed, a later run asks again

@@ -1,4 +1,4 @@
-"""The scan on the host: what is live and beside the declared files, compared with the state after the last apply.
+"""The scan on the host: live state, and files beside the declared ones, compared with the state after the last apply.
 
 Base installs it and starts it as ``/usr/local/lib/outpost/observe``; only Python's own library. ``look`` prints one JSON
 object; ``remember`` makes the present state the known one, except for the facts on standard input; both are told which
@@ -11,4 +11,4 @@ A fact is a line ``kind TAB object TAB value``. Two sorts: *states* are compared
 
 OBSERVER = "/usr/local/lib/outpost/observe"
 KEY = "OUTPOST_KEEPING_KEY"
-"""In the environment: the office's secret for this host. An intruder could write the known state and answers that were kept, but not seal them."""
+"""Environment variable with the office's secret for this host. An intruder could write the known state and cached answers, but not seal them."""

@@ -10,11 +10,11 @@ import pwd
 from outpost.onhost.observe.reading import content
 
 DYNAMIC = range(61184, 65520)
-"""Of systemd's DynamicUser=, for as long as the unit runs (nss-systemd(8)); where one stands in a file, it is an account like any other."""
+"""Users of systemd's DynamicUser=, while the unit runs (nss-systemd(8)); one that is in a file is an ordinary account."""
 
 
 def entries(path: str) -> list[tuple[str, str, str]]:
-    """Name, password and the whole line of each; what is no entry names nobody."""
+    """Name, password and whole line of each entry; lines that are no entry are left out."""
     lines = content(path).split("\n")
     return [(*line.split(":")[:2], line) for line in lines if line.count(":") > 2]  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""Answers of the running host, read by one shell while the files are walked; and all that one scan has found."""
+"""Answers of the running host, read by one shell while the files are scanned; and the results of one scan."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LIVE = {
 }
 """Name → shell command."""
 JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "sockets")
-"""Answers that states and faults are made of already: themselves they change with every session."""
+"""Answers from which states and faults are made already; by themselves they change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"
-"""Last line of what the observer answers to a survey: an older one does not know what that is."""
+"""Last line of the observer's answer to a survey: an older observer does not print it."""
 
 
 def answer_to(name: str, live: dict[str, list[str]]) -> list[str]:
-    """Lines of the answer to a question that every host has an answer to."""
+    """Lines of the answer to a question that every host answers."""
     if lines := live.get(name):
         return lines
     raise BlindError(f"no answer: {LIVE[name].partition(' -')[0]}")
@@ -47,7 +47,7 @@ class Asked:
         self._shell = Begun("/bin/sh", "-c", script)
 
     def answers(self) -> dict[str, list[str]]:
-        """Name → lines; what has not come in time is missing."""
+        """Name → lines; an answer that is late is missing."""
         found: dict[str, list[str]] = {}
         lines: list[str] = []
         for line in self._shell.output().decode(errors="surrogateescape").removesuffix("\n").split("\n"):
@@ -93,7 +93,7 @@ class Seen:
         return self._active.get(unit, "inactive")
 
     def mark_of_all(self) -> str:
-        """A mark of the files and the running host: under the same mark a scan finds the same. Empty where that of the files is."""
+        """A mark of the files and the running host: with the same mark a scan has the same result. Empty if the files' mark is."""
         answers = {name: lines for name, lines in self.live.items() if name not in JUDGED}
         answered = json.dumps([sorted(self.states), sorted(self.faults), answers], sort_keys=True)
         return f"{self.mark}\n{answered}" if self.mark else ""

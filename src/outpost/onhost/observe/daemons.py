@@ -1,4 +1,4 @@
-"""What daemons say they run with."""
+"""The settings that running daemons report."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SENSITIVE = re.compile(
 )
 SIGNED = "/etc/knot/zones"
 MADE_BY_THE_SERVER = re.compile(r"_acme-challenge|\S+ (SOA|RRSIG|NSEC3?|NSEC3PARAM|DNSKEY|CDS|CDNSKEY) ")
-"""Of its zones: with the answers to challenges."""
-# Unit, package, what must be there, how its daemon is asked for what it runs with.
+"""Lines of its zones, and answers to challenges."""
+# Unit, package, a file that must exist, and the command that asks the running daemon.
 LIVE = (
     ("knot.service", "knot", "/usr/sbin/knotc", "knotc conf-read"),
     ("knot-zones", "knot", SIGNED, "knotc zone-read --"),
@@ -26,8 +26,8 @@ LIVE = (
      "s=$(sed -n 's/^unixsocket //p' /etc/redis/redis.conf); redis-cli ${s:+-s $s} config get '*' | paste - -; "
      "redis-cli ${s:+-s $s} acl list | sed 's/#[0-9a-f]*/#/g'"),
 )  # fmt: skip
-# Unit, package, how its daemon prints the settings of its next start: it comes from files alone, and is
-# asked for again only when one of them was touched.
+# Unit, package, and the command that prints the settings of the next start. It depends on files alone, and is
+# repeated only if one of them changed.
 FROM_FILES = (
     ("ssh.service", "openssh-server", "/usr/sbin/sshd -T"),
     ("postfix.service", "postfix", "postconf -n; postconf -M; postconf -P"),
@@ -41,7 +41,7 @@ FROM_FILES = (
 )  # fmt: skip
 UNBOUND = "/run/unbound.ctl"
 UNBOUND_ANSWERS = ("unbound.service", "unbound")
-"""Over its socket: a program for each option costs more than all the rest."""
+"""It asks over the socket: one program for each option would cost more than everything else."""
 UNBOUND_LISTS = ("list_forwards", "list_insecure", "list_local_data", "list_local_zones", "list_stubs")
 UNBOUND_OPTIONS = (
     "module-config", "val-permissive-mode", "harden-dnssec-stripped", "qname-minimisation", "serve-expired",
@@ -50,7 +50,7 @@ UNBOUND_OPTIONS = (
 
 
 def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Answers without what daemons change by themselves all the time."""
+    """Answers without values that daemons change themselves all the time."""
     files = os.listdir(SIGNED) if os.path.isdir(SIGNED) else []
     own = tuple(f"[{name.removesuffix('zone')}] " for name in files)
     records = (line.split(" ", 3) for line in live.get("knot-zones", ()) if line.startswith(own or "\n"))
@@ -58,7 +58,7 @@ def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
     sources = (line.split(",") for line in live.get("chrony.service", ()))
     servers = {
         f"source {words[2]}" for words in sources if len(words) > 2
-    }  # one word where chronyd does not answer
+    }  # a single word if chronyd does not answer
     return live | {
         "knot-zones": sorted(line for line in zones if not MADE_BY_THE_SERVER.match(line)),
         "chrony.service": sorted(servers),
@@ -66,7 +66,7 @@ def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def unbound() -> list[str]:
-    """What Unbound answers at its control socket (unbound-control(8), its protocol is a line)."""
+    """Unbound's answer on its control socket (unbound-control(8); the protocol is a line)."""
     found: list[str] = []
     for command in (*UNBOUND_LISTS, *(f"get_option {option}" for option in UNBOUND_OPTIONS)):
         try:
@@ -89,8 +89,8 @@ def effective(
     mark: str,
     live: dict[str, list[str]],
 ) -> list[str]:
-    """What daemons and systemd itself say they run with."""
-    import concurrent.futures  # what takes time to load, and is not needed where nothing has changed
+    """The settings that running daemons and systemd report."""
+    import concurrent.futures  # modules that take time to load, and are not needed if nothing has changed
 
     versions = dict(line.split("\t")[1:] for line in installed() if line.startswith("version\t"))
     if not versions:
@@ -114,7 +114,7 @@ def effective(
     for name in sorted(declared_units):
         listed = shown().get(name, ())
         if "LoadState=loaded" not in listed:
-            continue  # masked; that is said of the unit itself
+            continue  # masked; the unit's own fact says so
         for line in listed:
             line = re.sub(r" ; ignore_errors=.*| ; start_time=.*|; start_time=.*", "", line)
             if line.partition("=")[0] in SECURITY[1:]:
@@ -123,7 +123,7 @@ def effective(
 
 
 def discreet(line: str) -> str:
-    """A line whose value nobody needs to read to see that it changed."""
+    """A line whose value is replaced by a digest: a change shows, the value does not."""
     key, separator, value = line.partition("=") if "=" in line else line.partition(" ")
     if SENSITIVE.search(key) and separator and value and not value.lstrip().startswith("/"):
         import hashlib
@@ -133,7 +133,7 @@ def discreet(line: str) -> str:
 
 
 def libraries() -> list[str]:
-    """Those that programs load from where no package puts them."""
+    """Libraries that programs load from places without packages."""
     return [
         f"library\t{match[1]}\t"
         for line in lines_of("ldconfig -p")

@@ -1,6 +1,6 @@
-"""What a Debian 13 holds that no package lists: its own accounts, what maintainer scripts make, enable and open.
+"""What a Debian 13 has that no package lists: its own accounts, and what maintainer scripts make, enable and open.
 
-Measured on bare images and on provisioned hosts; what is not here is shown to a person, never taken for granted.
+Measured on bare images and on provisioned hosts; everything else is shown to a person, never taken for granted.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 
 ENABLED = frozenset((
     "getty@tty1.service", "remote-fs.target", "systemd-pstore.service", "ssh-agent.socket", "machines.target",
-    "clamav-daemon.socket",  # with its service (Also=)
+    "clamav-daemon.socket",  # installed with its service (Also=)
 ))  # fmt: skip
-"""By systemd's own package."""
+"""Created by systemd's own package."""
 ALIASES = {
     "sshd.service": "ssh.service",
     "syslog.service": "rsyslog.service",
@@ -26,16 +26,16 @@ PLATFORM = (
     "linux-image-", "linux-headers-", "grub-", "shim-", "firmware-", "intel-microcode", "amd64-microcode", "console-setup", "keyboard-configuration",
     "locales", "task-", "tasksel", "qemu-guest-agent", "open-vm-tools", "lvm2", "cryptsetup", "mdadm", "openssl-provider-legacy", "btrfs-progs", "xfsprogs", "systemd-timesyncd",
 )  # fmt: skip
-"""What begins so is the machine's own, and the installer's choice."""
+"""Paths that begin so belong to the machine, or to the installer's choices."""
 ESSENTIAL = frozenset((
     "base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "hostname", "init",
     "init-system-helpers", "libc-bin", "libgcc-s1", "login", "ncurses-base", "ncurses-bin", "perl-base", "sed", "systemd-sysv", "sysvinit-utils", "tar", "util-linux",
 ))  # fmt: skip
-"""Essential, or protected, in Debian 13: each host has them."""
+"""Essential or protected packages of Debian 13: each host has them."""
 STANDARD = frozenset(
     ("dbus-user-session", "krb5-locales", "netcat-traditional", "readline-common", "whiptail")
 )
-"""Important or standard by the archive's word, which dpkg does not know: "standard system utilities" of the installer."""
+"""Important or standard packages by the archive's priorities, which dpkg does not know."""
 RULES = frozenset(("0 from all lookup local", "32766 from all lookup main", "32767 from all lookup default"))
 MOUNTED = frozenset(("/", "/boot", "/boot/efi", "/home", "/srv", "/usr", "/var", "/var/log"))
 MOUNTED_BY_DOCKER = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")
@@ -63,7 +63,7 @@ SPECIAL = {
     "/usr/lib/polkit-1/polkit-agent-helper-1": "4755 root root", "/usr/sbin/postdrop": "2555 root postdrop",
     "/usr/sbin/postqueue": "2555 root postdrop", "/usr/sbin/unix_chkpwd": "2755 root shadow",
 }  # fmt: skip
-"""Path → mode, owner and group of what runs as somebody else, or anybody may write."""
+"""Path → mode, owner and group of setuid files, or of files that anybody may write."""
 TEMPLATES = {
     "/etc/apt/apt.conf.d/20auto-upgrades": "/usr/share/unattended-upgrades/20auto-upgrades",
     "/etc/apt/apt.conf.d/50unattended-upgrades": "/usr/share/unattended-upgrades/50unattended-upgrades",
@@ -88,32 +88,32 @@ CONTENTS = {
     "/etc/pam.d/common-session-noninteractive": ("5c624c6f8a8c9b1c",), "/etc/python3/debian_config": ("baac6583459b290d",),
     "/etc/runit/runsvdir/default/ssh": ("link to /etc/sv/ssh",), "/etc/security/opasswd": (EMPTY,), "/etc/shells": ("7c3c5b8e005446ba",),
     "/etc/subgid": (EMPTY,), "/etc/subuid": (EMPTY,), "/etc/vconsole.conf": ("link to default/keyboard",), "/usr/local/man": ("link to share/man",),
-    # cloud-init's; what it says of passwords has no effect behind the office's own file, which sshd reads first
+    # cloud-init's file; its settings for passwords have no effect, because sshd reads the office's own file first
     "/etc/ssh/sshd_config.d/50-cloud-init.conf": ("6bf43c7543d384fe", "474ef6932d6b998e"),
     "/etc/apt/apt.conf.d/90cloud-init-pipelining": ("74feab1a037ec762",),
 }  # fmt: skip
-"""Path → digests (`reading.fingerprint`) of what Debian makes of it, or where it leads."""
+"""Path → digests (`reading.fingerprint`) of files that Debian makes, or where its links lead."""
 MADE = re.compile(
     r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?)$"
     r"|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
 )
-"""What scripts of packages and the installer make, with content of the host's own."""
+"""Files that scripts of packages and the installer make, with content specific to the host."""
 
 
 WRITTEN = frozenset((
-    # of Debian's standard system, cloud images and boot loaders
+    # from Debian's standard system, cloud images and boot loaders
     "/etc/apt/listchanges.conf", "/etc/cloud/cloud.cfg.d/90_dpkg.cfg", "/etc/default/console-setup", "/etc/default/grub", "/etc/default/keyboard",
     "/etc/ssh/sshd_config",
-    # of the roles' packages
+    # from the roles' packages
     "/etc/clamav/freshclam.conf", "/etc/dbconfig-common/config", "/etc/dbconfig-common/roundcube.conf", "/etc/logrotate.d/clamav-freshclam",
     "/etc/roundcube/config.inc.php", "/etc/roundcube/debian-db.php",
 ))  # fmt: skip
-"""What packages' scripts write and have ucf(1) install; of all else that it installs the package has the original."""
+"""Files that packages' scripts write and install by ucf(1); for all other files of ucf the package has the original."""
 
 
 @functools.cache
 def kept_by_ucf() -> frozenset[str]:
-    """Digest (MD5) and path of configuration files as their packages installed them (ucf(1))."""
+    """Digest (MD5) and path of configuration files as packages installed them (ucf(1))."""
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/var/lib/ucf/hashfile").read_text(errors="surrogateescape").splitlines()
         return frozenset(" ".join(line.split()) for line in lines)
@@ -122,7 +122,7 @@ def kept_by_ucf() -> frozenset[str]:
 
 @functools.cache
 def accounts() -> frozenset[str]:
-    """Those that every Debian has."""
+    """Accounts that every Debian has."""
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/usr/share/base-passwd/passwd.master").read_text().splitlines()
         fields = (line.split(":") for line in lines)
@@ -134,7 +134,7 @@ def accounts() -> frozenset[str]:
 
 @functools.cache
 def groups() -> frozenset[str]:
-    """The same of groups, as lines."""
+    """Groups that every Debian has, as lines."""
     with contextlib.suppress(OSError):
         return frozenset(pathlib.Path("/usr/share/base-passwd/group.master").read_text().splitlines())
     return frozenset()

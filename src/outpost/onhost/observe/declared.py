@@ -1,4 +1,4 @@
-"""What the office declares for this host: its records, its contract, and the files that it leaves to the host."""
+"""What the office declares for this host: its records, its contract, and its local files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from outpost.onhost.observe.reading import content
 STATE = "/var/lib/outpost"
 APPLIED = f"{STATE}/applied"
 KNOWN = f"{STATE}/known"
-"""What is explained or accepted of the states at the end of the last apply."""
+"""What was explained or accepted among the states at the end of the last apply."""
 VERIFIED = f"{STATE}/verified"
-"""Touched when every program was its package's."""
+"""Touched when every program was the package's version."""
 RECORD = re.compile(r"[\w-][\w.-]*")
 CONTRACT = "/etc/outpost/contract.json"
 LOCAL: list[str] = []
-"""Files that the office file leaves to this host; a path with a slash at its end is everything below it."""
+"""Files that the office file leaves to this host; a path with a slash at its end covers everything below it."""
 
 
 def records() -> tuple[dict[str, list[str]], set[str]]:
-    """What the last apply put here: unit → its files, and all paths."""
+    """What the last apply installed: unit → its files, and all paths."""
     units: dict[str, list[str]] = {}
     paths: set[str] = set()
-    # SYS-08: read as the controller reads them, which compares each with what is declared; without it a record that only this program
-    # sees, by its name or by another end of line than LF, hides what it names.
+    # SYS-08: the controller reads records the same way and compares them with the declaration; otherwise a record that only this program
+    # sees, because of its name or its line ends, would hide the files that it names.
     for record in os.listdir(APPLIED) if os.path.isdir(APPLIED) else ():
         if not RECORD.fullmatch(record) or record.endswith(".new"):
             continue

@@ -1,4 +1,4 @@
-"""All states and faults of now: of the running host and of its files."""
+"""All current states and faults: of the running host and of its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
         def probe(
             name: str, ask: collections.abc.Callable[..., list[str]], *words: object, mark: str | None = None
         ) -> concurrent.futures.Future[list[str]]:
-            """Its answer is kept under a mark, where it has one."""
+            """The answer of a probe is cached under a mark, if it has one."""
             answer = ask if mark is None else lambda *words: kept(name, mark, lambda: ask(*words))
             return pool.submit(lambda: probes(name, answer, *words, otherwise=nothing))
 
@@ -66,6 +66,6 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
 
 
 def own_digest() -> str:
-    """Of the program that was started and of all modules beside this one: another observer sees other things."""
+    """A digest of this program and its modules: another observer sees other things."""
     sources = (pathlib.Path(sys.argv[0]), *sorted(pathlib.Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """What may become known on a host: what Debian, its packages and the declaration explain, and what a person has accepted.
 
-Nothing else is ever learned, however it came and whatever broke off meanwhile (docs/adr/0021).
+Everything else is reported until it is repaired, even after interrupted applies (docs/adr/0021).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
 from outpost.onhost.observe.reading import content, digested, fingerprint
 
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
-"""Where Debian notes what a package itself has enabled."""
+"""Where Debian records what a package itself has enabled."""
 INSTALLER = "/var/log/installer/initial-status.gz"
 NOT_MISSED = (
     "observer", "version", "local", "compiled", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
@@ -33,7 +33,7 @@ NOT_MISSED = (
 SIEVE = re.compile(r"^/etc/dovecot/sieve/\S+\.svbin$")
 NOGROUP = "65534"
 SHAPER, SHAPED = "outpost-shaping.service", ("htb",)
-"""Who else but a person gives an interface a queueing discipline (AMP-03), and which."""
+"""Programs besides a person that set an interface's queueing discipline (AMP-03), and which one."""
 
 
 class Expected:
@@ -56,21 +56,21 @@ class Expected:
         self._kinds = {kind for kind, _ in self._known}
         self._owned: set[str] | None = None
         self.arrived = {fact for fact in now - before if fact.startswith("version\t")}
-        """Packages that came, or have another version: what they bring is explained."""
+        """Packages that are new, or have another version: what they bring is explained."""
         self._administrator = next(iter(contract.get("administrator", ())), "root")
 
     def _has(self, key: str, what: str) -> bool:
         return what in self._contract.get(key, ())
 
     def is_roles(self, fact: str) -> bool:
-        """Whether a role's own operation sees to it, so that nothing needs to be remembered."""
+        """Whether a role's own operation handles it, so that nothing has to be remembered."""
         kind, thing, value = parts(fact)
         return (kind == "package" and self._has("packages", thing)) or (
             kind == "unit" and value == "masked" and self._has("masks", thing)
         )
 
     def contradicts(self, fact: str) -> bool:
-        """Whether it is against the declaration itself, so that no person has to decide: a declared unit is masked."""
+        """Whether it contradicts the declaration, so that no person has to decide: a declared unit is masked."""
         kind, thing, value = parts(fact)
         return (
             kind == "unit"
@@ -83,9 +83,9 @@ class Expected:
         """Whether a person has accepted it by name."""
         return self._has("accepted", words(fact))
 
-    # SYS-08: without it one line that root writes into the known state, or into /etc/passwd, ends each scan, and nothing is named any more.
+    # SYS-08: without it one line that root writes into the known state, or into /etc/passwd, ends each scan, and nothing is reported any more.
     def explains(self, fact: str) -> bool:
-        """Whether something that came is what it should be; what cannot be read is not."""
+        """Whether a new thing is as it should be; what cannot be read is not."""
         with contextlib.suppress(ValueError, IndexError):
             return self._explains(fact)
         return False
@@ -102,10 +102,10 @@ class Expected:
         if kind == "file" and SIEVE.search(thing):
             return fact in self.witnesses or value == compiled(thing)
         if kind == "shadow" and f"{kind}\t{thing}\t{value.removesuffix(' locked')}" in self._before:
-            return True  # the same line as an earlier observer wrote it
+            return True  # the same line in the form of an earlier observer
         if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
             return True
-        if kind in ("member", "unit"):  # of which one thing has several
+        if kind in ("member", "unit"):  # kinds of which one thing may have several
             return self._member(thing, value) if kind == "member" else self._unit(thing, value)
         if kind == "account":
             return self._account(thing, value, new=new)
@@ -127,7 +127,7 @@ class Expected:
         return new and rule is not None and rule(thing, value)
 
     def dismisses(self, fact: str) -> bool:
-        """Whether something that went may be forgotten."""
+        """Whether a removed thing may be forgotten."""
         kind, thing, value = parts(fact)
         if kind in NOT_MISSED:
             return True
@@ -139,13 +139,13 @@ class Expected:
             return not any(os.path.lexists(f"{place}/{file}") for place in UNITS for file in _files_of(thing))
         if kind in ("special", "capability", "alias"):
             return not os.path.lexists(thing)
-        if kind == "shadow":  # of an account that was never known: there is nothing to bring back
+        if kind == "shadow":  # of an account that was never known: there is nothing to restore
             gone = not any(fact.startswith(f"account\t{thing}\t") for fact in self._now)
             return gone and ("account", thing) not in self._known
         if kind == "file":
             target = value.removeprefix("link to ")
             if SIEVE.search(thing) and not os.path.lexists(f"{thing.removesuffix('svbin')}sieve"):
-                return True  # it went with its script
+                return True  # it was removed with its script
             return self._has("absent", thing) or (target != value and not os.path.exists(target))
         if kind == "control":
             return not any(fact.startswith(f"version\t{thing.partition(':')[0]}\t") for fact in self._now)
@@ -166,14 +166,14 @@ class Expected:
                 return False
         return not astray({path: os.path.realpath(path)})
 
-    # SYS-08: without it root claims with one word that a package diverted a file, and upgrades of its package do not change it unseen.
+    # SYS-08: without it root claims with one word that a package diverted a file, and upgrades no longer change it.
     def _diversion(self, _path: str, value: str) -> bool:
         package = value.rpartition(", for ")[2]
         came = self.arrived if self._before else self._now
         return any(fact.startswith(f"version\t{package}\t") for fact in came)
 
     def _first(self, _thing: str, _value: str) -> bool:
-        """Of the platform itself; later only by a person's word."""
+        """Part of the platform itself; later only with a person's decision."""
         return not self._before
 
     def _mounted(self, place: str, _value: str) -> bool:
@@ -182,12 +182,12 @@ class Expected:
         )
         return not self._before and place in ours
 
-    # SYS-09: without it an account gets another's rights by a number that both have, and the next apply takes it as known.
+    # SYS-09: without it an account gets another one's rights by the same number, and the next apply takes it as known.
     def _group(self, name: str, gid: str) -> bool:
         return f"{name}:*:{gid}:" in debian.groups() or (gid != "0" and not self._others("group", name, gid))
 
     def _others(self, kind: str, name: str, number: str) -> set[str]:
-        """Who else has a number, among those that are known; before anything is, among all."""
+        """Other accounts with a number: among the known ones, or among all before anything is known."""
         witnesses = (parts(fact) for fact in self.witnesses or self._now)
         return {
             each for sort, each, value in witnesses if sort == kind and value.partition(":")[0] == number
@@ -219,7 +219,7 @@ class Expected:
             noted = enabled and any(self._came_with(f"{UNITS[0]}/{file}") for file in _files_of(name))
             return self._has("units", name) or noted or name in debian.ENABLED
         target = value.removeprefix("link to ")
-        # SYS-08: without it a link in a declared unit's name leads to a program of somebody's, or of another package's unit.
+        # SYS-08: without it a link in a declared unit's name leads to somebody's program, or to another package's unit.
         if not target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/")):
             return False
         noted = os.path.lexists(f"{HELPER}/{name}") and self._came_with(
@@ -236,7 +236,7 @@ class Expected:
         )
 
     def _running(self, name: str, _value: str) -> bool:
-        """What is enabled as it should be, and what others need."""
+        """Whether it is enabled as it should be, or because others need it."""
         if self._has("units", name) or self._has("units", f"{name.rpartition('.')[0]}.timer"):
             return True
         enabled = [fact for fact in self._now if fact.startswith(f"unit\t{name}\tenabled for ")]
@@ -248,7 +248,7 @@ class Expected:
         return False
 
     def _package(self, name: str, _value: str) -> bool:
-        """Of the system itself."""
+        """Part of the system itself."""
         if name in debian.ESSENTIAL:
             return True
         if self._before:
@@ -264,7 +264,7 @@ class Expected:
         return block is not None and bool(re.search(usual, block[0], re.MULTILINE))
 
     def _control(self, package: str, value: str) -> bool:
-        """Whether it came with this version of the package, or nothing was known of any package yet."""
+        """Whether it came with this version of the package, or no package was known yet."""
         came = f"version\t{package.partition(':')[0]}\t{value.partition(' ')[0]}"
         return (came in self._now and came not in self._before) or "control" not in self._kinds
 
@@ -274,7 +274,7 @@ class Expected:
         return path not in GUARDED or harmless(value)
 
     def _special(self, path: str, value: str) -> bool:
-        """Packages bring files that only some may read; a file that was there before keeps its mode."""
+        """Packages bring files that only some accounts may read; an older file keeps its mode."""
         if debian.SPECIAL.get(path) == value:
             return True
         if not harmless(value) or value.split(" ")[1] != "root":
@@ -283,19 +283,19 @@ class Expected:
             return path in self._brought()
         return self._came(f"file\t{path}\t")
 
-    # SYS-08: without it the mode of any package's file, changed by hand, is taken as known while some other package comes.
+    # SYS-08: without it the mode of any package's file, changed by hand, is taken as known while some other package is installed.
     def _brought(self) -> set[str]:
-        """Files of the packages that came."""
+        """Files of the new packages."""
         names = {parts(fact)[1] for fact in self.arrived}
         return files_of(names)
 
-    # SYS-08: without it root writes what Debian's tools note of units, and any upgrade explains it.
+    # SYS-08: without it root writes what Debian's tools record about units, and any upgrade explains it.
     def _came_with(self, path: str) -> bool:
-        """Whether a package that came has a file, or nothing was known before."""
+        """Whether a new package has a file, or nothing was known before."""
         return not self._before or path in self._brought()
 
     def _came(self, *beside: str) -> bool:
-        """Whether a package is new, or another version: without one its scripts have enabled and opened nothing."""
+        """Whether a package is new or has another version; otherwise its scripts have enabled and opened nothing."""
         return (
             not self._before
             or bool(self.arrived)
@@ -303,12 +303,12 @@ class Expected:
         )
 
     def _file(self, path: str, value: str) -> bool:
-        """Made by a package's own scripts; where the package has what it is made of, it is compared with that."""
+        """Made by a package's own scripts; if the package has the source, the file is compared with that."""
         if path in debian.TEMPLATES:
             return fingerprint(debian.TEMPLATES[path]) == value
         if path in debian.CONTENTS:
             return value in debian.CONTENTS[path]
-        if value == DEVICE:  # its name explains none
+        if value == DEVICE:  # its name explains no file
             return False
         target = value.removeprefix("link to ")
         if path == "/etc/localtime":
@@ -319,16 +319,16 @@ class Expected:
             user = path.split("/")[-3]
             return _lines(path) <= _lines(f"/etc/ssh/authorized_keys.d/{user}")
         if path.startswith("/etc/sudoers.d/") and target == value:
-            # how the account that the office names came to be its administrator
+            # how the office's account may have become administrator
             name = re.escape(self._administrator)
             own = re.compile(rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL")
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         return self._came() and self._of_scripts(path, value, target)
 
-    # SYS-08: without it root writes one line where ucf(1) notes what it installed, or chooses a name that some package's script could have
-    # made, and the next apply takes what is there as known. Only while packages come can there be something of theirs.
+    # SYS-08: without it root adds one line to ucf(1)'s list of installed files, or chooses a name that some package's script could have
+    # made, and the next apply takes the file as known. Only while packages are installed can their scripts have made it.
     def _of_scripts(self, path: str, value: str, target: str) -> bool:
-        """What a package's scripts make at no other time than when it comes."""
+        """What a package's scripts make only during its installation."""
         if path.startswith("/etc/alternatives/") and target != value:
             return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
         if target.startswith("/etc/alternatives/"):
@@ -356,10 +356,10 @@ class Expected:
 
 
 def _lines(path: str) -> set[str]:
-    """Of a file, without comments; none where it cannot be read."""
+    """A file's lines without comments; none if it cannot be read."""
     with contextlib.suppress(OSError):
         lines = (line.strip() for line in content(path).split("\n"))
-        # sudo(8) takes #1000 for an account
+        # sudo(8) reads #1000 as an account
         return {line for line in lines if line not in ("", "#") and not line.startswith("# ")}
     return set()
 
@@ -369,12 +369,12 @@ def _always(_thing: str, _value: str) -> bool:
 
 
 def _files_of(unit: str) -> tuple[str, ...]:
-    """Its own file, and that of its template."""
+    """The unit's own file, and that of its template."""
     return (unit, re.sub(r"@[^.]*", "@", unit))
 
 
 def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:
-    """What the office declares for this host; nothing where there is none yet."""
+    """What the office declares for this host; nothing if there is none yet."""
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""Facts: what people call the things in them, and which of them open a host."""
+"""Facts: names for the things in them, and which of them open a host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = {
     "rules": "packet filter rules of table {thing}", "running": "running {thing}", "setting": "kernel setting {thing}", "shadow": "account {thing}",
     "special": "file {thing}", "table": "packet filter table {thing}", "trigger": "database {thing}", "unit": "unit {thing}", "version": "package {thing}",
 }  # fmt: skip
-"""Kind of a fact → what a plan calls the thing, and the office file where a person accepts it."""
+"""Kind of a fact → its name in a plan, and in the office file where a person accepts it."""
 SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route", "queue", "trigger")
 """Kinds of which one thing may have more than one value."""
 GRAVE_KINDS = (
@@ -30,7 +30,7 @@ GRAVE_PLACES = (
     "/etc/shells", "/etc/ssh/", "/etc/ssl/certs/", "/etc/stunnel/", "/etc/sudoers", "/etc/sysctl", "/etc/systemd/", "/etc/udev/", "/etc/unbound/", "/home/", "/root/", "/usr/bin/",
     "/usr/lib/", "/usr/local/", "/usr/sbin/", "/var/lib/clamav/", "/var/lib/knot/", "/var/lib/rspamd/", "/var/lib/systemd/", "/var/spool/cron", "/var/www/",
 )  # fmt: skip
-"""Where what nobody explains opens a host."""
+"""Places where unexplained things open a host."""
 
 
 def parts(fact: str) -> tuple[str, str, str]:
@@ -40,23 +40,23 @@ def parts(fact: str) -> tuple[str, str, str]:
 
 
 def account_of(value: str) -> tuple[str, str, str, str, str]:
-    """Numbers, home, shell and state of an account; the shell may hold what separates the others (passwd(5))."""
+    """Numbers, home, shell and state of an account; the shell may contain the separator (passwd(5))."""
     uid, gid, home, rest = value.split(":", 3)
     shell, _, state = rest.rpartition(":")
     return uid, gid, home, shell, state
 
 
 def words(fact: str) -> str:
-    """What people call it."""
+    """A fact's name for people."""
     kind, thing, value = parts(fact)
     return WORDS.get(kind, "").format(thing=thing, value=value)
 
 
 def is_grave(fact: str) -> bool:
-    """Whether what was there before the first apply waits for a person's word; of other things the platform's own are not all known."""
+    """Whether a thing from before the first apply waits for a person's decision; of other kinds not all of the platform's are known."""
     kind, thing, value = parts(fact)
     if kind in ("mode", "special"):
-        if not re.fullmatch(r"[0-7]+ \S+ \S+", value):  # what is no mode was written by hand
+        if not re.fullmatch(r"[0-7]+ \S+ \S+", value):  # a value that is no mode was written by hand
             return True
         return not harmless(value) and (kind == "mode" or bool(int(value.split(" ")[0], 8) & 0o6002))
     if kind == "conffile":
@@ -70,7 +70,7 @@ def is_grave(fact: str) -> bool:
 
 
 def harmless(value: str) -> bool:
-    """Whether a file or directory with this mode and owner opens nothing: neither setuid, nor anybody's to write, nor a user's."""
+    """Whether a file or directory with this mode and owner opens nothing: not setuid, not writable by anybody, not a user's."""
     mode, owner, _ = value.split(" ")
     number = int(mode, 8)
     return not number & 0o6000 and (not number & 0o002 or bool(number & 0o1000)) and debian.is_system(owner)

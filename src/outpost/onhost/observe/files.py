@@ -1,4 +1,4 @@
-"""Files that neither a package nor the office put where the host is configured."""
+"""Files in the host's configuration that neither a package nor the office installed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from outpost.onhost.observe.reading import fingerprint, named
 OWN_TRACES = re.compile(
     r"^/root/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
 )
-"""What programs write down in an administrator's home by themselves."""
+"""Files that programs write into an administrator's home."""
 UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
 UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/]+$")
 AUTHORITIES = "/etc/ssl/certs/"
 BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
-"""Where the links of update-ca-certificates lead; what they lead to is scanned there."""
+"""Where the links of update-ca-certificates lead; their targets are scanned there."""
 
 
 def files(declared: set[str]) -> list[str]:
-    """Files in directories that configure the host, which neither a package nor the office put there."""
+    """Files in directories that configure the host, which neither a package nor the office installed."""
     single = [
         path
         for path in expanded(places.SINGLE)
@@ -49,7 +49,7 @@ def _of_a_moment(path: str) -> bool:
 
 
 def files_among_packages(declared: set[str]) -> list[str]:
-    """Below /usr: the same where packages' programs are, and where packages' links to commands lead."""
+    """Below /usr: such files among packages' programs, and targets of packages' links to commands."""
     aliases = [
         f"alias\t{named(path)}\tlink to {os.readlink(path)}"
         for path in owned_by_packages()
@@ -60,7 +60,7 @@ def files_among_packages(declared: set[str]) -> list[str]:
 
 
 def below(tops: list[str]) -> list[str]:
-    """Files there, but for links that another scan covers."""
+    """Files there, except links that another scan covers."""
     found = []
     for top in tops:
         for directory, inner, names in os.walk(top):
@@ -77,7 +77,7 @@ def below(tops: list[str]) -> list[str]:
 
 
 def strangers(paths: list[str], declared: set[str]) -> list[str]:
-    """Those that nobody put there, with what is in them."""
+    """Files that nobody installed, with a digest of their content."""
     expect_lists()
     owned = owned_by_packages()
     return [

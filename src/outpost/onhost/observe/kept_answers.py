@@ -1,4 +1,4 @@
-"""Answers that come from files alone, kept from one scan to the next under one mark of all those files."""
+"""Caches answers that depend on files alone, under one mark of all those files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import Begun
 
 KEPT = "/run/outpost/observed"
-"""Answers, each sealed, with the mark of what it comes from: root's alone, as daemons' keys are in some; gone with the next boot."""
+"""Cached answers, each sealed, with the mark of their files. Only root can read them, because some contain daemons' keys; a boot removes them."""
 DAY = 24 * 3600
 TOUCHED = b"\0"
 USR = "/usr"
-"""The tree with a mark of its own: packages alone change it."""
+"""A tree with a mark of its own: only packages change it."""
 TICK = 0.1
-"""Seconds, many ticks of the clock that files get their times from."""
+"""Seconds, many ticks of the clock from which files get their times."""
 MARKED = (
     *(place for place in (*places.WATCHED, *places.PACKAGES_OWN, APPLIED) if not place.startswith(places.TREES)),
     *(f"/home/*/{name}" for name in places.HOMES), *places.MERGED, *places.SINGLE, *places.UNSCANNED, f"{places.DATABASE}/info", "/run/systemd/systemd-units-load",
 )  # fmt: skip
-"""With `TREES`: what can be seen of files there is known from an earlier scan as long as none was touched. systemd touches
+"""With `TREES`: files there are unchanged since an earlier scan as long as none was touched. systemd touches
 the last whenever it reads units."""
 DATABASES = (
     "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
     "/var/lib/dpkg/status", "/var/lib/outpost/packages",
 )  # fmt: skip
-"""Of packages and of this program: replaced as a whole when they change."""
+"""Files of packages and of this program: they are replaced as a whole."""
 
 
 def kept(
@@ -41,7 +41,7 @@ def kept(
     ask: collections.abc.Callable[[], collections.abc.Iterable[str]],
     lasting: collections.abc.Callable[[list[str]], bool] | None = None,
 ) -> list[str]:
-    """The answer of an earlier scan that has the same mark, else a new one. Without a mark it is never kept.
+    """An earlier scan's answer with the same mark, else a new one. Without a mark it is not cached.
 
     Args:
         lasting: Whether an answer stays true as long as the mark does.
@@ -59,7 +59,7 @@ def kept(
 
 
 def own(name: str) -> bytes:
-    """What was kept with the office's secret; nothing where somebody has changed it."""
+    """An answer that was cached with the office's secret; nothing if somebody has changed it."""
     with contextlib.suppress(OSError):
         with open(f"{KEPT}/{name}", "rb") as stream:
             seal, _, what = stream.read().partition(b"\n")
@@ -69,7 +69,7 @@ def own(name: str) -> bytes:
 
 
 def keep(name: str, what: bytes) -> None:
-    """For `own`; nothing where the place cannot be written to, or the caller has no secret."""
+    """Store an answer; nothing if the place cannot be written, or the caller has no secret."""
     seal = sealed(name, what)
     if not seal:
         return
@@ -82,7 +82,7 @@ def keep(name: str, what: bytes) -> None:
 
 
 def sealed(name: str, what: bytes) -> bytes:
-    """BLAKE2 with a key (RFC 7693); empty where the caller has none."""
+    """BLAKE2 with a key (RFC 7693); empty if the caller has none."""
     key = os.environ.get(KEY, "").encode()[:64]
     if not key:
         return b""
@@ -92,7 +92,7 @@ def sealed(name: str, what: bytes) -> bytes:
 
 
 class Marking:
-    """The mark of files, which is on its way from the start.
+    """The mark of files; its computation starts at once.
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
     attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE` the
@@ -104,7 +104,7 @@ class Marking:
         self._walks = _walk(*(place for place in there if place != USR)), _walk(USR)
 
     def marks(self) -> tuple[str, str]:
-        """Of all, and of /usr alone. Empty where a file was touched a moment ago: it could be touched once more in the same tick of the clock."""
+        """Of all, and of /usr alone. Empty if a file was touched a moment ago: another change could fall into the same tick of the clock."""
         rest, usr = map(_digest, self._walks)
         beside = "\n".join((str(time.time() // DAY), *map(identity, DATABASES), *LOCAL))
         of_all = f"{rest} {usr}\n{beside}\n{identity(KNOWN)}" if rest and usr else ""
@@ -112,7 +112,7 @@ class Marking:
 
 
 def _walk(*tops: str) -> Begun:
-    """Path, inode and ctime of each file there, and `TOUCHED` behind them where that was a moment ago."""
+    """Path, inode and ctime of each file there, with `TOUCHED` at the end if it changed a moment ago."""
     people = [word for place in places.FOR_PEOPLE for word in ("-o", "-path", place)]
     just = ("(", "-newerct", f"@{time.time() - TICK:.3f}", "-printf", r"\0\n", "-o", "-printf", r"\n", ")")
     return Begun(
@@ -122,7 +122,7 @@ def _walk(*tops: str) -> Begun:
 
 
 def _digest(walk: Begun) -> str:
-    """Empty where a file was touched a moment ago, or the walk did not end."""
+    """Empty if a file was touched a moment ago, or the walk did not end."""
     import hashlib
 
     found = walk.output()
@@ -130,7 +130,7 @@ def _digest(walk: Begun) -> str:
 
 
 def mark_with(mark: str, script: str, beside: collections.abc.Iterable[str]) -> str:
-    """A mark for the answers of a script that reads files alone.
+    """A mark for the answers of a script that only reads files.
 
     Args:
         beside: Files that it reads elsewhere; of directories only owner and mode; globs are expanded.

@@ -1,4 +1,4 @@
-"""What daemons keep: databases, the mail queue, signing keys; and what somebody has put into them by hand."""
+"""What daemons store: databases, the mail queue, signing keys; and what somebody has added to them by hand."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
 TRIGGERS = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') LIMIT ?"
 MOST, LONGEST = 10_000, 1 << 18
-"""Triggers and views of one database that are named, and octets of all that is said of it."""
+"""Most triggers and views of one database that are named, and most octets about it."""
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 5.0
-"""Seconds for a daemon that writes."""
+"""Seconds to wait for a daemon that writes."""
 MEMORY = 1 << 30
-"""Octets of address space for the process that reads one."""
+"""Octets of address space for the process that reads a database."""
 
 
 def functions(listed: list[str]) -> list[str]:
-    """Libraries that somebody loaded into Redis: they outlive its restart, and nothing here brings any."""
+    """Libraries that somebody loaded into Redis: they survive its restart, and the office has none."""
     names = (name for label, name in itertools.pairwise(listed) if label == "library_name")
     return [f"function\tredis-server.service\t{named(name)}" for name in names]
 
 
 def triggers() -> list[str]:
-    """One for each trigger and view: each account that writes the database runs it."""
+    """A fact for each trigger and view: every account that writes to the database runs it."""
     return [f"trigger\t{named(path)}\t{line}" for path in _databases(TOP, DEEP) for line in _as_owner(path)]
 
 
 # SYS-01: without it root parses a database that a daemon's account made.
 def _as_owner(path: str) -> list[str]:
-    """What a process says of a database that has the rights of the account that could have made it, and no others."""
-    import hashlib  # what takes time to load, and not every host has one
+    """The answer about a database from a process with only the rights of the account that could have made it."""
+    import hashlib  # modules that take time to load, and not every host has such a database
     import resource
     import sqlite3
 
     output = os.memfd_create("triggers")
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
-            path = os.path.realpath(path)  # of wtmpdb, for one
+            path = os.path.realpath(path)  # of wtmpdb, for example
             above, file = os.stat(os.path.dirname(path)), os.lstat(path)
             owner = above if above.st_uid else file
             if not os.geteuid():
@@ -75,7 +75,7 @@ def _as_owner(path: str) -> list[str]:
         lines = os.pread(output, LONGEST, 0).decode(errors="replace").split("\n")[:-1]
     finally:
         os.close(output)
-    if (late or status) and os.path.lexists(path):  # a copy that was made for a backup goes meanwhile
+    if (late or status) and os.path.lexists(path):  # a copy for a backup may be deleted meanwhile
         raise BlindError(
             f"its owner's rights do not suffice to read {named(path)}, or it is damaged, or has too many triggers"
         )
@@ -93,14 +93,14 @@ def _databases(top: str, deep: int) -> collections.abc.Iterator[str]:
 
 HOLD = "/var/spool/postfix/hold"
 NOTED = ("/var/lib/outpost-policy/large", "/var/lib/outpost/on-hold")
-"""A file by the name of each message that the policy service, or an administrator by `outpost queue`, put on hold."""
+"""A file with the name of each message that the policy service, or an administrator by `outpost queue`, put on hold."""
 REFUSED = b"X-Office-Held:"
-"""Stands in what the filter refused of a backup MX's mail; milters' fields are at either end of a queue file (milter_header_checks)."""
+"""Marks mail of a backup MX that the filter refused; milters add header fields at either end of a queue file (milter_header_checks)."""
 PIECE = 128 * 1024
 
 
 def on_hold() -> list[str]:
-    """One for each message; nothing where no queue is."""
+    """One fact for each message; nothing if there is no queue."""
     noted: set[str] = set()
     waiting: list[str] = []
     with contextlib.suppress(FileNotFoundError):
@@ -119,9 +119,9 @@ def _refused(path: str) -> bool:
             start = file.read(PIECE)
             file.seek(max(PIECE, os.fstat(file.fileno()).st_size - PIECE))
             return REFUSED in start or REFUSED in file.read()
-    except FileNotFoundError:  # it has gone meanwhile
+    except FileNotFoundError:  # it is gone meanwhile
         return True
-    except OSError:  # no message
+    except OSError:  # not a message
         return False
 
 
@@ -129,11 +129,11 @@ CONFIGURATION = "/etc/knot/knot.conf"
 KEYS = "/var/lib/knot/keys/data.mdb"
 TIMERS = ("publish", "ready", "active", "retire-active", "retire", "post-active", "revoke", "remove")
 SLACK = 300
-"""Seconds that a clock may have been set back."""
+"""Seconds by which a clock may have been set back."""
 
 
 def set_by_hand() -> list[str]:
-    """Times that are still to come; a zone without a key that signs now."""
+    """Dates of keys that are in the future; zones that no key signs now."""
     if not os.path.exists(KEYS):
         return []
     return kept("keys", f"{identity(KEYS)} {int(time.time() // 3600)}", _timers)
@@ -149,7 +149,7 @@ def _timers() -> list[str]:
 
 
 def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int]) -> list[str]:
-    """Facts of one zone, from its keys as keymgr(8) prints them in JSON."""
+    """Facts about one zone, from its keys as keymgr(8) prints them in JSON."""
     if not listed:
         raise BlindError(f"keymgr(8) did not answer for {zone}")
     keys = json.loads(listed)
@@ -171,7 +171,7 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
         first, *more = sorted((key for key in signs if key[role]), key=lambda key: int(key["publish"])) or [
             {}
         ]
-        # Knot makes the next one when the first has had its time (knot.conf(5), Policy section)
+        # Knot makes the next key when the first has reached its lifetime (knot.conf(5), Policy section)
         found += [
             f"timer\t{zone}\ta second {role.upper()} signs: {key['id']}"
             for key in more
@@ -181,7 +181,7 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
 
 
 def _lifetimes() -> dict[str, int]:
-    """Of keys, by their role, as Knot's configuration says it."""
+    """Lifetimes of keys by role, from Knot's configuration."""
     return {
         role: int(seconds)
         for role, seconds in re.findall(
@@ -195,7 +195,7 @@ ROOT_KEY = re.compile(r"^\.\s+(?:\d+\s+)?IN\s+DNSKEY\s+(\d+ \d+ \d+ \S+)", re.MU
 
 
 def anchors() -> list[str]:
-    """Keys of the root that Unbound believes in and Debian does not (RFC 5011, unbound-anchor(8))."""
+    """Root keys that Unbound trusts and Debian does not have (RFC 5011, unbound-anchor(8))."""
     if not os.path.exists(ANCHORS):
         return []
     ours, theirs = (

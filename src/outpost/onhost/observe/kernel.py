@@ -1,4 +1,4 @@
-"""Kernel settings and modules, and the name that the kernel has for the host."""
+"""Kernel settings and modules, and the kernel's host name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from outpost.onhost.observe.reading import content, named
 UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
 )
-"""Kernel settings that the kernel works out itself, or that nobody may read."""
+"""Kernel settings that the kernel computes itself, or that nobody may read."""
 NETWORK_SETTINGS = ("net/ipv4", "net/ipv4/conf/*", "net/ipv6", "net/ipv6/conf/*", "net/ipv6/icmp", "net/core")
 MACHINE_SETTINGS = (
     "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",
     "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",
 )  # fmt: skip
-"""Those of the whole machine that open it: compared where the kernel is the host's own."""
+"""Settings of the whole machine that open it: compared if the kernel belongs to the host."""
 
 
 def settings_in_force(contract: dict[str, object]) -> list[str]:
-    """Kernel settings that no file of the office names; those are compared with the file."""
+    """Kernel settings that no file of the office names; the named ones are compared with the file."""
     places = [top for place in NETWORK_SETTINGS for top in glob.glob(f"/proc/sys/{place}")]
     paths = [f"{top}/{name}" for top in places for name in os.listdir(top)]
     if contract.get("kernel"):
@@ -33,7 +33,7 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
         if path in declared or UNSTEADY.search(path):
             continue
         with contextlib.suppress(OSError):
-            opened = os.open(path, os.O_RDONLY)  # there are hundreds: without a call more
+            opened = os.open(path, os.O_RDONLY)  # there are hundreds: it avoids one call for each
             try:
                 value = b" ".join(os.read(opened, 4096).split()).decode(errors="replace")
             finally:
@@ -43,7 +43,7 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
 
 
 def wanted_settings() -> dict[str, str]:
-    """Path below /proc/sys to the value in the declared file."""
+    """Path below /proc/sys → value in the declared file."""
     wanted: dict[str, str] = {}
     try:
         text = content("/etc/sysctl.d/90-outpost.conf")
@@ -72,7 +72,7 @@ def kernel() -> list[str]:
 
 
 def modules(contract: dict[str, object]) -> list[str]:
-    """Kernel modules that are barred and loaded all the same, where the kernel is the host's own."""
+    """Forbidden kernel modules that are loaded, if the kernel belongs to the host."""
     if not contract.get("kernel"):
         return []
     barred: set[str] = set()
@@ -85,9 +85,9 @@ def modules(contract: dict[str, object]) -> list[str]:
 HANDLERS = "/proc/sys/fs/binfmt_misc"
 
 
-# SYS-08: without it root has the kernel start a program of his for each one of a form, and no file says so.
+# SYS-08: without it root makes the kernel start a program of his for each program of one format, and no file shows it.
 def handlers(contract: dict[str, object]) -> list[str]:
-    """Programs that the kernel starts for others (binfmt.d(5)) and that no package names, where the kernel is the host's own."""
+    """Programs that the kernel starts for others (binfmt.d(5)) and that no package names, if the kernel belongs to the host."""
     if not contract.get("kernel") or not os.path.isdir(HANDLERS):
         return []
     files = [path for top in ("/etc", "/usr/lib") for path in glob.glob(f"{top}/binfmt.d/*.conf")]

@@ -1,4 +1,4 @@
-"""The known state: what was explained or accepted when the last apply came to its end, and what differs from it."""
+"""The known state: what was explained or accepted at the end of the last apply, and the differences from it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ STATE, APPLIED, KNOWN, VERIFIED = map(
 )
 LIMITS = "/etc/systemd/system/{unit}.d/limits.conf"
 FOUND = STATE / "found"
-"""What was here before the first apply, and nobody has accepted."""
+"""What existed before the first apply, and nobody has accepted."""
 SEAL = "seal\t"
-"""Begins the first line of a file of facts that an apply wrote."""
+"""First line of a file of facts that an apply wrote begins with it."""
 DECLARED = STATE / "declared"
-"""Files as they were declared last, to which a failed apply goes back (`outpost.converge.guard`)."""
+"""Files as last declared, to which a failed apply goes back (`outpost.converge.guard`)."""
 OF_COPIES = f"{SEAL}copies\n"
-"""Second line of the known state since those copies are sealed, too."""
+"""Second line of the known state, since those copies are sealed, too."""
 
 
 def unfinished() -> bool:
-    """Whether an apply changed something after the known state was written down."""
+    """Whether an apply changed something after the known state was written."""
     try:
         noted = KNOWN.stat().st_mtime_ns
     except OSError:
@@ -45,7 +45,7 @@ def unfinished() -> bool:
 
 
 def newer(now: set[str], before: set[str]) -> set[str]:
-    """Versions that came and went as they should: a package is new, gone, or a later one than it was."""
+    """Expected changes of versions: a package is new, gone, or newer than before."""
     new, old = (
         {line.split("\t")[1]: line for line in lines if line.startswith("version\t")}
         for lines in (now - before, before - now)
@@ -60,12 +60,12 @@ def newer(now: set[str], before: set[str]) -> set[str]:
     }
     gone = set(old) - set(new)
     if gone and subprocess.run(["apt-get", "-qq", "check"], capture_output=True, check=False).returncode:
-        lower |= gone  # what needs them is still there
+        lower |= gone  # packages that need it are still installed
     return {line for lines in (new, old) for name, line in lines.items() if name not in lower}
 
 
 def facts_of(path: pathlib.Path) -> set[str] | None:
-    """Its lines; None where it is not there."""
+    """The lines of the known state; None if it does not exist."""
     try:
         return {
             line
@@ -76,9 +76,9 @@ def facts_of(path: pathlib.Path) -> set[str] | None:
         return None
 
 
-# SYS-08: without it root writes what his files are into the known state, and no plan names them.
+# SYS-08: without it root writes the digests of his files into the known state, and no plan names them.
 def edited(path: pathlib.Path) -> bool:
-    """Whether something else than an apply wrote it; a caller without the office's secret cannot say."""
+    """Whether something other than an apply wrote it; a caller without the office's secret cannot tell."""
     try:
         seal, _, facts = content(str(path)).partition("\n")
     except OSError:
@@ -87,16 +87,16 @@ def edited(path: pathlib.Path) -> bool:
     return bool(wanted) and seal != f"{SEAL}{wanted}"
 
 
-# SYS-08: without it root edits the copy, and an apply that fails for whatever reason makes his file the office's.
+# SYS-08: without it root edits the copy, and an apply that fails for any reason installs his file.
 def seal(path: str | os.PathLike[str]) -> None:
-    """Note that an apply made a copy of declared files; nothing where the caller has no secret."""
+    """Record that an apply made a copy of declared files; nothing if the caller has no secret."""
     copy = pathlib.Path(path)
     if made := sealed(copy.name, copy.read_bytes()):
         copy.with_suffix(".seal").write_bytes(made)
 
 
 def is_sealed(path: str) -> bool:
-    """Whether an apply made it; true for all that stood there before the first apply that sealed copies."""
+    """Whether an apply made it; true for all copies from before the first apply that sealed them."""
     copy = pathlib.Path(path)
     wanted = sealed(copy.name, copy.read_bytes())
     with contextlib.suppress(FileNotFoundError):
@@ -105,7 +105,7 @@ def is_sealed(path: str) -> bool:
 
 
 def _as_installed(copy: pathlib.Path) -> bool:
-    """Whether its files are those on the host, which this apply has found or made as they are declared."""
+    """Whether its files are those on the host, which this apply has found or made as declared."""
     compare = ["tar", "--compare", f"--file={copy}", "--directory=/"]
     with contextlib.suppress(subprocess.TimeoutExpired):
         return not subprocess.run(compare, capture_output=True, check=False, timeout=60).returncode
@@ -117,7 +117,7 @@ def _seals_copies() -> bool:
 
 
 class Judged:
-    """A scan against what is known.
+    """A scan compared with the known state.
 
     Attributes:
         first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
@@ -158,12 +158,12 @@ class Judged:
         before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
         passing = newer(now, before) if known is not None else set()
-        # SYS-08: without it a package that somebody put in by hand, or an older version, explains what else came by hand.
+        # SYS-08: without it a package that somebody installed by hand, or an older version, explains other changes by hand.
         by_hand = {
             parts(fact)[1] for fact in new if fact.startswith("package\t") and not expected.explains(fact)
         }
         expected.arrived = {fact for fact in passing & new if parts(fact)[1] not in by_hand}
-        if passing & before:  # what an upgrade, or a package that went, brings along
+        if passing & before:  # an upgrade, or the removal of a package, changes these as well
             there = {parts(fact)[1] for fact in now if fact.startswith("mode\t")}
             aliases = {fact for fact in new | gone if fact.startswith("alias\t")}
             astray = {
@@ -187,12 +187,12 @@ class Judged:
             or _is_newer(fact, now)
             or (expected.dismisses(fact) and not _is_version(fact) and parts(fact)[:2] not in stands)
         }
-        if self.first:  # not drift: it was here before anybody could see it
+        if self.first:  # not drift: it existed before the observer could see it
             found |= {
                 fact
                 for fact in wrong
                 if (known is None or parts(fact)[:2] not in {parts(each)[:2] for each in gone})
-                # a daemon's own answer is no person's to accept: it follows from its files and its start
+                # no person can accept a daemon's own answer: it follows from its files and its start
                 and words(fact)
                 and not expected.contradicts(fact)
             }
@@ -212,7 +212,7 @@ class Judged:
 
 
 def _cannot_come_back(fact: str) -> bool:
-    """Whether something that is gone has no copy, or is an account or a right, of which no copy is needed."""
+    """Whether a removed thing has no copy, or is an account or a right, which need none."""
     kind, thing, value = parts(fact)
     if kind == "file" and not value.startswith("link to "):
         return fingerprint(f"{STATE}/known-files{thing}") != value
@@ -220,12 +220,12 @@ def _cannot_come_back(fact: str) -> bool:
 
 
 def _is_version(fact: str) -> bool:
-    """A package that others need and that is gone is reported as that."""
+    """A removed package that others need is reported as that."""
     return fact.startswith("version\t")
 
 
 def _is_newer(fact: str, others: set[str]) -> bool:
-    """Whether a daemon's answer is that of another version than the others: it has other defaults."""
+    """Whether a daemon's answer is from another version: versions have different defaults."""
     kind, thing, _ = parts(fact)
     if kind != "effective":
         return False
@@ -235,7 +235,7 @@ def _is_newer(fact: str, others: set[str]) -> bool:
 
 
 def _was_started(fact: str, *, there: bool) -> bool:
-    """Whether a daemon says so that was started, or read its files, after the known state was written: then its files say it.
+    """Whether a daemon that answers so was started, or read its files, after the known state was written: then its files explain the answer.
 
     Args:
         there: Whether it says so now, or did before.
@@ -247,7 +247,7 @@ def _was_started(fact: str, *, there: bool) -> bool:
     if unit == "ca-certificates":
         return bundle_is_its_sources()
     if thing.endswith("@systemd") and value.partition("=")[0] in limits_in_file(unit):
-        return there is (value in limits_in_file(unit).values())  # systemd puts them on a daemon that goes on
+        return there is (value in limits_in_file(unit).values())  # systemd applies them to a running daemon
     if unit == "knot-zones":  # a reload of a zone leaves no trace at the unit
         return there is (value in records_in_files())
     return unit == "apt" or _started_since(unit)
@@ -265,7 +265,7 @@ def _started_since(unit: str) -> bool:
 
 @functools.cache
 def limits_in_file(unit: str) -> dict[str, str]:
-    """Names of limits → lines of a unit's declared file, as systemd says them: sizes in bytes (systemd.resource-control(5)).
+    """Names of limits → lines of a unit's declared file in systemd's form: sizes in bytes (systemd.resource-control(5)).
 
     The file is compared itself.
     """
@@ -278,9 +278,9 @@ def limits_in_file(unit: str) -> dict[str, str]:
 
 @functools.cache
 def records_in_files() -> frozenset[str]:
-    """Records of the zone files, in the words in which Knot shows those that it serves (kzonecheck(1)).
+    """Records of the zone files, in the form in which Knot shows the zones that it serves (kzonecheck(1)).
 
-    The files are compared themselves.
+    The files themselves are compared separately.
     """
     found: set[str] = set()
     for file in pathlib.Path(SIGNED).glob("*.zone"):
@@ -295,7 +295,7 @@ def records_in_files() -> frozenset[str]:
 
 
 def bundle_is_its_sources(root: str = "/") -> bool:
-    """Whether what every program trusts is what packages and the office gave, which are compared themselves (update-ca-certificates(8))."""
+    """Whether the trusted authorities are those of packages and the office, which are compared separately (update-ca-certificates(8))."""
     top = pathlib.Path(root)
     chosen = content(str(top / "etc/ca-certificates.conf")).splitlines()
     files = [top / "usr/share/ca-certificates" / line for line in chosen if line and line[0] not in "#!"]
@@ -306,7 +306,7 @@ def bundle_is_its_sources(root: str = "/") -> bool:
 
 def _certificates(file: pathlib.Path) -> list[str]:
     begin = "-----BEGIN CERTIFICATE-----"
-    with contextlib.suppress(OSError):  # what is no plain file is a finding of its own
+    with contextlib.suppress(OSError):  # a path that is no plain file is a finding of its own
         return ["".join(part.split()) for part in content(str(file)).split(begin)[1:]]
     return []
 
@@ -314,7 +314,7 @@ def _certificates(file: pathlib.Path) -> list[str]:
 def compared(states: list[str], faults: list[str]) -> dict[str, object]:
     """What `look` prints: how the present state differs from the known one, and the faults."""
     judged = Judged(states, faults)
-    forged = [f"edited\t{KNOWN}\t"] if judged.edited else []  # the apply that examines all of it seals it
+    forged = [f"edited\t{KNOWN}\t"] if judged.edited else []  # the next apply examines all of it and seals it
     return {
         "first": judged.is_new,
         "unfinished": unfinished(),
@@ -328,7 +328,7 @@ def compared(states: list[str], faults: list[str]) -> dict[str, object]:
 
 
 def remember(states: list[str], faults: list[str], began: float) -> None:
-    """Write down what is explained and accepted; nothing after a scan that did not see everything."""
+    """Write what is explained and accepted; nothing after a scan that could not see everything."""
     if blind := [line for line in faults if line.startswith("blind\t")]:
         _, probe, why = blind[0].split("\t")
         sys.exit(f"nothing is remembered, because {probe} cannot be observed: {why}")
@@ -340,7 +340,7 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
     keep_copies(judged.next, set(states))
     if not (
         KNOWN.exists() and _seals_copies()
-    ):  # the first apply makes most copies before this program is here
+    ):  # the first apply makes most copies before this program is installed
         for copy in filter(_as_installed, DECLARED.glob("*.tar")):
             seal(copy)
     _written(FOUND, judged.found)
@@ -357,7 +357,7 @@ def _written(path: pathlib.Path, facts: set[str]) -> None:
 
 
 def keep_copies(keep: set[str], states: set[str]) -> None:
-    """Files that no package and no office can restore: kept as they were when they were last known good."""
+    """Files that no package and no office can restore: copies of their last good content."""
     shadow = STATE / "known-files" / "etc" / "shadow"
     if not any(line.startswith("shadow\t") for line in states - keep):
         shadow.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

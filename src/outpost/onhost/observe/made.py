@@ -1,4 +1,4 @@
-"""What programs make of a source beside it: Python's bytecode, compiled Sieve scripts."""
+"""What programs make from a source beside it: Python's bytecode, compiled Sieve scripts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from outpost.onhost.observe.reading import content, fingerprint, lines_of, opene
 RUN = "/run/outpost"
 
 
-# SYS-08: without it root edits what Python made of a package's source, which every program of root's then runs.
+# SYS-08: without it root edits what Python made of a package's source, and every program of root's runs that.
 def is_its_source(path: str) -> bool:
-    """Whether a file of bytecode is what Python makes of the source beside it, or one that this Python does not take."""
-    import importlib.util  # what takes time to load, and is seldom needed
+    """Whether a file of bytecode is what Python makes of the source beside it, or a kind that this Python ignores."""
+    import importlib.util  # modules that take time to load, and are rarely needed
     import marshal
 
-    with contextlib.suppress(Exception):  # whatever is in it
+    with contextlib.suppress(Exception):  # any content
         if f".{sys.implementation.cache_tag}." not in path:
             return True
         source = importlib.util.source_from_cache(path)
@@ -32,14 +32,14 @@ def is_its_source(path: str) -> bool:
             optimize=int(level[1]) if level else 0,
         )
         with open(opened(path), "rb") as stream:
-            code = stream.read()[16:]  # its header says which source, PEP 552
+            code = stream.read()[16:]  # its header says how the source is checked, PEP 552
         return bool(marshal.loads(code) == made)  # noqa: S302 (of root's own files)
     return False
 
 
-# SYS-08: without it root edits what Dovecot runs in place of the office's script.
+# SYS-08: without it root edits the compiled form that Dovecot runs instead of the office's script.
 def compiled(path: str) -> str:
-    """What sievec(1) makes of the script beside it, as a fact says it: it comes and changes with each apply that has another script."""
+    """The fact about sievec(1)'s output for the script beside it: it changes with each apply that changes the script."""
     made = f"{RUN}/{os.getpid()}.svbin"
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     try:

@@ -32,13 +32,13 @@ from outpost.onhost.observe.reading import Probes, content, lines_of
 from outpost.onhost.observe.units import manager, running_units, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
-"""Facts that may be other ones though no file is touched: a daemon is started again, a probe sees again."""
+"""Facts that may change although no file is touched: a daemon restarts, a probe works again."""
 LOCK = "/run/outpost/lock"
-"""Held by whatever changes the host (`outpost.converge.operations.alone`)."""
-# SYS-08: without it a program that somebody put into /usr/local/bin answers the questions for the system's own.
+"""The lock of everything that changes the host (`outpost.converge.operations.alone`)."""
+# SYS-08: without it a program that somebody put into /usr/local/bin answers in place of the system's own.
 PROGRAMS = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 PATIENCE = 300.0
-"""Seconds for anybody who holds it."""
+"""Seconds to wait for the lock."""
 
 
 def seen_now() -> Seen:
@@ -93,7 +93,7 @@ def seen_now() -> Seen:
 
 
 def scan(seen: Seen) -> str:
-    """How the host differs from its known state, in JSON; computed again only if something has changed."""
+    """How the host differs from its known state, in JSON; computed again only after a change."""
 
     def ask() -> list[str]:
         from outpost.onhost.observe.everything import everything
@@ -108,7 +108,7 @@ def scan(seen: Seen) -> str:
 
 
 def still() -> None:
-    """Wait for the end of what a controller that was killed has left running: what is seen meanwhile is true no longer when it is acted upon."""
+    """Wait until everything has ended that a killed controller has left running: a scan in between would be outdated when it is used."""
     with contextlib.suppress(OSError):
         lock = os.open(LOCK, os.O_RDONLY)
         for _ in range(int(PATIENCE / 0.1)):
@@ -160,7 +160,7 @@ def main() -> None:
         LOCAL.extend(question["local"])
         sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), question, words[1])))
         return
-    if verb not in ("look", "remember"):  # of another version's controller
+    if verb not in ("look", "remember"):  # a controller of another version
         sys.exit(f"no such command: {verb}")
     LOCAL.extend(words)
     if verb == "remember":

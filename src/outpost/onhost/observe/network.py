@@ -1,4 +1,4 @@
-"""Interfaces, addresses, routes, the packet filter in force, and sockets that wait for others."""
+"""Interfaces, addresses, routes, the active packet filter, and listening sockets."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
     import typing
 
 IPV6 = "/proc/net/if_inet6"
-"""There where the kernel has IPv6."""
+"""It exists if the kernel has IPv6."""
 OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
 SOCKET = re.compile(r"(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s.*?\bino:(\d+)\s")
-"""A line of ss(8): protocol, address and port at the near end, inode."""
+"""A line of ss(8): protocol, local address and port, inode."""
 
 XDP = "xdp"
-"""Ends what is said of an interface whose packets a program takes before the packet filter sees them."""
+"""Ends the fact of an interface whose packets a program takes before the packet filter sees them."""
 DEFAULT = "default "
-"""Begins the name of what becomes of packets that no IPsec policy names."""
+"""Begins the name of the default action for packets that no IPsec policy names."""
 Waiting = tuple[str, str, int, str, str]
-"""A socket that waits for others: protocol, address, port, program, process."""
+"""A listening socket: protocol, address, port, program, process."""
 
 
 def network(live: dict[str, list[str]]) -> list[str]:
-    """Interfaces, addresses and routes that somebody gave the host; what it learns or works out itself apart."""
+    """Interfaces, addresses and routes that somebody configured; without those that the host learns or computes itself."""
     found = []
     links, routes, rules, neighbours, proxies = entries(live.get("links", []), 5)
     for entry in links:
@@ -69,11 +69,11 @@ def network(live: dict[str, list[str]]) -> list[str]:
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
 
-# NET-02: without it somebody has what belongs to one zone answer, or leave, on the network of another.
+# NET-02: without it somebody lets one zone's address answer, or its traffic leave, on the network of another.
 def moved(before: set[str], now: set[str]) -> list[str]:
-    """Addresses and routes that have left the addresses beside them for another interface.
+    """Addresses and routes that were moved away from their neighbours to another interface.
 
-    After a boot interfaces may have other names; then what one has is still together. A move is sure to be none where all go one way.
+    A boot may rename interfaces; then everything of one interface is still together. It is no move if all of it went the same way.
     """
     old, new = _placed(before), _placed(now)
     both = old.keys() & new.keys()
@@ -90,11 +90,11 @@ def moved(before: set[str], now: set[str]) -> list[str]:
 
 
 UNSURE = " unsure"
-"""Ends what is said of a move where interfaces may have other names as well."""
+"""Ends the fact of a move if interfaces may have been renamed as well."""
 
 
 def _placed(facts: set[str]) -> dict[tuple[str, str], str]:
-    """Kind and thing → interface; without what is on several."""
+    """Kind and thing → interface; without things on several interfaces."""
     named = [fact.split("\t", 2) for fact in facts if fact.startswith(("address\t", "route\t"))]
     count = collections.Counter((kind, thing) for kind, thing, _ in named)
     return {(kind, thing): device for kind, thing, device in named if count[kind, thing] == 1 and device}
@@ -109,11 +109,11 @@ def _beside(
 
 
 USUAL_QUEUES = ("noqueue", "mq", "fq_codel", "pfifo_fast", "fq", "pfifo", "noop")
-"""What interfaces have by themselves (tc(8))."""
+"""Disciplines that interfaces have by default (tc(8))."""
 
 
 def queues(live: dict[str, list[str]]) -> list[str]:
-    """Queueing disciplines that somebody gave an interface: they delay, lose, redirect or copy what passes."""
+    """Queueing disciplines that somebody gave an interface: they delay, drop, redirect or copy packets."""
     (listed,) = entries(live.get("queues", []), 1)
     return [
         f"queue\t{entry['dev']}\t{entry['kind']}{' root' if entry.get('root') else ''}"
@@ -122,9 +122,9 @@ def queues(live: dict[str, list[str]]) -> list[str]:
     ]
 
 
-# NET-02: without it root drops or wraps packets where neither the packet filter nor a route names them.
+# NET-02: without it root drops or encapsulates packets, and neither the packet filter nor a route names them.
 def policies(live: dict[str, list[str]]) -> list[str]:
-    """IPsec policies (ip-xfrm(8)): no role has any. Without those that a socket of a key daemon has for itself.
+    """IPsec policies (ip-xfrm(8)): no role has any. Policies of a key daemon's own sockets are left out.
 
     A policy's name has all that ip(8) needs to delete it: selector, direction, mark and interface.
     """
@@ -152,7 +152,7 @@ DEFAULT_POLICY = re.compile(r"^ *(\w+): *(\w+)$", re.MULTILINE)
 
 
 def learned(live: dict[str, list[str]]) -> list[str]:
-    """IPv6 routes that some machine on a network gave the host, by a router advertisement or a redirect."""
+    """IPv6 routes that another machine gave the host, by a router advertisement or a redirect."""
     routes, _ = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else ([], [])
     return [
         " ".join(["learned\t6", entry["dst"], *(("via", entry["gateway"]) if "gateway" in entry else ())])
@@ -163,7 +163,7 @@ def learned(live: dict[str, list[str]]) -> list[str]:
 
 
 def selected(family: str, rules: list[dict[str, typing.Any]]) -> list[str]:
-    """Rules that choose a table of routes, in the words that ip(8) takes; its own are put into words here."""
+    """Rules that choose a routing table, in the form that ip(8) takes; unusual ones are described."""
     if all(entry.keys() == KERNELS_RULE and entry["protocol"] == "kernel" for entry in rules):
         return [f"{entry['priority']} from {entry['src']} lookup {entry['table']}" for entry in rules]
     return [" ".join(line.replace(":", " ", 1).split()) for line in lines_of(f"ip -{family} rule")]
@@ -173,7 +173,7 @@ KERNELS_RULE = {"priority", "src", "table", "protocol"}
 
 
 def waiting(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> list[Waiting]:
-    """Sockets that wait for others.
+    """Listening sockets.
 
     Args:
         holders: Inode of a socket → program and process. Docker's resolver listens in a container and is no process of it.
@@ -188,7 +188,7 @@ def waiting(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> 
 
 
 def loopback(sockets: list[Waiting]) -> list[str]:
-    """What waits where only the host itself comes."""
+    """Sockets that only the host itself can reach."""
     found = []
     for protocol, address, port, program, pid in sockets:
         if protocol == "tcp" and (address.startswith("127.") or address == "::1"):
@@ -199,31 +199,31 @@ def loopback(sockets: list[Waiting]) -> list[str]:
 
 
 def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]:
-    """What ip(8) answers in JSON, a line to each question."""
+    """The answer of ip(8) in JSON, one line for each question."""
     if len(lines) < answers:
         raise BlindError("ip(8) did not answer")
     return [[entry for entry in json.loads(line) if entry] for line in lines[:answers]]
 
 
-DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # as the kernel cuts their names
+DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # cut as the kernel does
 
 
 def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
-    """Sockets that wait for others and are in no flow."""
+    """Listening sockets that no flow allows."""
     allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
     found = []
     for protocol, address, port, program, pid in sockets:
         if address.startswith("127.") or address == "::1" or (protocol, address, port) in allowed:
             continue
         if protocol == "udp" and program in ("unbound", "chronyd", "rspamd", "kdig") and port >= 1024:
-            continue  # the near end of a question that is under way
+            continue  # the local end of a query that is under way
         if protocol == "udp" and port in (68, 546) and program in DHCP_CLIENTS:
-            continue  # the host has its address by it; closing it takes the address away
+            continue  # the host gets its address from it; closing it would remove the address
         found.append(f"listener\t{protocol} {address} {port}\t{program} {pid} {unit_of(pid)}")
     return found
 
 
-# Docker's own resolver in a container's network: its ports, and whether it is there at all, change with every start
+# Docker's own resolver in a container's network: its ports, and whether it exists at all, change with every start
 DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
 
 

@@ -1,4 +1,4 @@
-"""Packages, and whether what is theirs is as they brought it."""
+"""Packages, and whether their files are as the packages installed them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from outpost.onhost.observe.reading import BlindError, content, digested, lines_
 
 
 def packages() -> list[str]:
-    """Installed packages that somebody asked for; what they need comes and goes with them."""
+    """Installed packages that somebody asked for; their dependencies come and go with them."""
     automatic: set[str] = set()
     with contextlib.suppress(OSError):
         for block in pathlib.Path("/var/lib/apt/extended_states").read_text().split("\n\n"):
@@ -27,7 +27,7 @@ def packages() -> list[str]:
                 automatic.add(match[1])
     found = []
     for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
-        # whatever stands between: a package that calls itself essential is one, too
+        # with any lines in between: a package that calls itself essential counts, too
         name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (install|hold) ok ", block)
         if name and name[1] not in automatic:
             found.append(f"package\t{name[1]}\t")
@@ -51,9 +51,9 @@ def packages() -> list[str]:
     return found
 
 
-# SYS-08: without it a maintainer script, which the next upgrade runs as root, a list or a checksum of dpkg's is edited unseen.
+# SYS-08: without it a maintainer script, which the next upgrade runs as root, or a list or checksum of dpkg's is edited without notice.
 def controls() -> list[str]:
-    """Version and digest of what dpkg keeps of each installed package: maintainer scripts, checksums, lists of its files."""
+    """Version and digest of dpkg's records of each installed package: maintainer scripts, checksums, lists of its files."""
     _expect_rest()
     versions = _installed()
     files = collections.defaultdict(list)
@@ -74,7 +74,7 @@ def _installed() -> dict[str, str]:
 
 
 def expect_lists() -> None:
-    """Raise where dpkg is at work, or has lost the list of a package's files: nobody can say then which files are nobody's."""
+    """Raise if dpkg is running, or has lost the list of a package's files: then nobody can tell which files have no owner."""
     _expect_rest()
     listed = {
         path.name.removesuffix(".list").partition(":")[0]
@@ -86,7 +86,7 @@ def expect_lists() -> None:
 
 
 def _expect_rest() -> None:
-    """Raise while dpkg changes what it keeps."""
+    """Raise while dpkg changes its records."""
     with contextlib.suppress(FileNotFoundError):
         if os.listdir(f"{DATABASE}/updates"):
             raise BlindError("dpkg is at work, or was ended in the middle of it: dpkg --configure -a")
@@ -119,7 +119,7 @@ def listed_by_packages() -> list[str]:
 
 
 def conffiles(declared: set[str]) -> list[str]:
-    """Configuration files of packages, which lie in /etc (Debian Policy 10.7.2), that differ from the package."""
+    """Configuration files of packages, which are in /etc (Debian Policy 10.7.2), that differ from the package."""
     found = []
     for line in lines_of("dpkg-query --show --showformat '${Conffiles}\\n'"):
         parts = line.split()
@@ -137,7 +137,7 @@ def conffiles(declared: set[str]) -> list[str]:
 
 
 def programs() -> list[str]:
-    """Packages' programs that are gone, or are not the package's; all are read once a day, and then those that were touched."""
+    """Packages' programs that are missing or changed; all are read once a day, and later those that were touched."""
     owned = owned_by_packages()
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
     since = verified_today()
@@ -156,7 +156,7 @@ def programs() -> list[str]:
 
 
 def verified_today() -> float:
-    """When all programs were right today; 0 where that was not today. What somebody writes down there hides nothing for longer."""
+    """When all programs were found right today; 0 if not today. A false time hides changes for no longer than that."""
     with contextlib.suppress(OSError):
         moment, now = os.stat(VERIFIED).st_mtime, time.time()
         if moment <= now and moment // DAY == now // DAY:
@@ -165,7 +165,7 @@ def verified_today() -> float:
 
 
 def differing(paths: collections.abc.Iterable[str]) -> list[str]:
-    """Those whose content is not what their package's list of checksums says, and links, which have none, that lead to what no package has."""
+    """Files that differ from their package's checksums, and links, which have none, that lead to files of no package."""
     wanted: dict[str, set[str]] = collections.defaultdict(set)
     for listing in glob.iglob("/var/lib/dpkg/info/*.md5sums"):
         for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
@@ -178,15 +178,15 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
             links[path] = os.path.realpath(path)
             continue
         with contextlib.suppress(OSError):
-            # no link has a checksum
+            # links have no checksum
             if wanted[path] and (link or digested(path, "md5") not in wanted[path]):
                 found.append(path)
     return found + astray(links)
 
 
-# SYS-08: without it root notes his own file where ucf(1) notes what it installed, and the next apply after an upgrade takes it as known.
+# SYS-08: without it root records his own file as installed by ucf(1), and the next apply after an upgrade takes it as known.
 def is_shipped(path: str, digest: str) -> bool:
-    """Whether an installed package has a file of this content (MD5), whose name begins as this one's."""
+    """Whether an installed package has a file with this content (MD5), whose name begins like this one's."""
     lines = (
         line for listing in glob.iglob(f"{DATABASE}/info/*.md5sums") for line in content(listing).split("\n")
     )
@@ -198,7 +198,7 @@ def is_shipped(path: str, digest: str) -> bool:
 
 
 def files_of(packages: collections.abc.Collection[str]) -> set[str]:
-    """What the lists of these packages name."""
+    """The files that these packages list."""
     lists = (f"{DATABASE}/info/{name}{each}.list" for name in packages for each in ("", ":*"))
     found = (file for pattern in lists for file in glob.glob(pattern))
     return {
@@ -209,13 +209,13 @@ def files_of(packages: collections.abc.Collection[str]) -> set[str]:
 
 
 def _merged(path: str) -> str:
-    """Lists of packages from before the directories became one have other names."""
+    """Lists of packages from before the merge of directories have other names."""
     return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path
 
 
 # SYS-08: without it a package's link to a library is led to a foreign file, which every program then loads.
 def astray(links: dict[str, str]) -> list[str]:
-    """Of packages' links, with where they lead: those that lead to what no package has, where nothing else names it."""
+    """Packages' links, with their targets, that lead to files of no package, if nothing else names them."""
     people = tuple(f"{place}/" for place in FOR_PEOPLE)
     seen = (*(f"{place}/" for place in PROGRAMS), "/etc/", os.devnull)
     far = {path: to for path, to in links.items() if not to.startswith(seen) or to.startswith(people)}

@@ -1,4 +1,4 @@
-"""Modes, owners, capabilities, mounts; and what keeps declared files from being replaced, or opens them."""
+"""Modes, owners, capabilities, mounts; and attributes that lock declared files, or open them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAG
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
 OF_THE_SYSTEM = re.compile(r"/(proc(/sys/fs/binfmt_misc)?|(sys|dev(?!/shm)|run|var/lib/docker)(/.*)?)$")
-"""What is mounted there is the kernel's and systemd's own."""
+"""File systems of the kernel and systemd."""
 DEVICES = (" b", " c")
-"""How find(1) ends the line of one."""
+"""How find(1) ends the line of a device."""
 
 
 def modes() -> list[str]:
@@ -48,7 +48,7 @@ def modes() -> list[str]:
 
 
 def mounts(listed: str) -> list[str]:
-    """How places are mounted where only data belongs, and what else is; a second file system on a place hides the first."""
+    """How places for data are mounted, and other mounts; a second file system on a place hides the first."""
     found: dict[str, str] = {}
     for line in listed.splitlines():
         _, target, _, options, *_ = line.split(" ")
@@ -74,7 +74,7 @@ USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 4
 
 
 def special(declared: set[str], listed: list[str]) -> list[str]:
-    """Files and directories that find(1) picked, with mode, owner and group; devices, which belong in /dev alone."""
+    """Files and directories that find(1) selected, with mode, owner and group; devices, which belong in /dev only."""
     return [
         f"file\t{named(path)}\t{DEVICE}" if rest.endswith(DEVICES) else f"special\t{named(path)}\t{rest[:-2]}"
         for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)
@@ -83,7 +83,7 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
 
 
 def special_elsewhere(declared: set[str], listed: list[str]) -> list[str]:
-    """The same outside `TREES`, where find(1) picks what an account may start as well."""
+    """The same outside `TREES`, where find(1) also selects what an account may start."""
     rights = ((line, *line.partition("|")[0].partition(" ")[::2]) for line in listed)
     return special(
         declared, [line for line, mode, rest in rights if int(mode, 8) & 0o6002 or rest.endswith(DEVICES)]
@@ -91,7 +91,7 @@ def special_elsewhere(declared: set[str], listed: list[str]) -> list[str]:
 
 
 def capable_elsewhere(listed: list[str]) -> list[str]:
-    """Programs there that give rights to each account that starts them (capabilities(7)); find(1) does not know these."""
+    """Programs with capabilities, which give rights to each account that starts them (capabilities(7)); find(1) cannot search for these."""
     paths = (line.replace("\1", "\n").partition("|")[2] for line in listed)
     return [found for path in paths for found in capability(path)]
 
@@ -104,7 +104,7 @@ def capability(path: str) -> list[str]:
 
 
 def privileges(declared: set[str], *trees: str) -> list[str]:
-    """Below these `TREES`: programs that run as somebody else, what others than root may write or only some may read, and capabilities."""
+    """Below these `TREES`: setuid programs, files that others than root may write or only some may read, and capabilities."""
     wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \)"
     walks = [(" ".join(trees), wanted), *([(places.DATABASE, places.SPECIAL)] if "/usr" in trees else [])]
     commands = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
@@ -118,7 +118,7 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
 
 
 def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
-    """Of these places: declared files, and directories on the way, that cannot be replaced, or that more may read than their mode says."""
+    """Declared files and directories above them that cannot be replaced, or that more accounts may read than their mode says."""
     found = []
     for path in sorted(among):
         if path.startswith("/var/log") or not os.path.lexists(path) or os.path.islink(path):
@@ -139,7 +139,7 @@ def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
 
 
 def on_the_way(paths: set[str]) -> set[str]:
-    """What must not keep declared files from being replaced."""
+    """Attributes that keep declared files from being replaced."""
     above = (os.path.dirname(path) for path in paths)
     return {*paths, *above, *GUARDED, *expanded(places.STATE_OF_DAEMONS), *places.COMMANDS, "/usr/lib"}
 
@@ -153,12 +153,12 @@ def held_below_trees(paths: set[str]) -> list[str]:
 
 
 def held_elsewhere(paths: set[str]) -> list[str]:
-    """Where the mark of files does not show a change."""
+    """Places where the mark of files does not show a change."""
     return held(paths, {path for path in on_the_way(paths) if not in_trees(path)})
 
 
 def attributes(path: str, wanted: int | None = None) -> int:
-    """Attributes of a file on disk (chattr(1)), set first where they are given."""
+    """Attributes of a file on disk (chattr(1)); set them first if they are given."""
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         if wanted is not None:
@@ -169,7 +169,7 @@ def attributes(path: str, wanted: int | None = None) -> int:
 
 
 def release(paths: list[str]) -> None:
-    """Take away what keeps files and their directories from being replaced, and access lists."""
+    """Remove access lists, and what keeps files and their directories from being replaced."""
     for path in dict.fromkeys([*(os.path.dirname(path) for path in paths), *paths]):
         with contextlib.suppress(OSError):
             flags = attributes(path)

@@ -14,12 +14,12 @@ WATCHED = (
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
 CHROOT = "/var/spool/postfix"
-"""Postfix's start copies files of the host into it; some of its processes see no others."""
+"""Postfix copies files of the host into it when it starts; some of its processes see only these."""
 HOMES = (".ssh", ".config/systemd")
 MERGED = ("/bin", "/lib", "/lib64", "/sbin")
-"""Links to the same names below /usr; every shell script begins with the first."""
+"""Links to the same names below /usr; every shell script starts with the first of them."""
 TRANSIENT = "/run/systemd/transient"
-"""Units of a moment (systemd-run(1)); one that bears a lasting unit's name stands before it, also before what lies in /etc."""
+"""Transient units (systemd-run(1)); one with a lasting unit's name takes precedence, even over files in /etc."""
 SINGLE = (
     "/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin",
     *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
@@ -28,12 +28,12 @@ UNSCANNED = (
     *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")),
     "/var/lib/rspamd/rspamd_dynamic*",
 )
-"""What has the scanners let something pass: exceptions, switches, trusted signers, kinds of files, trusted links."""
+"""Files that make scanners pass something: exceptions, switches, trusted signers, kinds of files, trusted links."""
 PARTS = ("/var/lib/roundcube/*",)
-"""Links to parts of a package's program, which no list of checksums covers, and directories beside them."""
+"""Links to parts of a package's program, which no checksum covers, and directories beside them."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
 PROGRAMS = (*COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share")
-"""Where packages' programs are, and what runs unasked, but for what lies in `FOR_PEOPLE`; each must be the package's, and nobody else's may lie there."""
+"""Packages' programs, and what runs by itself, without `FOR_PEOPLE`; each file must be the package's, and no other file may be there."""
 COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
 PACKAGES_OWN = (
     *PROGRAMS,
@@ -48,28 +48,28 @@ GUARDED = (
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
 )  # fmt: skip
 TREES = ("/etc", "/opt", "/root", "/usr")
-"""Everything below is scanned for the mark of files (`kept_answers`), but for what lies in `FOR_PEOPLE`."""
+"""Everything below is scanned for the mark of files (`kept_answers`), except what is in `FOR_PEOPLE`."""
 FOR_PEOPLE = (
     "/usr/share/bug", "/usr/share/doc", "/usr/share/info", "/usr/share/lintian", "/usr/share/locale", "/usr/share/man", "/usr/share/zoneinfo",
 )  # fmt: skip
-"""What is read and not run; a third of all files."""
+"""Files that are read and not run; a third of all files."""
 DATABASE = "/var/lib/dpkg"
-"""The packages' own; it changes when they do."""
+"""The packages' own records; they change when packages do."""
 ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker", DATABASE)
-"""Where files that `SPECIAL` picks are not searched."""
+"""Where files that `SPECIAL` selects are not searched."""
 SPECIAL = (
     r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 -o -type b -o -type c"
 )
-"""find(1): programs that run as somebody else, what anybody may write, and devices."""
+"""find(1): setuid programs, files that anybody may write, and devices."""
 DEVICE = "device"
-"""What a fact of a file says of one."""
+"""What the fact of a file says about a device."""
 STARTED = "-type f -perm /0111"
-"""find(1): what an account may start."""
+"""find(1): files that an account may start."""
 LISTED = r"-printf '%m %u %g %y|%p\0' | tr '\n\0' '\001\n'"
-"""A line for each; a name may hold an end of line."""
+"""One line for each; a name may contain a line feed."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
-    # names that no program takes for its configuration: logrotate(8) and completion read any but the first and the last two
+    # names that no program reads as its configuration: logrotate(8) and completion read all but the first and the last two
     r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$|^(?!/etc/(logrotate\.d|bash_completion\.d|network)/)\S+\.outpost-new$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
     r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
@@ -80,7 +80,7 @@ PASSING = re.compile(
 
 
 COMPILED = re.compile(r"^/usr/(?!local/)\S+/__pycache__/[^/\s]+\.pyc$")
-"""What Python makes of packages' sources, and takes in their place."""
+"""What Python makes of packages' sources, and loads instead of them."""
 
 
 def expanded(places: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Processes: those that somebody stopped in their tracks, and what each holds open."""
+"""Processes: those that somebody stopped by a signal, and their open files."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Processes:
 
 
 SESSIONS = "user/"
-"""Below /run: directories that their user alone may enter."""
+"""Directories below /run that only their user may enter."""
 
 
-# SYS-05: without it every account talks to a service as its own clients do, once somebody has given its socket another mode.
+# SYS-05: without it every account can talk to a service as its clients do, once somebody has changed its socket's mode.
 def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
-    """Sockets of services below /run to which every account may connect though no configuration says so (proc_net_unix(5))."""
+    """Sockets of services below /run to which every account may connect although no configuration says so (proc_net_unix(5))."""
     found = []
     for line in content("/proc/net/unix").splitlines():
         inode, _, path = line.partition(" /run/")
@@ -59,7 +59,7 @@ def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def unit_of(pid: str) -> str:
-    """Empty where it belongs to none."""
+    """The unit of a process; empty if it belongs to none."""
     with contextlib.suppress(OSError):
         for part in reversed(content(f"/proc/{pid}/cgroup").strip().split("/")):
             if part.endswith((".service", ".scope")):

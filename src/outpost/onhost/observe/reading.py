@@ -1,6 +1,6 @@
-"""How commands are carried out and files are read; and probes, each by itself: one that fails is a finding, and takes no other with it.
+"""How commands run and files are read; and separate probes: one that fails is a finding, and stops no other.
 
-With what Python has at once: `subprocess` alone takes as long to load as three commands to run.
+It uses only modules that Python loads anyway: `subprocess` alone takes as long to load as three commands to run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
 PATIENCE = 60.0
 """Seconds for a command."""
 LARGEST = 256 * 1024 * 1024
-"""Octets of a file that is read."""
+"""Most octets of a file that is read."""
 
 
 class BlindError(Exception):
@@ -29,7 +29,7 @@ class BlindError(Exception):
 
 
 def named(path: str) -> str:
-    """A file's name as it stands in a fact: what separates facts, or is no text, as ``\\xNN`` (`outpost.drift.differences.shell`)."""
+    r"""A file's name in a fact: separators and bytes that are no text are written as ``\xNN`` (`outpost.drift.differences.shell`)."""
     if path.isascii() and path.isprintable() and "\\" not in path:
         return path
     raw = os.fsencode(path)
@@ -37,7 +37,7 @@ def named(path: str) -> str:
 
 
 def plain(line: str) -> str:
-    """A fact without what a terminal would obey or UTF-8 cannot say."""
+    """A fact without characters that a terminal obeys or that UTF-8 cannot encode."""
     if line.isascii() and line.replace("\t", "").isprintable():
         return line
     return "".join(
@@ -49,7 +49,7 @@ def plain(line: str) -> str:
 
 
 class Begun:
-    """A program on its way. What it says goes into memory, so that nobody needs to empty a pipe meanwhile."""
+    """A running program. Its output goes into memory, so that nobody has to read a pipe meanwhile."""
 
     def __init__(self, *command: str, **environment: str) -> None:
         self._output = os.memfd_create(command[0])
@@ -61,7 +61,7 @@ class Begun:
         self._process = os.posix_spawnp(command[0], command, os.environ | environment, file_actions=actions)
 
     def output(self) -> bytes:
-        """Its standard output; what has come of it when `PATIENCE` is over."""
+        """Its standard output, as far as it has come when `PATIENCE` is over."""
         self.late, status = ended(self._process)
         self.killed = os.WIFSIGNALED(status)
         try:
@@ -71,7 +71,7 @@ class Begun:
 
 
 def ended(process: int) -> tuple[bool, int]:
-    """Whether a process had to be ended because `PATIENCE` was over, and its status."""
+    """Whether a process had to be killed because `PATIENCE` was over, and its status."""
     awaited = os.pidfd_open(process)
     over = select.poll()
     over.register(awaited, select.POLLIN)
@@ -83,7 +83,7 @@ def ended(process: int) -> tuple[bool, int]:
 
 
 def lines_of(command: str) -> list[str]:
-    """Lines of standard output of a shell command; only LF ends one, as names may hold what else Python would cut at."""
+    """Lines of a shell command's standard output; only LF ends a line, because names may contain other line breaks of Python."""
     shell = Begun("/bin/sh", "-c", command)
     lines = shell.output().decode(errors="surrogateescape").removesuffix("\n").split("\n")
     if shell.late or shell.killed:
@@ -92,7 +92,7 @@ def lines_of(command: str) -> list[str]:
 
 
 def opened(path: str) -> int:
-    """A plain file, opened. A FIFO of a daemon's would keep the observer waiting for ever, and a file of holes nearly as long."""
+    """Open a plain file. A daemon's FIFO would block the observer for ever, and a sparse file nearly as long."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST:
@@ -102,7 +102,7 @@ def opened(path: str) -> int:
 
 
 def content(path: str) -> str:
-    """Of a file as a whole, without what Python wraps around files: there are hundreds."""
+    """Read a file as a whole, without Python's wrappers: there are hundreds of files."""
     descriptor = opened(path)
     try:
         return b"".join(iter(lambda: os.read(descriptor, 65536), b"")).decode(errors="surrogateescape")
@@ -151,7 +151,7 @@ KINDS = {
     "capabilities elsewhere": ("capability",),
     "packet filter": ("table", "rules"),
 }
-"""Name of a probe → kinds of the states that it sees; of others there is none."""
+"""Name of a probe → kinds of the states that it sees; none for other probes."""
 
 
 class Probes:
@@ -167,20 +167,20 @@ class Probes:
     def __call__(
         self, name: str, ask: collections.abc.Callable[..., Found], *words: object, otherwise: Found
     ) -> Found:
-        """What a probe finds.
+        """The result of a probe.
 
         Args:
-            otherwise: In its place where it fails.
+            otherwise: Replaces it if the probe fails.
         """
         try:
             return ask(*words)
-        except Exception as error:  # whatever it is, the others see on
+        except Exception as error:  # any error: the other probes continue
             why = plain(" ".join(f"{type(error).__name__}: {error}".split()))
             self.blind.append(f"blind\t{name}\t{why[:160]}")
             return otherwise
 
 
 def unseen(faults: collections.abc.Iterable[str]) -> set[str]:
-    """Kinds of which a scan with these faults does not show everything."""
+    """Kinds that a scan with these faults does not show completely."""
     names = (line.split("\t")[1] for line in faults if line.startswith("blind\t"))
     return {kind for name in names for kind in KINDS.get(name, ())}

@@ -1,4 +1,4 @@
-"""Units: what is enabled, what runs, what failed, and what is older than its files."""
+"""Units: enabled, running, failed, and older than their files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOADED = ("ActiveState", "NeedDaemonReload", "StateChangeTimestamp", "ExecMainSt
 
 
 def enabled_units() -> list[str]:
-    """What is enabled or masked, read from the links that say so."""
+    """Enabled and masked units, from the links that make them so."""
     found = []
     for top in ("/etc/systemd/system", "/run/systemd/system"):
         for link in glob.glob(f"{top}/*.wants/*") + glob.glob(f"{top}/*.requires/*"):
@@ -47,7 +47,7 @@ def enabled_units() -> list[str]:
 
 
 def running_units(listed_units: list[str]) -> list[str]:
-    """What runs or waits."""
+    """Units that run or wait."""
     found = []
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
@@ -57,9 +57,9 @@ def running_units(listed_units: list[str]) -> list[str]:
     return found
 
 
-# SYS-04: without it a program that somebody starts by systemd-run(1) under a name like that of a unit that comes and goes is hidden.
+# SYS-04: without it a program that somebody starts by systemd-run(1) is hidden by a name like that of a transient unit.
 def _comes_and_goes(name: str) -> bool:
-    """Whether the host itself starts and ends it; what has the file of a moment was started by somebody."""
+    """Whether the host itself starts and ends it; somebody started a unit with a transient file."""
     passing = COMES_AND_GOES.match(name)
     return passing is not None and (name.endswith(".timer") or not os.path.lexists(f"{TRANSIENT}/{name}"))
 
@@ -73,7 +73,7 @@ def troubled_units(listed_units: list[str]) -> list[str]:
 
 
 def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[str, list[str]]:
-    """What systemd says of the services that the office has a hand in (systemctl(1), show), by their names."""
+    """systemd's properties of the services that the office uses (systemctl(1), show), by their names."""
     names = sorted(
         {
             name
@@ -94,7 +94,7 @@ def stale(
     units: dict[str, list[str]], paths: set[str], shown: collections.abc.Callable[[], dict[str, list[str]]]
 ) -> list[str]:
     """Units whose files were written after the daemon last loaded them."""
-    import datetime  # what takes time to load, and is seldom needed
+    import datetime  # modules that take time to load, and are rarely needed
 
     loads: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
     for unit, own in units.items():
@@ -103,7 +103,7 @@ def stale(
                 loads[unit].add((path, "StateChangeTimestamp"))
     for path in paths:
         if path.endswith("/limits.conf"):
-            continue  # systemd puts these on a running daemon
+            continue  # systemd applies these to a running daemon
         if match := UNIT_OF_FILE.match(path):
             loads[match[1]].add((path, "ExecMainStartTimestamp"))
     found = []
@@ -124,7 +124,7 @@ def stale(
 
 
 def manager(environment: list[str]) -> list[str]:
-    """What systemd hands to every daemon; its language comes with the boot.
+    """The environment that systemd gives every daemon; its language is set at boot.
 
     Args:
         environment: As systemctl(1) shows it: a value with other signs than usual is quoted as bash(1) has it.

@@ -22,7 +22,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
     await ground.settled(patience=60)
     box = f"/var/mail/{domain}"
     arrived, transactions = 0, set[str]()
-    for _ in range(60):  # that server takes its time to write fifty files
+    for _ in range(60):  # that server needs some time to write fifty files
         trace = await ground.on(
             "internet", f"grep -rlF {mark} {box} | xargs -r grep -hoE 'with E?SMTPS? id [0-9A-Za-z]+'"
         )
@@ -31,7 +31,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         if arrived >= count:
             break
         await asyncio.sleep(0.5)
-    received = await ground.on(  # trace lines of the servers before it have ids of their own
+    received = await ground.on(  # trace lines of earlier servers have ids of their own
         "internet",
         "journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -oE '^[0-9A-Za-z]+: client='",
     )
@@ -59,7 +59,7 @@ async def a_thousand_recipients_from_a_user(ground: Ground, seen: Evidence) -> N
 
 @attack("6d")
 async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) -> None:
-    """The office's aliases stand for few; nothing an outsider can name multiplies beyond the cap."""
+    """The office's aliases have few members; no address of an outsider expands beyond the limit."""
     settings = await ground.on_mta("postconf -h virtual_alias_expansion_limit virtual_alias_recursion_limit")
     expansion, recursion = (int(word) for word in settings.split())
     seen.check(expansion <= 200, f"{expansion}")
@@ -71,7 +71,7 @@ async def lists_are_expanded_for_members_only(ground: Ground, seen: Evidence) ->
 
 @attack("6f")
 async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -> None:
-    """Bytes times destinations is what a message costs the line (AMP-05)."""
+    """Bytes times destinations is the cost of a message on the line (AMP-05)."""
     budget = int(ground.office.limits.message_budget)
     size = int(ground.office.limits.message_size) - 2**20
     count = min(budget // size + 5, ground.office.limits.recipients_per_message)
@@ -88,7 +88,7 @@ async def a_large_message_to_many_destinations(ground: Ground, seen: Evidence) -
 
 @attack("6b")
 async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
-    """Three MiB leave no faster than the line carries them, and anybody who else uses it does not wait (AMP-03)."""
+    """Three MiB leave no faster than the line carries them, and other users of the line do not wait (AMP-03)."""
     own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
     async with await ground.submission(seen, "carol") as session:
         await session.envelope(own, reader)

@@ -16,7 +16,7 @@ ENDINGS = {name: ending.encode() for name, ending in words()["2g"]["endings"].it
 
 @attack("2r")
 async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -> None:
-    """Each session ends after ten guesses; a network that goes on in other sessions learns nothing more."""
+    """Each session ends after ten guesses; a network that continues in other sessions learns no more."""
     limit, each = ground.office.limits.unknown_recipients, 8
     sessions = (limit + 60) // each
 
@@ -31,7 +31,7 @@ async def guessing_recipients_in_many_sessions(ground: Ground, seen: Evidence) -
     seen.check(named <= limit * 6 // 5 + sessions, f"{named} of {len(answers)}")
     async with await ground.smtp(seen) as session:
         await session.say("MAIL FROM:<guesser@internet.test>")
-        for guess in range(each):  # the limit refills with time: what came back meanwhile is used up first
+        for guess in range(each):  # the limit refills with time: first use up what has come back
             if (await session.say(f"RCPT TO:<last{guess}@{ground.domain}>")).code == 450:
                 break
         seen.expect(await session.say(f"RCPT TO:<{ground.someone()}>"), "450 4.7.1")
@@ -64,7 +64,7 @@ async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
 
 @attack("2g")
 async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
-    """One message with a second one inside, behind an end of data that only some servers take for one."""
+    """One message with a second one inside, behind an end of data that only some servers recognise."""
     for name, ending in ENDINGS.items():
         victim, first, second = ground.victim(), token(), token()
         inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
@@ -92,7 +92,7 @@ async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
 
 @attack("2i")
 async def talking_before_the_greeting(ground: Ground, seen: Evidence) -> None:
-    # anybody who has passed once is not tested again
+    # a client that has passed once is not tested again
     newcomer = await ground.newcomer() if ground.info else None
     edge = ground.edge6 if newcomer else ground.edge
     async with await ground.smtp(seen, address=edge, source=newcomer, greeting=False) as session:
@@ -121,8 +121,8 @@ async def commands_injected_behind_starttls(ground: Ground, seen: Evidence) -> N
 
 
 async def _fuzz(ground: Ground, seen: Evidence, sessions: int, seed: int) -> None:
-    """Random sessions from a seed: the same number of sessions says the same words."""
-    # not for secrets, but for the same words every time
+    """Random sessions from a seed: the same number of sessions gives the same commands."""
+    # not for secrets, but for the same commands every time
     chance = random.Random(seed)  # noqa: S311
     verbs = [b"EHLO x.test", b"HELO y", b"MAIL FROM:<a@internet.test>", b"RCPT TO:<" + ground.someone().encode() + b">", b"DATA",
              b"RSET", b"NOOP", b"VRFY a", b"EXPN b", b"HELP", b"AUTH PLAIN =", b"STARTTLS", b"XCLIENT ADDR=::1", b"XFORWARD NAME=x",
@@ -202,7 +202,7 @@ LONG = 20_000
 
 @attack("2q")
 async def fields_that_take_minutes_to_read(ground: Ground, seen: Evidence) -> None:
-    """Fields that once took the square or cube of their length; three messages at once, more than the filter has workers."""
+    """Fields whose processing once took the square or cube of their length; three messages at once, more than the filter has workers."""
     plain = compose("x@internet.test", ground.someone(), token())
     kind = b"Content-Type: text/plain; charset=utf-8"
     messages = [
@@ -226,7 +226,7 @@ async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
 
 @attack("2p")
 async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None:
-    """What one of our users' programs wrote between two real ends of line must not become an end of data elsewhere."""
+    """What a user's program wrote between two real line ends must not become a line end elsewhere."""
     own = f"carol@{ground.domain}"
     async with Catcher(ground.internet) as catcher:
         for name, ending in ENDINGS.items():

@@ -1,4 +1,4 @@
-"""Attacks that are nothing but words: ``dialogues.toml``, which says how."""
+"""Attacks that are only dialogues: ``dialogues.toml`` explains the format."""
 
 import tomllib
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def _udp(vantage: Vantage) -> Iterator[socket.socket]:
 
 
 async def ask_tcp(vantage: Vantage, server: str, question: dns.message.Message) -> dns.message.Message | None:
-    """An answer over TCP; None where there is none."""
+    """An answer over TCP; None if there is none."""
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
         async with Session(await vantage.connect(server, 53, patience=5)) as session, asyncio.timeout(10):
             session.writer.write(question.to_wire(prepend_length=True))
@@ -70,7 +70,7 @@ async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
     loop, truncated, answers = asyncio.get_running_loop(), 0, 0
     with _udp(ground.internet) as made, suppress(TimeoutError):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)
-        # by IPv4 from an address of its own, so that nobody else is limited
+        # by IPv4 from an address of its own, so that no other test is limited
         if source := ground.internet.fresh_source():
             made.bind((source, 0))
         for number in range(600):

@@ -36,7 +36,7 @@ async def many_connections_from_one_address(ground: Ground, seen: Evidence) -> N
 async def _greetings(
     ground: Ground, seen: Evidence, sources: Sequence[str | None], address: str = ""
 ) -> AsyncIterator[list[Reply]]:
-    """How a session from each source is greeted; they end with the block."""
+    """The greeting of a session from each source; the sessions end with the block."""
     async with contextlib.AsyncExitStack() as held:
 
         async def one(source: str | None) -> Reply:
@@ -49,7 +49,7 @@ async def _greetings(
 async def _waits(
     ground: Ground, seen: Evidence, *, patience: float, pause: float, recipient: str = ""
 ) -> list[float]:
-    """How long an honest stranger waits for a greeting, four times; endless where it is another one."""
+    """Seconds that an honest stranger waits for a greeting, four times; infinite if the greeting is another one."""
     waits = []
     for _ in range(4):
         started = time.monotonic()
@@ -63,7 +63,7 @@ async def _waits(
 
 
 async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
-    """Sessions from as many addresses that say nothing, or a byte a second; an honest stranger wants to deliver."""
+    """Sessions from many addresses that send nothing, or a byte a second; an honest stranger wants to deliver."""
     held: list[Session] = []
 
     async def one(source: str) -> None:
@@ -77,7 +77,7 @@ async def _hold(ground: Ground, seen: Evidence, *, slowly: bool) -> None:
                 for byte in b"EHLO slow.hostile.test":
                     await session.send(bytes([byte]))
                     await asyncio.sleep(1)
-            await asyncio.Event().wait()  # to the end of the attack
+            await asyncio.Event().wait()  # open until the attack ends
 
     idle = await ground.greeted(seen, patience=40)
     async with meanwhile(*map(one, ground.internet.sources[:IDLE])):
@@ -98,7 +98,7 @@ async def a_silent_client_is_cut_off(ground: Ground, seen: Evidence) -> None:
         await session.send(b"MAIL FRO")
         started = time.monotonic()
         answer = await session.reply(patience=90)
-        # not `expect`: for it silence is a refusal, and here silence is what the attacker wants
+        # not `expect`: it counts silence as a refusal, and here the attacker wants silence
         took = time.monotonic() - started
         seen.check(answer.begins("421 4.4.2", "closed"), f"after {took:.0f} s: {answer.brief}")
 
@@ -118,7 +118,7 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
 
 @attack("3p")
 async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
-    """They hold all sessions that there are, and come again when they are cut off."""
+    """They hold all sessions that exist, and return when they are cut off."""
     assert ground.office.limits.connections_per_client >= EACH
     idle = min([await ground.greeted(seen, patience=40) for _ in range(3)])
     held = set[Session]()
@@ -143,7 +143,7 @@ async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen
 
 @attack("3n")
 async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> None:
-    """Its address is named again and again, in sessions that send nothing; honest mail goes on."""
+    """An address is named again and again, in sessions that send nothing; honest mail still arrives."""
     victim, named = ground.someone(2), 0
     while named < 2 * ground.office.limits.mailbox_messages:
         async with await ground.smtp(seen) as session:
@@ -158,7 +158,7 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
 
 @attack("3o")
 async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None:
-    """What a peer relays for strangers counts as strangers' mail, and one network gets half."""
+    """What a peer relays for strangers counts as strangers' mail, and one network gets half of the limit."""
     peer = next(peer for peer in ground.office.peers if peer.backup_mx)
     recipient, mark, most = ground.someone(2), token(), ground.office.limits.mailbox_messages // 2
     taken, started = 0, time.monotonic()
@@ -170,7 +170,7 @@ async def a_bomb_by_way_of_the_backup_mx(ground: Ground, seen: Evidence) -> None
             if not last.good:
                 break
             taken += 1
-    # as many again in ten minutes: on a slow machine the bomb is none
+    # ten minutes allow as many again: on a slow machine it is no bomb
     seen.check(taken <= most + 2 + int(most * (time.monotonic() - started) / 600), f"{taken} taken")
     if not last.good:
         seen.expect(last, "450 4.7.1")
@@ -192,7 +192,7 @@ async def messages_too_large(ground: Ground, seen: Evidence) -> None:
 
 @attack("3g")
 async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) -> None:
-    """The reserve is set above what is free: for Postfix that is a full volume, and no disk is filled for it."""
+    """The reserve is set above what is free: for Postfix the volume is then full, and no disk is really filled."""
     await ground.on_mta(
         "set -e; cp -a /etc/postfix/main.cf /root/main.cf.kept; free=$(df --output=avail -B1 /var/spool/postfix | tail -n 1); "
         'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
@@ -210,7 +210,7 @@ async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) ->
 
 @attack("3h")
 async def a_mail_bomb_to_one_user(ground: Ground, seen: Evidence) -> None:
-    """To dave, whose mailbox is small: it ends at a rate or at the quota, and nobody gets a bounce."""
+    """Mail to dave, whose mailbox is small: it ends at a rate limit or at the quota, and nobody gets a bounce."""
     recipient, victim, mark = f"dave@{ground.domain}", ground.victim(), token()
     message = compose(victim, recipient, mark) + LINE * (BOMB_SIZE // len(LINE))
     answers: list[Reply] = []
@@ -251,7 +251,7 @@ async def envelopes_without_end(ground: Ground, seen: Evidence) -> None:
 
 @attack("3k")
 async def half_open_connections(ground: Ground, seen: Evidence) -> None:
-    """Requests for connections from addresses that nobody has: they are never completed, and fill the table."""
+    """Requests for connections from addresses that do not exist: they are never completed, and fill the table."""
     stem = str(ground.info["world"]["attacker"]["addresses"]["wan"][0]).rpartition(".")[0]
     nobody = [f"{stem}.{octet}" for octet in range(231, 251)]
     raw = ground.internet.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)

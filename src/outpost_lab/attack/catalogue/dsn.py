@@ -42,7 +42,7 @@ async def forged_senders_to_unknown_recipients(ground: Ground, seen: Evidence) -
 
 @attack("1j")
 async def recipients_that_the_store_cannot_read(ground: Ground, seen: Evidence) -> None:
-    """What the MTA takes and the store refuses goes back to a sender who may be forged."""
+    """The MTA must not accept what the store refuses: the bounce would go to a sender who may be forged."""
     victim, local, domain = ground.victim(), ground.someone(2).partition("@")[0], ground.domain
     tags = [b"\x01", b"\x7f", b"\x80", "é".encode(), b"\x85", b"\xff"]
     tags += [b"a..b", b"a.", b"x" * 60, b"a\x0bb", b"(c)", b"["]
@@ -82,7 +82,7 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
                 for _ in range(14):
                     try:
                         box.append(filling + mebibyte * size, "Archive")
-                    except Exception:  # the store says it in its own words: over quota
+                    except Exception:  # the store uses its own text for it: over quota
                         break
                     taken += size
         return taken
@@ -122,7 +122,7 @@ TRACE = "".join(
 async def _refused(
     ground: Ground, seen: Evidence, made: Callable[[bytes], bytes], expected: tuple[str, ...]
 ) -> None:
-    """What is made of an ordinary message with a forged sender: it is neither taken nor returned."""
+    """Variants of an ordinary message with a forged sender: none is accepted, and none is returned."""
     victim, mark = ground.victim(), token()
     message = made(compose(victim, ground.reader(), mark))
     seen.expect(await ground.mail(seen, victim, ground.reader(), message), *expected)
@@ -141,7 +141,7 @@ for id_, made, expected in (
 
 SCRIPT = 'require "vacation"; vacation :days 1 :subject "away" "I am on leave.";'
 ENDS = ("OK", "NO", "BYE")
-"""How the last line of an answer of ManageSieve begins (RFC 5804, section 1.3)."""
+"""Beginnings of the last line of a ManageSieve answer (RFC 5804, section 1.3)."""
 
 
 async def authenticate(ground: Ground, session: Session, name: str) -> None:
@@ -150,7 +150,7 @@ async def authenticate(ground: Ground, session: Session, name: str) -> None:
 
 
 async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
-    """Make a script carol's active filter by ManageSieve (RFC 5804); an empty one takes it away."""
+    """Make a script carol's active filter by ManageSieve (RFC 5804); an empty script removes it."""
     put = f'PUTSCRIPT "attack" {{{len(script)}+}}\r\n{script}\r\n', 'SETACTIVE "attack"\r\n'
     gone = 'SETACTIVE ""\r\n', 'DELETESCRIPT "attack"\r\n'
     streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
@@ -170,7 +170,7 @@ async def filtered(ground: Ground, seen: Evidence, script: str) -> None:
 
 @attack("1g")
 async def automatic_replies(ground: Ground, seen: Evidence) -> None:
-    """Carol is away. Her answer goes to people who wrote to her, once, and never to robots, lists and bounces."""
+    """Carol is away. Her answer goes once to each person who wrote to her, and never to robots, lists and bounces."""
     await filtered(ground, seen, SCRIPT)
     recipient = f"carol@{ground.domain}"
     silent = {
@@ -203,7 +203,7 @@ KEPT = "/root/outpost-attack-kept"
 
 @attack("1i")
 async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
-    """An alias gets dave as a member, whom the store does not know for a moment: what does the sender learn?"""
+    """An alias has dave as a member, whom the store does not know for a moment: what does the sender learn?"""
     alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
     hidden = next(iter(ground.office.expand(alias.address))).partition("@")[0]
     await ground.on_mta(

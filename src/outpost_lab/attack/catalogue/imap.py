@@ -1,4 +1,4 @@
-"""A-IMAP: reading somebody's mail on the way in (essay 1.2)."""
+"""A-IMAP: reading somebody else's mail by IMAP (essay 1.2)."""
 
 import ssl
 from collections.abc import Callable

@@ -31,7 +31,7 @@ async def address_tricks(ground: Ground, seen: Evidence) -> None:
 
 @attack("5b")
 async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
-    """A peer is trusted to write from its own names to the office, not to send anywhere."""
+    """A peer may write from its own domains to the office, but not send to others."""
     peer = next(peer for peer in ground.office.peers if peer.zone == "client" or peer.listen == 25)
     edge = str(ground.role("mta").in_zone(peer.zone)[0])
     async with await ground.smtp(seen, ground.client, address=edge, port=peer.listen) as session:
@@ -72,7 +72,7 @@ async def submission_without_a_login(ground: Ground, seen: Evidence) -> None:
 
 @attack("5e")
 async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
-    """Guesses at one account slow down, whatever they come from; a colleague behind the same address keeps working."""
+    """Guesses at one account slow down, wherever they come from; a colleague behind the same address keeps working."""
 
     async def guess(number: int) -> tuple[Reply, float]:
         async with await ground.submission(seen) as session:
@@ -94,16 +94,16 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     guesses = await attempts
     named = [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)]
     seen.expect_all(named, "535 5.7.8", "421", "454", "closed")
-    # one more by itself: before it, guesses may have waited for each other
+    # one more alone: earlier guesses may have waited for each other
     reply, seconds = await guess(len(guesses))
-    # the store waits two seconds, counted by a clock of its own
+    # the store waits two seconds by its own clock
     seen.check(seconds >= 1.5, f"one more guess waited {seconds:.1f} s: {reply.brief}")
     seen.check(percentile(waits, 0.95) < 5, f"in {max(waits):.1f} s at most")
 
 
 @attack("5g")
 async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
-    """From the LAN with dave's password, to strangers by the hundred."""
+    """From the LAN with dave's password, to hundreds of strangers."""
     own, mark, sent = f"dave@{ground.domain}", token(), 0
     async with await ground.submission(seen, "dave") as session:
         for number in range(30):

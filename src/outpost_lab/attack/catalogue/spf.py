@@ -81,7 +81,7 @@ async def forged_authentication_results(ground: Ground, seen: Evidence) -> None:
 
 @attack("4g")
 async def one_signed_message_replayed(ground: Ground, seen: Evidence) -> None:
-    """A message that head office's or our own key has signed stays valid wherever it is sent from."""
+    """A message that head office's or our own key has signed stays valid, no matter who sends it again."""
     sender, recipient = "stranger@internet.test", ground.reader()
     message = compose(sender, recipient, token())
     answers: list[Reply] = []
@@ -107,7 +107,7 @@ async def a_bounce_for_mail_never_sent(ground: Ground, seen: Evidence) -> None:
 
 @attack("4k")
 async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> None:
-    """Carol's filter answers strangers as Bob, by each way that Sieve has to name an author."""
+    """Carol's filter answers strangers as Bob, in each way that Sieve has to set an author."""
     recipient = f"carol@{ground.domain}"
     victims = {}
     try:
@@ -127,7 +127,7 @@ async def an_absence_in_a_colleagues_name(ground: Ground, seen: Evidence) -> Non
 
 @attack("4l")
 async def a_message_that_another_makes_vanish(ground: Ground, seen: Evidence) -> None:
-    """Who knows the Message-ID and the trace lines of a message sends first; the honest message arrives all the same."""
+    """An attacker who knows the Message-ID and the trace lines of a message sends first; the honest message still arrives."""
     recipient, name = f"carol@{ground.domain}", token()
     trace = f"Received: from a.internet.test by mx.internet.test with ESMTP id {name}; Tue, 3 Nov 2026 10:00:00 +0000\r\n"
     forged = f"X-Office-Transfer: {name}\r\nReceived: from x by {ground.role('mta').fqdn} with ESMTPS id {name}; x\r\n"

@@ -47,7 +47,7 @@ def macros_images_shortcuts_scripts() -> dict[str, bytes]:
 
 
 async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, bytes], *further: str) -> None:
-    """A handful in a session, from a fresh address each: neither the rates nor SPF may be what refuses them."""
+    """A few in each session, each session from a new address: neither rate limits nor SPF may refuse them."""
     named = list(messages.items())
     for at in range(0, len(named), IN_ONE_SESSION):
         async with await ground.smtp(seen, patience=200) as session:
@@ -58,7 +58,7 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
 
 
 async def _attached(ground: Ground, seen: Evidence, made: Callable[[], dict[str, dict[str, bytes]]]) -> None:
-    """Messages that are nothing but files; packing takes a while, and the probe must not wait for that."""
+    """Messages that contain only files. Packing takes a while, and the probe must not wait for that."""
     parcels = await asyncio.to_thread(made)
     messages = {
         name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
@@ -72,7 +72,7 @@ async def _put_together(ground: Ground, seen: Evidence, made: Callable[[], dict[
 
 
 def _alone(made: Callable[[], dict[str, bytes]]) -> Callable[[], dict[str, dict[str, bytes]]]:
-    """Each of some files in a message of its own."""
+    """Send each of some files in a message of its own."""
     return lambda: {name: {name: data} for name, data in made().items()}
 
 
@@ -101,7 +101,7 @@ async def a_virus_behind_what_a_scanner_reads(ground: Ground, seen: Evidence) ->
     for name, made in tricks.PADDED.items():
         data = await asyncio.to_thread(made)  # packing takes a while, and the probe must not wait for that
         message = content.parcel(f"x@{HELLO}", ground.someone(), token(), {name: data})
-        # a machine that is too slow to unpack it within the scanner's time has not taken it either
+        # a machine that is too slow to unpack it within the scanner's time has not accepted it either
         await _refused_each(ground, seen, {name: message}, "451 4.7.1")
 
 

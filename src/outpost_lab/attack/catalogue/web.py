@@ -1,4 +1,4 @@
-"""A-WEB: webmail by hand (essay 1.2 and 4.0). What needs a browser is a journey: tests/journeys."""
+"""A-WEB: attacks on webmail by hand (essay 1.2 and 4.0). What needs a browser is in tests/journeys."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Page:
         return (found[1] or found[2]) if found else ""
 
     def leaks(self, pattern: str) -> str:
-        """What it says of the inside, if anything."""
+        """Internal details that it shows, if any."""
         found = re.search(pattern, self.body, re.IGNORECASE)
         return found.group() if found else ""
 
@@ -61,7 +61,7 @@ class Browser:
 
     @classmethod
     async def of(cls, ground: Ground, seen: Evidence, name: str) -> Browser:
-        """Somebody who has logged in, by local part."""
+        """A logged-in user, by local part."""
         browser, address = cls(ground, seen), f"{name}@{ground.domain}"
         await browser.log_in(address, ground.password(address))
         seen.check(browser.inside, "inside", "refused")
@@ -118,7 +118,7 @@ class Browser:
 
     @property
     def inside(self) -> bool:
-        """Whether it holds a session of a user."""
+        """Whether it has a session of a user."""
         return self.cookies.get("roundcube_sessauth", "") not in ("", "-del-")
 
 
@@ -140,7 +140,7 @@ async def sql_in_the_login(ground: Ground, seen: Evidence) -> None:
 
 @attack("8c")
 async def sessions_and_forged_requests(ground: Ground, seen: Evidence) -> None:
-    # not carol: two first logins of one user at once make Roundcube refuse one
+    # not carol: Roundcube refuses one of two first logins of the same user at once
     address, made_up = f"bob@{ground.domain}", "0123456789abcdef" * 2
     browser = Browser(ground, seen, cookies={"roundcube_sessid": made_up})
     await browser.ask("/?_task=login")
@@ -231,7 +231,7 @@ async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None
 
 @attack("8b")
 async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
-    """Read in a real browser: no script of it runs, nothing is asked of anybody but webmail."""
+    """Read in a real browser: no script of the message runs, and requests go only to webmail."""
     if not desk.present():
         raise OutpostError("8b reads a message in a real browser", desk.MISSING)
     reader = f"alice@{ground.domain}"
@@ -271,7 +271,7 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
 
 @attack("5f")
 async def weak_passwords(ground: Ground, seen: Evidence) -> None:
-    """Bob chooses what guessers try first, by the form that webmail has for it."""
+    """Bob sets passwords that guessers try first, in webmail's own form."""
     browser, own = Browser(ground, seen), f"bob@{ground.domain}"
     await browser.log_in(own, present := ground.password(own))
     if not browser.inside:
@@ -294,7 +294,7 @@ IDENTITY = r'<select name="_from".*?<option value="(\d+)"'
 
 @attack("8g")
 async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
-    """What bob writes into the fields of a message becomes neither a header nor a recipient of its own."""
+    """Text that bob writes into the fields of a message becomes neither a header nor another recipient."""
     own, recipient = f"bob@{ground.domain}", f"carol@{ground.domain}"
     browser = await Browser.of(ground, seen, "bob")
     for name, between in words()["8g"]["breaks"].items():

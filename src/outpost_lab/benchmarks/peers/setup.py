@@ -1,4 +1,4 @@
-"""Makes what the peers read: Ansible's inventory, host variables and configuration."""
+"""Writes the peers' input: Ansible's inventory, host variables and configuration."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
                 "group": file.group,
             }
         )
-    # without commands for what only the host can make, and drift: the peers have no like of them, which favours them
+    # without commands for what only the host can make, and without drift: the peers have nothing like it, which is to their advantage
     return {
         "packages": list(content.packages),
         "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own
