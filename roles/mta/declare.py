@@ -55,14 +55,10 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     # the store has mailboxes scanned again (VIR-04): it may have a message scanned, and nothing else
     scanning = program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning)
     after = "clamav-daemon.socket"
-    yield from _stores_listener(
-        "scanner", view, certificates, scanning, title="scanner-listener", after=after, also_in="clamav"
-    )
+    yield from _stores_listener("scanner", view, certificates, scanning, after=after, also_in="clamav")
     yield from _filter(view, secrets)
     # the store has Rspamd learn what users call junk (JNK-01), and can do nothing else to it (JNK-03)
-    yield from _stores_listener(
-        "learning", view, certificates, title="learning-listener", after="rspamd.service"
-    )
+    yield from _stores_listener("learning", view, certificates, after="rspamd.service")
     yield from _policy(view, certificates)
     yield from _shaping(view)
     yield from _routes(view)
@@ -118,12 +114,12 @@ def _scanner(view: MtaView) -> Items:
 
 
 def _stores_listener(
-    name: str, view: MtaView, certificates: Sequence[File], *programs: File, title: str, **unit: str
+    name: str, view: MtaView, certificates: Sequence[File], *programs: File, **unit: str
 ) -> Items:
     """A listener that lets only the store reach a daemon of the filter."""
     openssl = "/etc/postfix/openssl.cnf"
     yield service(
-        name=title,
+        name=f"{name}-listener",
         unit=f"stunnel@{name}.service",
         files=[
             rendered("mta", f"/etc/stunnel/{name}.conf", mta=view, ports=ports),
