@@ -16,6 +16,7 @@ from rich.text import Text
 
 from outpost.cli.console import Console, err
 from outpost.engine.follower import Follower, HostState
+from outpost.engine.run import Watcher
 
 if TYPE_CHECKING:
     from outpost.verification.live import Result
@@ -24,7 +25,7 @@ SLOW = 2.0  # seconds; quicker operations that change nothing are not worth a li
 STILL = 15.0  # seconds between two signs of life
 
 
-class LiveTable:
+class LiveTable(Watcher):
     """One row for each host: its operation, how long it takes, and the changes so far."""
 
     def __init__(self, console: Console = err) -> None:
@@ -62,7 +63,7 @@ def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
     return Text(name, style="bold"), Text(f"{host.doing}{waited}", style=style), Text(counts, style="dim")
 
 
-class Lines:
+class Lines(Watcher):
     """For logs and pipes: each phase, and each operation that changed something or was slow."""
 
     def __init__(self, console: Console = err) -> None:
@@ -114,7 +115,7 @@ class Lines:
         self._console.print(text, markup=False)
 
 
-def watcher() -> LiveTable | Lines:
+def watcher() -> Watcher:
     """The one that fits the standard error stream."""
     return LiveTable() if err.is_terminal else Lines()
 

@@ -93,8 +93,6 @@ class Follower:
         elif text.startswith(("No changes", "Skipped")):
             host.unchanged += 1
             host.does("waiting")
-        elif text.startswith("docker build complete"):
-            pass  # pyinfra's Docker connector prints this about a container that it leaves unchanged
         elif text.startswith("Error (ignored): executed"):
             host.troubled = self.operation  # the others continue; the last operation reports it and fails
             host.does("waiting")

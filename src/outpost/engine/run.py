@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from outpost.engine import unchanged
 from outpost.engine.follower import Follower, HostState
@@ -98,20 +98,15 @@ class Outcome:
         }
 
 
-class Watcher(Protocol):
-    """Shows a run's progress."""
+class Watcher:
+    """Shows a run's progress; this one shows none."""
 
     def start(self, what: str, follower: Follower) -> None: ...
     def tick(self) -> None: ...
     def stop(self) -> None: ...
 
 
-class Silent:
-    """No progress at all."""
-
-    def start(self, what: str, follower: Follower) -> None: ...
-    def tick(self) -> None: ...
-    def stop(self) -> None: ...
+Silent = Watcher
 
 
 def plan(
@@ -235,41 +230,36 @@ def pyinfra(
     typed = [*arguments, "--json"]
     started = time.monotonic()
     follower = Follower(prefix)
-    process = subprocess.Popen(
-        [sys.executable, "-m", *typed],
-        cwd=ROOT,
-        env={**environment, "PYINFRA_PROGRESS": "off"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=keeps,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines: queue.Queue[str | None] = queue.Queue()
-    output: list[bytes] = []
-    readers = [
-        threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True),
-        threading.Thread(target=lambda pipe: output.append(pipe.read()), args=(process.stdout,), daemon=True),
-    ]
-    for reader in readers:
-        reader.start()
-    watcher.start(" ".join(word for word in typed if word != "--json"), follower)
-    try:
-        for line in _until_end(lines):
-            if line:
-                follower.feed(line)
-            watcher.tick()
-        returncode = process.wait()
-        readers[1].join()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        watcher.stop()
+    with tempfile.TemporaryFile() as result:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *typed],
+            cwd=ROOT,
+            env={**environment, "PYINFRA_PROGRESS": "off"},
+            stdin=subprocess.DEVNULL,
+            stdout=result,
+            stderr=subprocess.PIPE,
+            pass_fds=keeps,
+        )
+        assert process.stderr is not None
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True).start()
+        watcher.start(" ".join(word for word in typed if word != "--json"), follower)
+        try:
+            for line in _until_end(lines):
+                if line:
+                    follower.feed(line)
+                watcher.tick()
+            returncode = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            watcher.stop()
+        result.seek(0)
+        output = result.read()
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(follower.log) + "\n")
-    return _outcome(output[0] if output else b"", follower, returncode, time.monotonic() - started, remedy)
+    return _outcome(output, follower, returncode, time.monotonic() - started, remedy)
 
 
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
