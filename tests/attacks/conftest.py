@@ -15,7 +15,7 @@ from outpost_lab.attack import runner, weakness
 from outpost_lab.attack.ground import Ground, leave, stand
 from outpost_lab.attack.runner import Result
 
-READY = tuple(plan for plan in catalogue().attacks.values() if plan.status == "deployed")
+READY = tuple(catalogue().attacks.values())
 
 
 @dataclass

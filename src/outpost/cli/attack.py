@@ -98,8 +98,6 @@ def _list(plans: tuple[AttackPlan, ...], *, as_json: bool) -> None:
     table = Table("id", "family", "attack", "from", "tries", "must answer", "at most")
     for plan in plans:
         notes = [word for word in ("destructive", "slow") if getattr(plan, word)]
-        if plan.status == "planned":
-            notes.append(f"planned: {plan.waits_for}")
         title = plan.title + (f" ({', '.join(notes)})" if notes else "")
         tries = ", ".join(plan.controls)
         row = (plan.id, FAMILIES[plan.family], title, plan.vantage, tries, plan.expectation, plan.bound)

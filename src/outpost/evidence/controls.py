@@ -128,8 +128,6 @@ class AttackPlan(Entry):
     alone: bool = False
     slow: bool = False
     no_switch: str = ""
-    status: Literal["deployed", "planned"] = "deployed"
-    waits_for: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Attacked:
     @property
     def observed(self) -> str:
         """What was observed."""
-        return str((self.recorded.get("with") or {}).get("observed", "")) or self.plan.waits_for
+        return str((self.recorded.get("with") or {}).get("observed", ""))
 
     @property
     def positive(self) -> str:
@@ -214,10 +214,9 @@ def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
             lab_only = not evidence.lab and evidence.attacks_on((control,))
             why = skipped[0] if skipped else tried if lab_only else suite
             found.append((control.id, control.title, why))
-    for plan in (
-        each.plan for each in evidence.recorded(evidence.data.attacks.values()) if each.state == "open"
-    ):
-        found.append((f"attack {plan.id}", plan.title, plan.waits_for or "not recorded"))
+    for each in evidence.recorded(evidence.data.attacks.values()):
+        if each.state == "open":
+            found.append((f"attack {each.plan.id}", each.plan.title, "not recorded"))
     return found
 
 

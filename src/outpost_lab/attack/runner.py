@@ -83,7 +83,7 @@ async def run(
     results: dict[str, Result] = {}
     ready: list[tuple[AttackPlan, Attack]] = []
     for plan in plans:
-        reason = _obstacle(plan, known, lab=lab)
+        reason = _obstacle(plan, lab=lab)
         if reason:
             results[plan.id] = Result(plan, "not run", reason=reason)
             on_result(results[plan.id])
@@ -104,9 +104,7 @@ async def run(
     return [results[plan.id] for plan in plans]
 
 
-def _obstacle(plan: AttackPlan, known: dict[str, Attack], *, lab: bool) -> str:
-    if plan.id not in known:
-        return f"not written yet ({plan.waits_for})" if plan.waits_for else "not written yet"
+def _obstacle(plan: AttackPlan, *, lab: bool) -> str:
     if not lab and plan.destructive:
         return "destructive: only in the lab"
     if not lab and plan.vantage != "internet":
