@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.onhost.logins import PLACES, REFUSE, Handler, Logins, Server, account, say
+from outpost.onhost.logins import PLACES, REFUSE, REMEMBERED, Handler, Logins, Server, account, say
 
 HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
 
@@ -55,6 +55,32 @@ def test_its_owner_goes_on_where_he_has_logged_in_before(logins: Office) -> None
     logins.report("a@po.test", HOME, "right", success=True)
     logins.guess("a@po.test", ELSEWHERE, 20)
     assert logins.allow("a@po.test", HOME) == 0
+
+
+def test_guesses_at_many_names_keep_the_service_neither_busy_nor_without_memory(
+    logins: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of many networks guesses at many names that nobody has; two accounts are guessed at, one of them long ago."""
+    tidied: list[float] = []
+    forget = Logins._forget
+
+    def tidy(self: Logins, now: float) -> None:
+        tidied.append(now)
+        forget(self, now)
+
+    monkeypatch.setattr(Logins, "_forget", tidy)
+    logins.guess("before@po.test", ELSEWHERE, 6)
+    for number in range(3 * REMEMBERED):
+        if number == 2 * REMEMBERED:
+            logins.guess("a@po.test", ELSEWHERE, 6)
+        logins.report(f"n{number}@po.test", f"2001:db8:{number // 50:x}::1", "w", success=False)
+    assert len(logins.wrong) <= 2 * REMEMBERED
+    assert 0 < len(tidied) < 10
+    assert logins.allow("a@po.test", HOME) == REFUSE
+    logins.now = 901
+    logins.room = 0
+    logins.report("x@po.test", HOME, "w", success=False)
+    assert len(logins.wrong) == 2
 
 
 def test_even_there_guessing_ends(logins: Office) -> None:

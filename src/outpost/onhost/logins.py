@@ -42,6 +42,7 @@ SPRAYING = 5
 """From one address, this many times as many wrong passwords as for one account, over all accounts; or one for each account."""
 LONGEST_WAIT = 8
 REMEMBERED = 20_000
+"""Accounts and addresses with wrong passwords, about: guessers choose the names. What was not guessed at for longest goes first."""
 
 REFUSE = -1
 Key = tuple[str, str]
@@ -65,6 +66,7 @@ class Logins:
     known: dict[Key, float] = field(default_factory=dict)
     wrong: dict[Key, dict[str, float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    room: int = REMEMBERED
 
     def __post_init__(self) -> None:
         """Read the places that were known before a restart."""
@@ -105,7 +107,7 @@ class Logins:
         remote = network(remote)
         with self.lock:
             account, now = self._account(login), self.clock()
-            if len(self.wrong) + len(self.known) > REMEMBERED:
+            if len(self.wrong) > self.room:
                 self._forget(now)
             place = self._place(account, remote)
             if success:
@@ -114,8 +116,8 @@ class Logins:
                 return False
             before = self._count(place)
             if not self._is_known(account, remote):
-                self.wrong.setdefault(("", remote), {})[f"{account} {password}"] = now
-            self.wrong.setdefault(place, {}).setdefault(password, now)
+                self._at(("", remote))[f"{account} {password}"] = now
+            self._at(place).setdefault(password, now)
             return before < self.failures <= self._count(place)
 
     def _note(self, account: str, remote: str, now: float) -> None:
@@ -154,9 +156,19 @@ class Logins:
             self.wrong.pop(key, None)
         return len(recent)
 
+    def _at(self, key: Key) -> dict[str, float]:
+        """The wrong passwords there, behind all others."""
+        self.wrong[key] = counted = self.wrong.pop(key, {})
+        return counted
+
+    # AUT-03: not at each report, or guesses at many names keep this service busy until Dovecot goes on without it; and never without a
+    # bound, or they use up its memory, and its restart lifts every ban
     def _forget(self, now: float) -> None:
         for key in list(self.wrong):
             self._count(key)
+        for key in list(self.wrong)[: max(0, len(self.wrong) - REMEMBERED)]:
+            del self.wrong[key]
+        self.room = max(REMEMBERED, len(self.wrong) + REMEMBERED // 2)
         self.known = {key: at for key, at in self.known.items() if now - at < KNOWN_FOR}
 
 
