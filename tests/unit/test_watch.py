@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from email.message import EmailMessage
@@ -113,6 +114,18 @@ def test_a_check_that_hangs_is_an_alarm_and_keeps_no_other_from_being_sent(
         os.close(reading)
         os.close(writing)
     assert [alarm.about for alarm in found] == ["watch hangs", "works"]
+
+
+def test_a_command_that_does_not_end_in_time_is_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is too long to be listed is not an empty one."""
+
+    def late(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 100)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    (alarm,) = watch.alarms(settings() | {"probes": ["queue"]}, NOW)
+    assert alarm.about == "watch queue"
+    assert "postqueue" in alarm.text
 
 
 def test_mail_on_hold_is_an_alarm_unless_it_waits_for_its_hours(answers: dict[str, str]) -> None:

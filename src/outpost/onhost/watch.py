@@ -68,9 +68,13 @@ Probe = Callable[[Settings, float], Iterator[Alarm]]
 
 
 def output_of(*command: str) -> str:
-    """A command's output; empty if it fails."""
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    """A command's output; empty if there is no such command.
+
+    Raises:
+        subprocess.TimeoutExpired: It has not ended in time. That is no empty output.
+    """
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100).stdout
     return ""
 
 
