@@ -6,6 +6,7 @@ what waits, waits in proportion to the load, and a time is judged by its ratio t
 import os
 import time
 from pathlib import Path
+from statistics import fmean
 
 LOADAVG = Path("/proc/loadavg")
 BUSY = 3.0
@@ -37,13 +38,14 @@ def described(busy: float) -> str:
 
 
 class Patience:
-    """A bounded wait: so many seconds on an idle machine, proportionally more on a busy one."""
+    """A bounded wait: so many seconds on an idle machine, more in proportion to the mean load of the wait."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._began, self._busy = seconds, time.monotonic(), 1.0
+        self._seconds, self._began = seconds, time.monotonic()
+        self._loads: list[float] = []
 
     @property
     def left(self) -> float:
         """Seconds, never below zero."""
-        self._busy = max(self._busy, load())
-        return max(0.0, self._began + self._seconds * self._busy - time.monotonic())
+        self._loads.append(load())
+        return max(0.0, self._began + self._seconds * fmean(self._loads) - time.monotonic())

@@ -353,6 +353,7 @@ class Administrator:
             echo {machine.name} > /etc/hostname; hostname {machine.name}
             echo 'nameserver {gateway}' > /etc/resolv.conf
             {self._without_the_other_family()}
+            export http_proxy={self.cache}
             {self.shape.hosts}
             systemctl restart ssh"""
         self._run(machine, script)

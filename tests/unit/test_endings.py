@@ -190,9 +190,16 @@ def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
     follower.feed(
         "outpost.templates.TemplateMistakeError: templates/mta/x.j2:2: no. Remedy: correct templates/mta/x.j2:2."
     )
-    error = run._stopped(follower, "read the log")
+    error = run._stopped(follower, 1, "read the log")
     assert (error.message, error.remedy) == ("templates/mta/x.j2:2: no", "correct templates/mta/x.j2:2")
-    assert run._stopped(Follower(), "read the log").remedy == "read the log"
+    assert run._stopped(Follower(), 1, "read the log").remedy == "read the log"
+
+
+def test_a_run_that_a_signal_ended_names_the_signal() -> None:
+    follower = Follower()
+    follower.feed("[]")
+    error = run._stopped(follower, -signal.SIGTERM, "apply once more")
+    assert (error.message, error.remedy) == ("pyinfra was ended by SIGTERM", "apply once more")
 
 
 def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -288,7 +289,7 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
     try:
         result = json.loads(output)
     except ValueError:
-        raise _stopped(follower, remedy) from None
+        raise _stopped(follower, returncode, remedy) from None
     failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
     if result["results"] is None:
         changes = [
@@ -306,7 +307,7 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
         for host in result["results"]["failed_hosts"]:
             failed.setdefault(follower.short(host), "see the log")
     if returncode and not failed:
-        raise _stopped(follower, remedy)
+        raise _stopped(follower, returncode, remedy)
     return Outcome(
         hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
         changes=tuple(changes),
@@ -316,8 +317,10 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
     )
 
 
-def _stopped(follower: Follower, otherwise: str) -> OutpostError:
+def _stopped(follower: Follower, returncode: int, otherwise: str) -> OutpostError:
     """Why pyinfra stopped, with the remedy in the reason if there is one."""
+    if returncode < 0:  # subprocess: the negative number of the signal
+        return OutpostError(f"pyinfra was ended by {signal.Signals(-returncode).name}", otherwise)
     message, _, remedy = (
         _reason(follower)
         .removeprefix("outpost.errors.OutpostError: ")
