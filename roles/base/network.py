@@ -46,6 +46,12 @@ def names_and_clock(view: BaseView) -> Items:
         on_change="reload",
     )
     yield settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
+    yield once(  # behind resolv.conf: its package gives back the names that it took
+        "no resolver but Unbound",
+        unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' systemd-resolved libnss-resolve | grep ^ii",
+        untouched=(),
+        command="DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge systemd-resolved libnss-resolve </dev/null",
+    )
     yield service(
         name="chrony",
         files=[

@@ -90,6 +90,10 @@ def test_ports_that_are_not_the_offices_do_not_matter(office: Office) -> None:
     assert seen(office, "ns1", [*facts(office, "ns1"), ("port", "tcp 631 cupsd")]) == []
 
 
+def test_a_resolver_that_an_apply_removes_is_not_in_the_way(office: Office) -> None:
+    assert seen(office, "ns1", [*facts(office, "ns1"), ("port", "udp 53 systemd-resolve")]) == []
+
+
 ASKED = [
     ("asked", "yes"),
     ("ntp", "0.debian.pool.ntp.org"),

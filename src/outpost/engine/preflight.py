@@ -30,6 +30,8 @@ CLOCK = 5
 """Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
 """Programs that an apply needs on each host."""
+REMOVED = ("systemd-resolve",)
+"""Programs whose packages an apply removes: Debian's cloud images have them."""
 WAIT = 8
 """Seconds that a host waits for each service; it asks all at once."""
 MOST_FACTS = 10_000
@@ -263,7 +265,7 @@ def _number(text: str) -> int:
 
 def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
     wanted = {(listener.protocol, str(listener.port)) for listener in listeners(office, host)}
-    ours = {*EVERYWHERE, *(program for role in every_role().values() for program in role.programs)}
+    ours = {*EVERYWHERE, *REMOVED, *(program for role in every_role().values() for program in role.programs)}
     held = []
     for line in lines:
         protocol, port, program = [*line.split(" ", 2), "", ""][:3]
@@ -274,7 +276,7 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             host.name,
             "bad",
             f"holds ports of the office: {', '.join(sorted(set(held)))}",
-            "remove that program: a host does one thing",
+            'remove the package of that program on the host: dpkg -S "$(command -v PROGRAM)", then apt-get purge PACKAGE',
         )
     return Finding(host.name, "good", "its ports are free, or used by its own daemons")
 
