@@ -28,6 +28,20 @@ def hardening(*, office: Office, me: Host) -> Items:
         name="kernel modules",
         files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
     )
+    # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server brings accounts and keys with the next start.
+    yield once(
+        "cloud-init is off",
+        unless="[ ! -d /etc/cloud ] || [ -e /etc/cloud/cloud-init.disabled ]",
+        untouched=("/etc/cloud",),
+        command="touch /etc/cloud/cloud-init.disabled",
+        finding=Finding(
+            "file",
+            "/etc/cloud/cloud-init.disabled",
+            "cloud-init is on",
+            "anybody who answers as a metadata server adds accounts and keys at the next start",
+            ("SYS-10",),
+        ),
+    )
     yield settings(
         name="hours of upgrades",
         files=[_unit_file("apt-daily-upgrade.timer", upgrades_at=office.maintenance.upgrades_at)],

@@ -368,6 +368,16 @@ def test_no_mail_server_but_the_roles(host: TestinfraHost, me: Host) -> None:
     assert not installed(host) & (servers if me.role == "mta" else servers | {"postfix"})
 
 
+@pytest.mark.control("SYS-10")
+def test_cloud_init_is_off(host: TestinfraHost) -> None:
+    assert host.run("[ ! -d /etc/cloud ] || [ -e /etc/cloud/cloud-init.disabled ]").rc == 0
+
+
+@pytest.mark.control("DNS-07")
+def test_no_second_resolver(host: TestinfraHost) -> None:
+    assert not installed(host) & {"systemd-resolved", "libnss-resolve"}
+
+
 @pytest.mark.control("LOG-01")
 def test_journal_survives_a_restart(units: Units) -> None:
     """What is written now goes to the disk: the file that journald has open is there."""

@@ -145,6 +145,15 @@ SABOTAGES = (
         "base::no_mail_server_but_the_roles", keeps=("/var/lib/dpkg/status",),
     ),
     broken(
+        "base", "a second resolver",
+        r"printf '\nPackage: systemd-resolved\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
+        r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
+        "base::no_second_resolver", keeps=("/var/lib/dpkg/status",),
+    ),
+    broken(
+        "base", "cloud-init is on", "mkdir /etc/cloud", "base::cloud_init_is_off", undo="rmdir /etc/cloud",
+    ),
+    broken(
         "base", "the journal is gone with the next restart",
         written("/etc/systemd/journald.conf.d/zzz-trial.conf", r"[Journal]\nStorage=volatile\n"), "base::journal_survives_a_restart",
         undo="rm -f /etc/systemd/journald.conf.d/zzz-trial.conf", activate="systemctl restart systemd-journald; journalctl --flush",

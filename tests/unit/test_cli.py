@@ -354,6 +354,38 @@ def test_plan_distinguishes_drift_from_failure_by_its_exit_code(
     assert run("plan", str(office_directory)) == code
 
 
+def test_a_plan_shows_once_what_all_hosts_have(
+    office_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five hosts of one image are one decision, and one word in the office file."""
+    names = [host.name for host in load(office_directory).hosts]
+
+    def finding(host: str, thing: str) -> dict[str, Any]:
+        remedy = f"Remedy: put `package {thing}` into hosts.{host}.accepted of the office file, or into hosts.{host}.refused to have it removed"
+        return {"host": host, "kind": "package", "thing": thing, "cause": "unknown", "consequence": remedy, "controls": [], "diff": []}  # fmt: skip
+
+    findings = [
+        *(finding(name, "rsyslog") for name in names),
+        finding("ns1", "nano"),
+        *(finding(name, "vim") for name in ("ns1", "ns2")),
+    ]
+    outcome = Outcome(tuple(names), (), {}, (), 1.0, tuple(findings))
+    monkeypatch.setattr("outpost.engine.run.plan", lambda *_, **__: outcome)
+    assert run("plan", str(office_directory)) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("package rsyslog:") == 1
+    assert f"{', '.join(names)} package rsyslog" in shown
+    assert (
+        "put `package rsyslog` into maintenance.accepted of the office file, or into hosts.HOST.refused"
+        in shown
+    )
+    assert "put `package nano` into hosts.ns1.accepted" in shown
+    assert (
+        "ns1, ns2 package vim: unknown consequence: Remedy: put `package vim` into hosts.HOST.accepted"
+        in shown
+    )
+
+
 def test_limit_takes_hosts_and_roles_and_refuses_others(
     office_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,17 @@ def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
             out.print(f"    {thing}", markup=False)
 
 
+def _alike(findings: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], Mapping[str, Any]]]:
+    """The same finding of several hosts becomes one; its remedy then says HOST instead of their names."""
+    groups: dict[tuple[object, ...], tuple[list[str], Mapping[str, Any]]] = {}
+    for finding in findings:
+        host = finding["host"]
+        shown = {**finding, "consequence": finding["consequence"].replace(f"hosts.{host}.", "hosts.HOST.")}
+        key = (shown["kind"], shown["thing"], shown["cause"], shown["consequence"], *shown["diff"])
+        groups.setdefault(key, ([], shown))[0].append(host)
+    return list(groups.values())
+
+
 def _show_findings(outcome: Outcome, target: Target, new: Collection[str] = ()) -> None:
     """The drift report: per host and thing the cause, the consequence and the difference."""
     for host in outcome.hosts:
@@ -50,13 +61,19 @@ def _show_findings(outcome: Outcome, target: Target, new: Collection[str] = ()) 
             ordinary = [each for each in outcome.findings if each["host"] == host and each["cause"] in FIRST]
             _summarise(host, ordinary)
     shown_all = [each for each in outcome.findings if each["host"] not in new or each["cause"] not in FIRST]
-    for finding in sorted(shown_all, key=lambda each: outcome.hosts.index(each["host"])):
+    every = {host.name for host in load(target.data).hosts} if outcome.findings else set()
+    for hosts, finding in _alike(sorted(shown_all, key=lambda each: outcome.hosts.index(each["host"]))):
         controls = f" \\[{', '.join(finding['controls'])}]" if finding["controls"] else ""
+        consequence = finding["consequence"]
+        if len(hosts) == 1:
+            consequence = consequence.replace("hosts.HOST.", f"hosts.{hosts[0]}.")
+        elif set(hosts) == every:
+            consequence = consequence.replace("hosts.HOST.accepted", "maintenance.accepted")
         out.print(
-            f"[bold]{escape(finding['host'])}[/] {escape(finding['kind'])} [bold]{escape(finding['thing'])}[/]: "
+            f"[bold]{escape(', '.join(hosts))}[/] {escape(finding['kind'])} [bold]{escape(finding['thing'])}[/]: "
             f"[yellow]{escape(finding['cause'])}[/]"
         )
-        out.print(f"    consequence: {escape(finding['consequence'])}{controls}", highlight=False)
+        out.print(f"    consequence: {escape(consequence)}{controls}", highlight=False)
         for line in finding["diff"]:
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(f"    {line}", style=style, markup=False, highlight=False)

@@ -14,8 +14,9 @@ import re
 ENABLED = frozenset((
     "getty@tty1.service", "remote-fs.target", "systemd-pstore.service", "ssh-agent.socket", "machines.target",
     "clamav-daemon.socket",  # installed with its service (Also=)
+    "netplan-ovs-cleanup.service",  # by the generator of netplan.io
 ))  # fmt: skip
-"""Created by systemd's own package."""
+"""Units that systemd's own package enables."""
 ALIASES = {
     "sshd.service": "ssh.service",
     "syslog.service": "rsyslog.service",
@@ -25,8 +26,9 @@ USER_UNITS = frozenset(("/usr/lib/systemd/user/ssh-agent.socket",))
 PLATFORM = (
     "linux-image-", "linux-headers-", "grub-", "shim-", "firmware-", "intel-microcode", "amd64-microcode", "console-setup", "keyboard-configuration",
     "locales", "task-", "tasksel", "qemu-guest-agent", "open-vm-tools", "lvm2", "cryptsetup", "mdadm", "openssl-provider-legacy", "btrfs-progs", "xfsprogs", "systemd-timesyncd",
+    "cloud-guest-utils", "cloud-init", "cloud-initramfs-growroot", "gdisk", "netplan", "polkitd",  # of Debian's cloud images
 )  # fmt: skip
-"""Paths that begin so belong to the machine, or to the installer's choices."""
+"""Packages whose names begin so come with the machine, or are the installer's choice."""
 ESSENTIAL = frozenset((
     "base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils", "diffutils", "dpkg", "findutils", "grep", "gzip", "hostname", "init",
     "init-system-helpers", "libc-bin", "libgcc-s1", "login", "ncurses-base", "ncurses-bin", "perl-base", "sed", "systemd-sysv", "sysvinit-utils", "tar", "util-linux",
