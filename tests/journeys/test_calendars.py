@@ -130,7 +130,7 @@ def test_an_event_that_repeats_each_second_keeps_nobody_waiting_for_long(
         asking.start()
         assert bob.ask("PUT", f"{other}{token}.ics", EVENT.format(token=token))[0] == 201
         asking.join()
-        assert asked == [502]
+        assert asked[0] >= 500  # Radicale says so itself, or nginx for it
     finally:
         alice.ask("DELETE", f"{home}{token}.ics")
         dealt_with(lab, dav.name)
