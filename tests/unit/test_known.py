@@ -896,3 +896,31 @@ def test_an_instance_that_no_role_declares_any_more_may_go_though_its_template_s
     judge = Expected({"units": ["stunnel@lmtp.service"]}, set(), set())
     assert judge.dismisses(f"running\t{unit}\t") is forgotten
     assert judge.dismisses(f"unit\t{unit}\tenabled for multi-user.target") is forgotten
+
+
+def test_a_copy_of_another_file_than_the_known_one_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon's account exchanges the file after root has looked at it: for one of root's, by a link, or for another of its own."""
+    monkeypatch.setattr(known, "STATE", tmp_path / "state")
+    secret, path = tmp_path / "secret", tmp_path / "declared"
+    secret.write_text("root's")
+    path.write_text("known")
+    value, examined = reading.fingerprint(str(path)), reading.fingerprint
+    fact = f"file\t{path}\t{value}"
+    copy = tmp_path / "state/known-files" / str(path).lstrip("/")
+    known.keep_copies({fact}, {"shadow\tx\t"})
+    assert copy.read_text() == "known"
+    copy.unlink()
+
+    def exchanged(asked: str) -> str:
+        if asked != str(path):
+            return examined(asked)
+        path.unlink()
+        path.symlink_to(secret)
+        return value
+
+    monkeypatch.setattr(known, "fingerprint", exchanged)
+    known.keep_copies({fact}, {"shadow\tx\t"})
+    assert not copy.exists()
+    assert not copy.is_symlink()

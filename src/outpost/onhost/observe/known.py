@@ -375,6 +375,9 @@ def keep_copies(keep: set[str], states: set[str]) -> None:
         with contextlib.suppress(OSError):
             copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if fingerprint(path) == value:
-                shutil.copy2(path, copy)
-                status = os.stat(path)
-                os.chown(copy, status.st_uid, status.st_gid)
+                shutil.copy2(path, copy, follow_symlinks=False)
+                status = os.lstat(path)
+                os.chown(copy, status.st_uid, status.st_gid, follow_symlinks=False)
+            # SYS-01: an account that may exchange the file between the two would get another one in its place, with the next repair
+            if os.path.lexists(copy) and fingerprint(str(copy)) != value:
+                os.unlink(copy)
