@@ -8,7 +8,7 @@ ip -6 route show default 2>/dev/null | grep -q ' proto ra ' && ! ip -6 route sho
 for address in $(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }'); do echo "address $address"; done
 ss -Hltunp 2>/dev/null | awk '{ n = split($5, a, ":"); program = $7; gsub(/^users:\(\("|".*$/, "", program); print "port", $1, a[n], program }'
 cat >"$work/ask" <<'END'
-# what comes back to a packet: ask FAMILY-PORT ADDRESS BYTES WANTED
+# the answer to a packet: ask FAMILY-PORT ADDRESS BYTES WANTED
 exec 3<>"/dev/udp/$1/$2" || exit 1
 printf "$3" >&3
 timeout WAIT dd bs=512 count=1 <&3 2>/dev/null | od -An -v -tx1 -N12

@@ -1,5 +1,5 @@
 #!/bin/sh
-# ssh -F FILE HOST COMMAND: the answer of before, or with REAL set the host's own, which is kept
+# ssh -F FILE HOST COMMAND: the recorded answer, or with REAL set the host's own, which is recorded
 case "$3" in -O | -N) exit 0 ;; esac
 asked=$(mktemp); cat >"$asked"
 shift 2
