@@ -43,6 +43,11 @@ def test_steps_are_the_sentences_in_bold_oldest_first() -> None:
     ]
 
 
+def test_a_step_may_name_a_command_with_a_star() -> None:
+    changelog = "## [1.1]\n- New. **Run `doveadm index -A '*'`\n  once.** *Not* this, **and that**.\n"
+    assert upgrade.steps(changelog) == {"Run `doveadm index -A '*'` once.": "1.1", "and that": "1.1"}
+
+
 def test_steps_between_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     monkeypatch.setattr(upgrade, "ROOT", tmp_path)

@@ -19,7 +19,7 @@ from outpost.target import ROOT
 app = App()
 
 CHANGELOG, UNRELEASED = "CHANGELOG.md", "Unreleased"
-STEP = re.compile(r"\*\*([^*]+)\*\*")
+STEP = re.compile(r"\*\*((?:[^*]|\*(?!\*))+)\*\*")
 
 
 @app.of_office(
