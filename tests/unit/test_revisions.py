@@ -114,7 +114,7 @@ def test_code_that_cannot_declare_says_so_without_a_secret(directory: Path, tmp_
     package = tmp_path / "src" / "outpost"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ValueError('a secret')\n")
-    with pytest.raises(OutpostError, match=r"that revision declares nothing .*: ValueError\."):
+    with pytest.raises(OutpostError, match=r"that revision cannot declare .*: ValueError\."):
         revisions.differences(directory, ["store"], tmp_path)
     (package / "__init__.py").write_text("")
     with pytest.raises(OutpostError, match=r"No module named 'outpost\.converge'") as caught:
