@@ -132,7 +132,7 @@ def _logins(view: StoreView) -> Items:
 
 
 def _attachments() -> Items:
-    """What reads attachments for the search: started for each one, with nothing of the host in reach (STO-04)."""
+    """The converter of attachments for the search: started for each one, and it reaches nothing of the host (STO-04)."""
     units = ("outpost-text.socket", "outpost-text@.service")
     yield service(
         name="attachments",

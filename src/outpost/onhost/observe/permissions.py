@@ -184,7 +184,7 @@ def release(paths: list[str]) -> None:
 
 
 # SYS-01: without it the account of a daemon in whose directory a declared file lies (ClamAV's signatures, who may read a shared mailbox)
-# has root write through a link that it puts there: whatever it likes, wherever it likes.
+# can put a link there and make root write any file of the host.
 @contextlib.contextmanager
 def inside(path: str) -> collections.abc.Iterator[tuple[int, str]]:
     """A file's directory, opened without following a link on the way, and its name there."""
