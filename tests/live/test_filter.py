@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import re
 import zipfile
 from email.utils import formatdate
 from typing import Any
@@ -172,12 +173,42 @@ def test_an_author_who_is_none_or_resembles_ours_is_refused_or_marked(
         pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
     stops = office.domain.replace(".", "\u3002")  # UTS 46, section 2.3: a dot as well
     author = form.format(digits=office.domain.translate(DIGITS), stops=stops)
+    assert_refused_or_marked(host, office, author)
+
+
+def assert_refused_or_marked(host: TestinfraHost, office: Office, author: str) -> None:
     result = judged(host, message(author), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
     origin = json.dumps(result.get("milter", {}).get("add_headers", {}).get("X-Office-Origin", ""))
     refused = "refuse" in (office.policy.impersonation, office.policy.forged_own) and result["messages"].get(
         "smtp_message"
     )
     assert refused or "under the name of somebody else" in origin, (author, result["action"], origin)
+
+
+ALIKE = str.maketrans(
+    "aeiocpACEHOP", "\u0251\u212e\u0131\u0585\u1d04\u0440\u0410\u0421\u0415\u041d\u041e\u0420"
+)
+
+
+@pytest.mark.control("SPO-01")
+@pytest.mark.parametrize("form", ["alike", "sign", "square"])
+def test_a_colleagues_name_in_other_characters_is_refused_or_marked(
+    host: TestinfraHost, office: Office, form: str
+) -> None:
+    """In letters that Unicode calls confusable, with one that it does not know as such, and with one in a black square."""
+    if office.policy.impersonation == "accept":
+        pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
+    latin = re.compile(r"[A-Z][a-z]{3,}( [A-Z][a-z]+)+")
+    name = next((user.full_name for user in office.users if latin.fullmatch(user.full_name)), "")
+    if not name:
+        pytest.skip("nobody here has a name of several words in Latin letters")
+    square = chr(ord(name[0]) - ord("A") + 0x1F170)
+    written = {
+        "alike": name.translate(ALIKE),
+        "sign": f"{name[0]}\u2200{name[2:]}",
+        "square": square + name[1:],
+    }
+    assert_refused_or_marked(host, office, f"{written[form]} <director@internet.invalid>")
 
 
 # What the sender's domain says ----------------------------------------------------------------------------------

@@ -210,9 +210,12 @@ SABOTAGES = (
     ),
     Sabotage(
         "the office's own rules are off", weakness.rspamd("the office's own rules in Rspamd", "gone"),
-        tuple(  # DMARC refuses the two other forms, too
-            f"filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked[{form}]"
-            for form in ("no address", "nothing", "digits", "full stops and a wide at")
+        (
+            "filter::a_colleagues_name_in_other_characters_is_refused_or_marked",
+            *(  # DMARC refuses the two other forms, too
+                f"filter::an_author_who_is_none_or_resembles_ours_is_refused_or_marked[{form}]"
+                for form in ("no address", "nothing", "digits", "full stops and a wide at")
+            ),
         ),
     ),
     edited(
