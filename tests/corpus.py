@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -662,4 +663,23 @@ def text_quoted_by_hand() -> Message:
     message = MIMEText("", "plain")
     message.replace_header("Content-Transfer-Encoding", "quoted-printable")
     message.set_payload("a line that ends softly = \ngoes on here\n")
+    return message
+
+
+@_written
+def archives_with_long_names() -> Message:
+    message = MIMEMultipart("mixed")
+    message.attach(MIMEText("The minutes of all meetings, in both forms.\n"))
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz", format=form) as archive:
+            for month in range(1, 13):
+                text = f"Minutes {month:02}\nstart setup.bat, size=4\n".encode() * 9
+                name = f"Protokolle der Besprechungen auf der Baustelle/{'Süd-' * 20}{month:02}/Protokoll.txt"
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = len(text), 1735725600.25
+                archive.addfile(member, io.BytesIO(text))
+        part = MIMEApplication(packed.getvalue(), "gzip")
+        part.add_header("Content-Disposition", "attachment", filename="minutes.tar.gz")
+        message.attach(part)
     return message

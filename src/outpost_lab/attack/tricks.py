@@ -153,10 +153,10 @@ def _packed(recipe: str, things: dict[str, bytes]) -> tuple[str, bytes]:
     return name, data
 
 
-def _long_name(written: int) -> bytes:
-    """A tar archive whose header has only the beginning of a script's name (tar(5))."""
+def _long_name(written: int, **records: str) -> bytes:
+    """A tar archive whose header has the beginning of a script's name only (tar(5)), behind these records."""
     archive, member = io.BytesIO(), tarfile.TarInfo("\u00e9" * 120 + "/run.bat")
-    member.size = len(SCRIPT)
+    member.size, member.pax_headers = len(SCRIPT), records
     with tarfile.open(fileobj=archive, mode="w", format=written) as file:
         file.addfile(member, io.BytesIO(SCRIPT))
     return archive.getvalue()
@@ -185,7 +185,9 @@ def wrappings() -> dict[str, bytes]:
         "half_a_directory": harmless[:-30], "message": _attached("run.bat", SCRIPT), "outlook": content.outlook("run.bat"),
         "outlook_8": content.outlook("run.bat", "latin-1"), "two_streams": bz2.compress(b"x") + bz2.compress(content.eicar()),
         "named": _named("run.bat"), "named_oddly": _named("run.bat.. "), "long_name": _long_name(tarfile.GNU_FORMAT),
-        "pax": _long_name(tarfile.PAX_FORMAT), **content.macros_elsewhere(),
+        "pax": _long_name(tarfile.PAX_FORMAT), "pax_lines": _long_name(tarfile.PAX_FORMAT, comment="a\nb\0c"),
+        "pax_records": _long_name(tarfile.PAX_FORMAT, **{f"{at:x}": "" for at in range(5000)}),
+        "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
     }  # fmt: skip
     return {what: _attached(*_packed(recipe, things)) for what, recipe in _rows("wrappings").items()}
 
@@ -233,10 +235,10 @@ def _before(
     return bytes(made)
 
 
-def _odd_tar(data: bytes, pax: bool) -> bytes:
-    """A tar archive with one member, whose size is in an unusual place: in a record of its own, or in base 256."""
+def _odd_tar(data: bytes, pax: bool, **records: str) -> bytes:
+    """A tar archive with one member, whose size is where few look: in a record of its own, or in base 256."""
     member = tarfile.TarInfo("a.zip")
-    member.pax_headers = {"size": str(len(data))} if pax else {}
+    member.pax_headers = records | {"size": str(len(data))} if pax else {}
     made = member.tobuf(tarfile.PAX_FORMAT)
     if not pax:
         made = _sized_tar(made, b"\x80" + len(data).to_bytes(11, "big"))
@@ -244,9 +246,14 @@ def _odd_tar(data: bytes, pax: bool) -> bytes:
 
 
 def _sized_tar(archive: bytes, size: bytes) -> bytes:
-    """A tar archive whose first header has this size field, and the right checksum."""
+    """A tar archive whose first header has this in its field for the size."""
+    return _signed(archive, 124, size)
+
+
+def _signed(archive: bytes, at: int, octets: bytes) -> bytes:
+    """A tar archive with other octets in its first header, and the right checksum."""
     made = bytearray(archive)
-    made[124:136], made[148:156] = size, b" " * 8
+    made[at : at + len(octets)], made[148:156] = octets, b" " * 8
     made[148:156] = b"%06o\0 " % sum(made[:512])
     return bytes(made)
 
@@ -262,7 +269,8 @@ def lying() -> dict[str, dict[str, bytes]]:
         "zip64": _before(archive, 2**32 - 1, 2**32 - 1), "zip64_packed": _before(archive, 2**32 - 1),
         "zip64_behind": _before(archive, 2**32 - 1, 2**32 - 1, later=True), "sizes_behind_xx": sizes_behind + b"xx",
         "hidden": _before(archive, len(archive) - 110, hidden=True),
-        "tar_record": _odd_tar(archive, pax=True), "tar_base_256": _odd_tar(archive, pax=False),
+        "tar_record": _odd_tar(archive, pax=True), "tar_lines": _odd_tar(archive, pax=True, comment="a\nb"),
+        "tar_base_256": _odd_tar(archive, pax=False),
         "tar_8_gib": _sized_tar(PACKERS["tar"]("a.zip", archive), b"77777777777\0"),
     }  # fmt: skip
     return {what: dict([_packed(recipe, things)]) for what, recipe in _rows("lying").items()}
