@@ -35,10 +35,10 @@ PACKAGES = (
     "dovecot-auth-lua", "dovecot-flatcurve", "dovecot-imapd", "dovecot-lmtpd", "dovecot-managesieved",
     "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-pypdf", "python3-segno", "stunnel4",
 )  # fmt: skip
-RELAY_PORT = 10466
-"""Loopback only: where Dovecot hands users' mail over when there are several MTAs."""
+RELAY_SOCKET = "/run/outpost-relay/socket"
+"""Between the two halves of the listener that takes users' mail when there are several MTAs."""
 RESCANNED_DAYS = 14
-"""Seconds that new signatures may take to learn all earlier messages."""
+"""New signatures may take so long until they have seen all earlier messages."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
@@ -70,7 +70,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _logins(view)
     yield from _attachments()
     if view.has_relay_listener:  # before Dovecot hands over mail there
-        yield from _listener("relay", view, certificates)
+        yield from _listener("relay", view, certificates, runtime=RELAY_SOCKET.split("/")[2])
     yield from _mailboxes(view, certificates, some_hash=some_hash)
     yield from _chosen(view)
     yield from _ended()
@@ -186,7 +186,6 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 folders=FOLDERS,
                 trash_room=TRASH_ROOM,
                 logins_port=ports.LOGINS,
-                relay_port=RELAY_PORT,
                 readers=READERS,
                 # as secret as the hashes, and stable between two runs
                 logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
@@ -281,7 +280,7 @@ def _calendars(view: StoreView) -> Items:
     yield own("store", "davlogins", outpost.onhost.davlogins, content)
 
 
-def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items:
+def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runtime: str = "") -> Items:
     """stunnel, which requires a client certificate: Dovecot's LMTP also accepts clients without one (docs/adr/0007)."""
     yield service(
         name=f"{name}-listener",
@@ -294,9 +293,9 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File]) -> Items
                 ports=ports,
                 socket=ACCOUNTS_SOCKET,
                 dav=DAV,
-                relay_port=RELAY_PORT,
+                relay_socket=RELAY_SOCKET,
             ),
-            stunnel(name, after="dovecot.service", openssl=OPENSSL),
+            stunnel(name, after="dovecot.service", openssl=OPENSSL, runtime=runtime),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
     )

@@ -138,6 +138,11 @@ class StoreView(HostView):
         return tuple(self.office.link_addresses(mta, self.me)[0] for mta in self.office.mail_servers)
 
     @property
+    def relay_listeners(self) -> tuple[IPAddress, ...]:
+        """Where Dovecot reaches it; not on loopback, because the certificate has this host's own addresses."""
+        return self.office.link_addresses(self.me, self.me)
+
+    @property
     def has_relay_listener(self) -> bool:
         """Whether stunnel stands between Dovecot and several MTAs: Dovecot supports only one relay (docs/adr/0019)."""
         return len(self.relays) > 1

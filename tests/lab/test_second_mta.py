@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from outpost.engine import run
+from outpost.office import ports
 from outpost.target import ROOT
 from outpost_lab import engine, trust, up
 from outpost_lab import office as lab_office
@@ -115,14 +116,23 @@ def queued(lab: Instance, host: str) -> int:
     return len(on(lab, host, "postqueue -j").splitlines())
 
 
+def greets(lab: Instance, certificate: str) -> bool:
+    """Whether the store's listener for users' mail lets a client on that host speak to an MTA."""
+    address = lab.office.link_addresses(lab.office.host("store"), lab.office.host("store"))[0]
+    asked = f"openssl s_client -quiet -connect {address}:{ports.RELAY} {certificate}"
+    return "220 " in on(lab, "store", f"echo QUIT | timeout 20 {asked} 2>/dev/null || true")
+
+
 @pytest.mark.slow
-@pytest.mark.control("AVL-03", "QUE-01")
+@pytest.mark.control("AVL-03", "QUE-01", "TLS-10")
 def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_message(lab: Instance, tmp_path: Path) -> None:
     town = Town(info(lab))
     try:
         with mail_flowing(town) as ledger:
             two = declared(lab, tmp_path, SECOND.format(retiring="false"))
             assert "mta2" in on(two, "headoffice", "postconf -h po_transport")
+            assert not greets(two, "")
+            assert greets(two, "-cert /etc/outpost/tls/host.pem -key /etc/outpost/tls/host.key")
             two.container("mta").kill()  # as by a power cut: users and peers go to the other
             before = len(ledger.accepted)
             until(

@@ -176,6 +176,19 @@ def test_only_webmail_asks_about_accounts(
         assert "CONNECTED" not in dialogue(mta, socket, [question], OWN_CERTIFICATE, greeted=False)
 
 
+@pytest.mark.probe
+@pytest.mark.control("TLS-10")
+def test_no_other_account_of_the_store_hands_users_mail_to_the_mtas(
+    host: TestinfraHost, store: StoreView
+) -> None:
+    if not store.has_relay_listener:
+        pytest.skip("Dovecot speaks to the one MTA itself, so there is no listener for users' mail here")
+    for address in store.relay_listeners:
+        socket = at(address, ports.RELAY)
+        assert "220 " in dialogue(host, socket, ["QUIT"], OWN_CERTIFICATE)
+        assert "220 " not in dialogue(host, socket, ["QUIT"])
+
+
 @pytest.mark.control("AUT-02", "AUT-06")
 def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
     assert modes(host, "/var/lib/outpost-accounts") == ["outpost-accounts dovecot 2750"]

@@ -11,12 +11,12 @@ from outpost.converge.files import rendered
 from outpost.keys.secrets_file import complete
 from outpost.office import Office, ports
 from outpost.office.dns import mail_exchangers
-from outpost.office.flows import flows
+from outpost.office.flows import flows, listeners
 from outpost.office.load import parse
 from outpost.office.peering import OtherEnd
 from roles.mta.defence import filter_facts
 from roles.mta.view import MtaView
-from roles.store.declare import RELAY_PORT
+from roles.store.declare import RELAY_SOCKET
 from roles.store.view import StoreView
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,10 +50,34 @@ def test_two_are_found_by_everybody() -> None:
         ("mta.po.myertor.test", "mta2.po.myertor.test")
     ] * 2
     text = rendered(
-        "store", "/etc/stunnel/relay.conf", store=relay(two), ports=ports, relay_port=RELAY_PORT
+        "store", "/etc/stunnel/relay.conf", store=relay(two), ports=ports, relay_socket=RELAY_SOCKET
     ).content.decode()
     assert text.index("connect = 10.77.2.21:10465") < text.index("connect = 10.77.2.22:10465")
     assert "checkHost = mta2.po.myertor.test" in text
+
+
+def test_users_mail_is_taken_by_the_stores_certificate_only() -> None:
+    """The MTAs believe what they hear from the store, whichever account of it says so."""
+    two = office(second=True)
+    listener = rendered(
+        "store", "/etc/stunnel/relay.conf", store=relay(two), ports=ports, relay_socket=RELAY_SOCKET
+    ).content.decode()
+    services = [section.splitlines() for section in listener.split("\n[")[1:]]
+    assert "accept = fd00:77:0:2::31:10466" in listener.splitlines()  # stunnel knows no brackets
+    taken = [lines for lines in services if "client = yes" not in lines]
+    assert [lines[0] for lines in taken] == ["dovecot-ipv4]", "dovecot-ipv6]"]
+    for lines in taken:
+        assert {"requireCert = yes", "checkHost = store.po.myertor.test", f"connect = {RELAY_SOCKET}"} <= set(
+            lines
+        )
+    assert [
+        lines for lines in services if "client = yes" in lines and f"accept = {RELAY_SOCKET}" not in lines
+    ] == []
+    assert {entry.address for entry in listeners(two, two.host("store")) if entry.port == ports.RELAY} == set(
+        relay(two).relay_listeners
+    )
+    one = office(second=False)
+    assert ports.RELAY not in {entry.port for entry in listeners(one, one.host("store"))}
 
 
 def test_one_that_retires_is_given_nothing_and_keeps_its_ways_out() -> None:

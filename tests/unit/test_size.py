@@ -93,7 +93,6 @@ def files(office: Office) -> Mapping[str, bytes]:
             ports=ports,
             logins_port=1,
             logins_nonce="n",
-            relay_port=1,
             **dovecot,
         )
         found[file.path] = file.content

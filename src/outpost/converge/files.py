@@ -136,7 +136,9 @@ def below(role: str, path: str, **options: Any) -> list[File]:
     return [rendered(role, f"/{file.relative_to(top).with_suffix('')}", **options) for file in found]
 
 
-def stunnel(name: str, *, after: str, openssl: str, also_in: str = "") -> File:
-    """The sandbox of `stunnel@NAME.service`; `after` is the unit behind it, `also_in` a further group."""
+def stunnel(name: str, *, after: str, openssl: str, also_in: str = "", runtime: str = "") -> File:
+    """The sandbox of `stunnel@NAME.service`; `after` is the unit behind it, `also_in` a further group, `runtime` a directory below /run."""
     template, path = (f"etc/systemd/system/stunnel@{one}.service.d/outpost.conf" for one in ("", name))
-    return rendered("base", f"/{path}", template=template, after=after, openssl=openssl, also_in=also_in)
+    return rendered(
+        "base", f"/{path}", template=template, after=after, openssl=openssl, also_in=also_in, runtime=runtime
+    )

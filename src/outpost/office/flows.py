@@ -165,6 +165,9 @@ def _mail_in(office: Office) -> Iterator[Flow]:
 
 
 def _mail_inside(office: Office) -> Iterator[Flow]:
+    if len(office.mail_servers) > 1:
+        for store in office.with_role("store"):
+            yield _between(office, store, store, ports.RELAY, "users' submissions, to an MTA that answers")
     for mta in office.with_role("mta"):
         for store in office.with_role("store"):
             yield _between(office, mta, store, ports.LMTP, "delivery into mailboxes")

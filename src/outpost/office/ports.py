@@ -21,6 +21,8 @@ SYSLOG_TLS = 6514
 """Where head office collects logs, unless the office file says another port (RFC 5425's, spoken as RELP)."""
 SUBMISSION_RELAY = 10465
 """The MTA's trusted listener: the store's submission proxy hands users' mail over with XCLIENT LOGIN."""
+RELAY = 10466
+"""The store only, TLS with its own certificate on both sides: Dovecot hands users' mail to whichever MTA answers."""
 ACCOUNTS = 10443
 """Webmail to store, TLS with client certificates: sessions, and what users change of their accounts."""
 CALENDARS = 10444
