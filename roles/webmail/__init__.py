@@ -17,7 +17,7 @@ POLICY_NAMES = ("mta-sts", *CLIENT_SETUP)
 
 def _limits(size: Size) -> dict[str, CgroupLimit]:
     encoding = max(2, size.php_workers // 4) * size.request_memory
-    php = WORKER_MIB * size.php_workers + (size.volatile_size + encoding) // MIB
+    php = WORKER_MIB * size.php_workers + (size.volatile_size + size.session_room + encoding) // MIB
     return {
         "nginx.service": CgroupLimit(192 + size.volatile_size // MIB, 32),
         "php8.4-fpm.service": CgroupLimit(php, 32 + 2 * size.php_workers),

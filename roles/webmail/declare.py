@@ -43,6 +43,7 @@ PRESEED = (
 )
 DEFAULTS = ("/etc/php/8.4/fpm/pool.d/www.conf", "/etc/nginx/sites-enabled/default")
 DATABASE = "/var/lib/roundcube/db"
+SESSIONS = "/var/lib/roundcube/sessions"
 DATABASE_TOOL = "/usr/local/lib/outpost/roundcube-database"
 CONFIG = "/etc/roundcube/config.inc.php"
 PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini")
@@ -119,6 +120,7 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
     }
     config = rendered("webmail", CONFIG, mode="0640", group="roundcube", secret=True, **context)
     syntax = (f"php --syntax-check {path} >/dev/null" for path in (CONFIG, *SCRIPTS))
+    yield directory(SESSIONS)  # the unit has a file system of its own there
     yield from _sandbox("php8.4-fpm.service", view)
     yield service(
         name="php8.4-fpm",

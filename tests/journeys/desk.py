@@ -66,7 +66,7 @@ def on_disk(lab: Instance, text: str) -> list[str]:
         for unit in php8.4-fpm nginx; do
             nsenter --mount --target "$(systemctl show --property MainPID --value $unit)" \\
                 grep --recursive --files-with-matches --fixed-strings --text -- "$1" \\
-                /var/lib/roundcube/temp /var/lib/nginx /tmp /var/tmp 2>/dev/null
+                /var/lib/roundcube/temp /var/lib/roundcube/sessions /var/lib/nginx /tmp /var/tmp 2>/dev/null
         done; true"""
     container = lab.container_name(webmail.name)
     done = subprocess.run(

@@ -240,7 +240,7 @@ def test_no_security_update_waits(host: TestinfraHost) -> None:
 WRITABLE = {
     "mta": ("/var/lib/clamav", "/var/spool/postfix", "/tmp"),
     "store": ("/srv/mail", "/tmp"),
-    "webmail": ("/var/lib/roundcube/db", "/var/lib/roundcube/temp", "/tmp"),
+    "webmail": ("/var/lib/roundcube/db", "/var/lib/roundcube/temp", "/var/lib/roundcube/sessions", "/tmp"),
 }
 WRITERS = {
     "mta": ("postfix.service", "rspamd.service", "clamav-daemon.service"),

@@ -186,7 +186,12 @@ def test_database_has_the_schema_of_the_installed_version(host: TestinfraHost) -
 
 @pytest.mark.control("WEB-06")
 @pytest.mark.parametrize(
-    ("unit", "path"), [("php8.4-fpm.service", "/var/lib/roundcube/temp"), ("nginx.service", "/var/lib/nginx")]
+    ("unit", "path"),
+    [
+        ("php8.4-fpm.service", "/var/lib/roundcube/temp"),
+        ("php8.4-fpm.service", "/var/lib/roundcube/sessions"),
+        ("nginx.service", "/var/lib/nginx"),
+    ],
 )
 def test_sessions_and_uploads_live_in_the_units_own_memory(
     host: TestinfraHost, units: Units, unit: str, path: str
@@ -197,6 +202,18 @@ def test_sessions_and_uploads_live_in_the_units_own_memory(
     assert {"nodev", "noexec", "nosuid"} <= mount.options
     seen_by_all = Mounts.read(host.check_output("cat /proc/1/mountinfo"))
     assert seen_by_all.at(path) is None, "the whole host sees it"
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_attachments_take_no_room_of_sessions(host: TestinfraHost, login_page: Answer) -> None:
+    """A session lies elsewhere than attachments, in a file system of its own (the test above)."""
+    cookies = " ".join(login_page.headers.get_all("Set-Cookie") or [])
+    session = re.search(r"roundcube_sessid=(\w+)", cookies)
+    assert session
+    inside = "nsenter --mount --target $(systemctl show --property MainPID --value php8.4-fpm)"
+    found = host.check_output(f"{inside} find /var/lib/roundcube -name sess_{session[1]}")
+    assert found == f"/var/lib/roundcube/sessions/sess_{session[1]}"
 
 
 @pytest.mark.control("WEB-06")

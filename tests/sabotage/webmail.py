@@ -87,10 +87,14 @@ SABOTAGES = (
     ),
     broken(
         "webmail", "uploads and sessions on the disk",
-        "for pair in php8.4-fpm:/var/lib/roundcube/temp nginx:/var/lib/nginx; do nsenter --mount "
+        "for pair in php8.4-fpm:/var/lib/roundcube/temp php8.4-fpm:/var/lib/roundcube/sessions nginx:/var/lib/nginx; do nsenter --mount "
         "--target $(systemctl show --property MainPID --value ${pair%%:*}) umount --lazy ${pair#*:}; done",
         "webmail::sessions_and_uploads_live_in_the_units_own_memory",
         undo="systemctl restart nginx php8.4-fpm",
+    ),
+    edited(
+        "webmail", "sessions lie with attachments", "/etc/php/8.4/fpm/php-fpm.conf", "s@/roundcube/sessions@/roundcube/temp@",
+        "webmail::attachments_take_no_room_of_sessions", activate="systemctl restart php8.4-fpm",
     ),
     edited(
         "webmail", "what PHP writes can be run", "/etc/systemd/system/php8.4-fpm.service.d/outpost.conf",

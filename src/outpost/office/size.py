@@ -111,8 +111,13 @@ class Size:
 
     @property
     def volatile_size(self) -> int:
-        """Room in memory for sessions and uploads, in bytes. It does not depend on users: changing it restarts PHP and ends all sessions."""
+        """Room in memory for uploads, in bytes. It does not depend on users: changing it restarts PHP and ends all sessions."""
         return 64 * MIB + 2 * UPLOADS * self.message
+
+    @property
+    def session_room(self) -> int:
+        """Room in memory for webmail's sessions, in bytes; one takes 4 to 60 KiB."""
+        return 128 * MIB
 
     @property
     def web_connections(self) -> int:
