@@ -519,6 +519,17 @@ def test_a_hole_in_it_does_not_open_the_host(units: Units, unit: str) -> None:
     assert units.exposure(unit) <= 4.0
 
 
+@pytest.mark.control("SYS-01")
+@pytest.mark.parametrize(
+    "unit", ["outpost-forget.service", "outpost-rescan.service", "outpost-twice.service"]
+)
+def test_what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root(
+    units: Units, host: TestinfraHost, unit: str
+) -> None:
+    assert units.exposure(unit) <= 4.0
+    assert host.check_output(f"systemctl show --property User --value {unit}") == "vmail"
+
+
 @pytest.mark.live
 @pytest.mark.control("AUT-03")
 def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Office) -> None:
