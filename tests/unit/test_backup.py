@@ -9,8 +9,10 @@ import json
 import os
 import pwd
 import re
+import shutil
 import socket
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import time
@@ -181,8 +183,19 @@ def test_a_host_that_writes_files_without_content_is_named(
     office = Vault(top, {})
     with pytest.raises(VaultError, match="4 files"):
         office.thin_out("store", "p")
+    owners: list[int] = []
+    monkeypatch.setattr(os, "fchown", lambda _, user, __: owners.append(user))
+    data, probe = top / "repositories/store/data", top / "repositories/store.probe/data"
+    (top / "copies/store" / f"{datetime.now(UTC):%Y-%m-%d}").mkdir(parents=True)  # the hour does not matter
     with pytest.raises(VaultError, match="not copied"):
         office.copy("store")
+    assert owners == [0], "its host starts no further directory of files there"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o750
+    data.rename(tmp_path / "data")
+    shutil.copytree(tmp_path / "data", probe)
+    with pytest.raises(VaultError, match="takes no more"):
+        office.copy("store")  # nor in the other one that its key opens
+    assert (owners, stat.S_IMODE(probe.stat().st_mode)) == ([0, 0], 0o750)
     assert not borg.exists() or not borg.read_text()
 
 

@@ -112,8 +112,7 @@ class Vault:
             return "nothing kept yet"
         now = time.time()
         with self._without(host):
-            files = sum(len(names) for _, _, names in os.walk(repository / "data"))
-            if files > MOST_FILES:
+            if (files := _files(repository)) > MOST_FILES:
                 raise VaultError(f"{files} files, more than its archives make")
             file = self.repositories / f"{host}.known"
             known = Known(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else Known()
@@ -204,12 +203,13 @@ class Vault:
     def copy(self, host: str) -> None:
         """Make today's copy of a repository, and keep at most `COPIES` of them."""
         repository, place = self.repositories / host, self.copies / host
+        for written in (self.repositories / f"{host}.probe", repository):
+            if _files(written) > MOST_FILES:
+                _closed(written)
+                raise VaultError("too many files, not copied; takes no more")
         today = place / f"{datetime.now(UTC):%Y-%m-%d}"
         if today.exists() or not (repository / "config").exists():
             return
-        # each copy would take as many names again
-        if sum(len(names) for _, _, names in os.walk(repository / "data")) > MOST_FILES:
-            raise VaultError("too many files, not copied")
         owner = pwd.getpwnam(self.settings["account"])
         partial = place / ".new"
         shutil.rmtree(partial, ignore_errors=True)
@@ -260,6 +260,24 @@ class Vault:
         if place.is_dir():
             return sorted(path.name for path in place.iterdir() if DATE.fullmatch(path.name))
         return []
+
+
+def _files(repository: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(repository / "data"))
+
+
+def _closed(repository: Path) -> None:
+    """Borg begins a directory with every thousand files, and begins no other in this repository (until it is rolled back)."""
+    source = _directory(repository)
+    try:
+        data = os.open("data", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+    finally:
+        os.close(source)
+    try:
+        os.fchown(data, 0, -1)
+        os.fchmod(data, 0o750)
+    finally:
+        os.close(data)
 
 
 def _directory(path: Path) -> int:
