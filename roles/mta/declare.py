@@ -25,7 +25,7 @@ from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 PRESEED = (
     # otherwise its package would write a main.cf and edit it five times, with a pause of two seconds after each
     "postfix postfix/main_mailer_type select No configuration",
-    # these files are the role's: packages must not write them again at the next upgrade
+    # the role owns these files: an upgrade of packages must not write them again
     "clamav-daemon clamav-daemon/debconf boolean false",
     "clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual",
 )

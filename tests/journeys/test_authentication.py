@@ -293,11 +293,11 @@ def test_an_honest_forwarder_that_leaves_the_signature_whole_gets_through(
 JUDGE = """
 import http.client, json, socket, sys
 for message in json.load(sys.stdin):
-    asked = http.client.HTTPConnection("localhost")
-    asked.sock = socket.socket(socket.AF_UNIX)
-    asked.sock.connect("/run/rspamd/controller.sock")
-    asked.request("POST", "/checkv2", message, {"IP": "192.0.2.1", "From": sys.argv[1], "Rcpt": sys.argv[2]})
-    print(json.load(asked.getresponse())["action"])
+    controller = http.client.HTTPConnection("localhost")
+    controller.sock = socket.socket(socket.AF_UNIX)
+    controller.sock.connect("/run/rspamd/controller.sock")
+    controller.request("POST", "/checkv2", message, {"IP": "192.0.2.1", "From": sys.argv[1], "Rcpt": sys.argv[2]})
+    print(json.load(controller.getresponse())["action"])
 """
 
 

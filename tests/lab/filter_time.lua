@@ -13,7 +13,7 @@ rspamd_config = {
 dofile("/etc/rspamd/lua.local.d/office.lua")
 
 local stranger = rspamd_ip.from_string("203.0.113.9")
-local said = {
+local replies = {
   get_from_ip = function() return stranger end,
   get_user = function() end,
   get_dkim_results = function() return { { result = "allow", domain = "b.test", selector = "s", bhash = "b" } } end,
@@ -25,7 +25,7 @@ local function took(message, login)
   assert(ok and task:process_message())
   local seen = setmetatable({}, { __index = function(_, name)
     if name == "get_user" and login then return function() return login end end
-    return said[name] or function(_, ...) return task[name](task, ...) end
+    return replies[name] or function(_, ...) return task[name](task, ...) end
   end })
   collectgarbage()
   local start = os.clock()

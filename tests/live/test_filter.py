@@ -39,9 +39,9 @@ class Controller(http.client.HTTPConnection):
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect("/run/rspamd/controller.sock")
-asked = Controller("localhost")
-asked.request("POST", "/checkv2", message.encode(), fields)
-print(asked.getresponse().read().decode())
+controller = Controller("localhost")
+controller.request("POST", "/checkv2", message.encode(), fields)
+print(controller.getresponse().read().decode())
 """
 # clamd(8), INSTREAM
 _SCAN = """

@@ -783,8 +783,8 @@ def test_a_bounce_carries_no_more_than_headers(postconf: dict[str, str]) -> None
 
 
 def test_a_notification_is_in_english_and_german(host: TestinfraHost, office: Office) -> None:
-    said = host.check_output("postconf -b")
-    failure, _, delay = said.partition("expanded_delay_text")
+    notices = host.check_output("postconf -b")
+    failure, _, delay = notices.partition("expanded_delay_text")
     assert re.search(r"could not be delivered.* konnte den Empfängern", failure, re.DOTALL)
     assert office.postmaster in failure
     assert re.search(r"for \d+ hours.* seit \d+ Stunden", delay, re.DOTALL)

@@ -142,10 +142,10 @@ try:
         file.write("<?php echo json_encode(ini_get_all(null, false));")
     words = [word.encode() for word in ("REQUEST_METHOD", "GET", "SCRIPT_FILENAME", script)]
     pairs = zip(words[::2], words[1::2])
-    asked = b"".join(struct.pack("!BB", len(name), len(value)) + name + value for name, value in pairs)
+    parameters = b"".join(struct.pack("!BB", len(name), len(value)) + name + value for name, value in pairs)
     pool = socket.socket(socket.AF_UNIX)
     pool.connect(sys.argv[1])
-    pool.sendall(record(1, struct.pack("!HB5x", 1, 0)) + record(4, asked) + record(4, b"") + record(5, b""))
+    pool.sendall(record(1, struct.pack("!HB5x", 1, 0)) + record(4, parameters) + record(4, b"") + record(5, b""))
     answer, output = pool.makefile("rb"), b""
     while head := answer.read(8):
         _, kind, _, length, padding = struct.unpack("!BBHHBx", head)

@@ -85,8 +85,8 @@ class Desk:
     def with_factor(self) -> tuple[str, str]:
         """A session and the second factor's secret, turned on a minute ago."""
         session = self.settle()
-        asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
-        secret = self.ask("begin_factor", name="telephone", **asked)["secret"]
+        request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+        secret = self.ask("begin_factor", name="telephone", **request)["secret"]
         assert "recovery" in self.ask("confirm_factor", session=session, code=self.code(secret))
         self.now += 60
         return session, secret
@@ -176,9 +176,9 @@ def test_only_the_code_is_typed_once_more_where_only_the_code_was_wrong(desk: De
     assert GOOD not in proven
     assert "proven" not in desk.log_in("guess")
     for elsewhere in ({"user": "bob"}, {"remote": "192.0.2.8"}):
-        asked = {"do": "login", "user": ALICE, "password": proven, "code": desk.code(secret)} | elsewhere
+        request = {"do": "login", "user": ALICE, "password": proven, "code": desk.code(secret)} | elsewhere
         desk.accounts.verify = lambda *_: False
-        assert desk.accounts.answer({"remote": "192.0.2.7", **asked}) == {"refused": "password"}
+        assert desk.accounts.answer({"remote": "192.0.2.7", **request}) == {"refused": "password"}
     desk.accounts.verify = desk.verify
     proven = desk.log_in(proven)["proven"]  # no code again
     assert "session" in desk.log_in(proven, desk.code(secret))
@@ -188,17 +188,17 @@ def test_only_the_code_is_typed_once_more_where_only_the_code_was_wrong(desk: De
     desk.now += 301
     assert desk.log_in(old, desk.code(secret)) == {"refused": "password"}
     before = desk.log_in(GOOD)["proven"]
-    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
-    assert desk.ask("change", new="granite lemon otter viaduct", **asked) == {}
+    request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert desk.ask("change", new="granite lemon otter viaduct", **request) == {}
     assert desk.log_in(before, desk.code(secret)) == {"refused": "password"}, "the password is another now"
 
 
 def test_several_devices_show_codes_and_each_is_removed_by_itself(desk: Desk) -> None:
     session, telephone = desk.with_factor()
-    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
-    assert desk.ask("begin_factor", name="telephone", **asked) == {"refused": "device_taken"}
-    assert desk.ask("begin_factor", name=" \n", **asked) == {"refused": "no_name"}
-    tablet = desk.ask("begin_factor", name="tablet of Zoë", **asked)["secret"]
+    request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    assert desk.ask("begin_factor", name="telephone", **request) == {"refused": "device_taken"}
+    assert desk.ask("begin_factor", name=" \n", **request) == {"refused": "no_name"}
+    tablet = desk.ask("begin_factor", name="tablet of Zoë", **request)["secret"]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(tablet))
     assert desk.ask("state", session=session)["devices"] == ["telephone", "tablet of Zoë"]
     desk.now += 60
@@ -206,15 +206,15 @@ def test_several_devices_show_codes_and_each_is_removed_by_itself(desk: Desk) ->
     assert "session" in desk.log_in(GOOD, code)
     assert desk.log_in(GOOD, code)["refused"] == "code", "a code is right once"
     assert "session" in desk.log_in(GOOD, desk.code(telephone))
-    assert desk.ask("remove_factor", name="phone", **asked) == {"refused": "unknown_device"}
-    assert desk.ask("remove_factor", name="telephone", **asked) == {}
+    assert desk.ask("remove_factor", name="phone", **request) == {"refused": "unknown_device"}
+    assert desk.ask("remove_factor", name="telephone", **request) == {}
     desk.now += 60
     assert desk.log_in(GOOD, desk.code(telephone))["refused"] == "code"
     assert "session" in desk.log_in(GOOD, desk.code(tablet))
     for number in range(4):
-        more = desk.ask("begin_factor", name=f"device {number}", **asked)["secret"]
+        more = desk.ask("begin_factor", name=f"device {number}", **request)["secret"]
         assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(more))
-    assert desk.ask("begin_factor", name="one more", **asked) == {
+    assert desk.ask("begin_factor", name="one more", **request) == {
         "refused": "devices_full",
         "args": {"most": 5},
     }
@@ -223,8 +223,8 @@ def test_several_devices_show_codes_and_each_is_removed_by_itself(desk: Desk) ->
 def test_a_telephone_sets_itself_up_by_a_picture(desk: Desk) -> None:
     """Thunderbird's "Export for Mobile" QR code, version 1: TLS is 3, a password 1."""
     session = desk.settle()
-    asked = {"session": session, "password": GOOD, "name": "telephone", "remote": "192.0.2.7"}
-    made = desk.ask("add_application", full_name="Álice 'Al' Archer", **asked)
+    request = {"session": session, "password": GOOD, "name": "telephone", "remote": "192.0.2.7"}
+    made = desk.ask("add_application", full_name="Álice 'Al' Archer", **request)
     password, pictures = made["application_password"], made["pictures"]
     server = ["store.po.example.com", 993, 3, 1, ALICE, None, password]
     sending = ["store.po.example.com", 465, 3, 1, ALICE, password]
@@ -255,14 +255,14 @@ def test_who_is_shut_out_gets_to_know_for_how_long(
 
         def dovecot() -> None:
             connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as asked:
-                while not next(asked).startswith(b"AUTH"):
+            with connection, connection.makefile("rb") as requests:
+                while not next(requests).startswith(b"AUTH"):
                     pass
                 connection.sendall(b"VERSION\t1\t2\nDONE\n" + line.encode())
 
         answering = threading.Thread(target=dovecot)
         answering.start()
-        desk.accounts.verify = lambda *asked: ask_dovecot(path, *asked)
+        desk.accounts.verify = lambda *credentials: ask_dovecot(path, *credentials)
         answer = desk.log_in("first")
         answering.join()
     assert answer == refused or (refused is None and "session" in answer)
@@ -292,8 +292,8 @@ def test_codes_cannot_be_guessed(desk: Desk) -> None:
 
 def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     session = desk.settle()
-    asked = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
-    begun = desk.ask("begin_factor", name="telephone", **asked)
+    request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    begun = desk.ask("begin_factor", name="telephone", **request)
     assert begun["picture"] == f"data:{begun['uri']}"
     codes = desk.ask("confirm_factor", session=session, code=desk.code(begun["secret"]))["recovery"]
     assert len(set(codes)) == RECOVERY
@@ -302,7 +302,7 @@ def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     assert desk.log_in(GOOD, codes[0])["refused"] == "code"
     assert "session" in desk.log_in(GOOD, codes[1].replace(" ", ""))
     assert desk.ask("state", session=session)["recovery"] == RECOVERY - 2
-    assert desk.ask("remove_factor", name="telephone", **asked) == {}
+    assert desk.ask("remove_factor", name="telephone", **request) == {}
     assert "recovery" not in (desk.own / ALICE).read_text()
 
 
@@ -437,8 +437,8 @@ def test_who_has_a_first_password_chooses_another_before_the_second_factor(desk:
     desk.declare(factor_from=0)
     answer = desk.log_in("first")
     assert (answer["must_change"], answer["must_factor"]) == (True, True)
-    asked = {"session": answer["session"], "password": "first", "remote": "192.0.2.7"}
-    refused = desk.ask("begin_factor", name="telephone", **asked)
+    request = {"session": answer["session"], "password": "first", "remote": "192.0.2.7"}
+    refused = desk.ask("begin_factor", name="telephone", **request)
     assert refused == {"refused": "first"}
 
 

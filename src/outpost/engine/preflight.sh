@@ -29,13 +29,13 @@ number=0
 for url in $urls; do
   number=$((number + 1))
   ( for try in 1 2 3 4; do
-      said=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
+      output=$(LC_ALL=C timeout "$((wait * 2))" /usr/lib/apt/apt-helper -qq -o Acquire::Retries=0 -o Acquire::http::Timeout="$wait" -o Acquire::https::Timeout="$wait" \
         ${proxy:+-o "Acquire::http::Proxy=$proxy" -o "Acquire::https::Proxy=$proxy"} \
         download-file "$url/InRelease" "$work/$number" 2>&1) && echo "archive $url" && exit
       # apt-cacher-ng answers 503 where two hosts ask for the same index in the same second: they ask again, each at another time
-      case $said in *"  5"??"  "*) sleep "$(shuf -i 1-4 -n 1)" ;; *) break ;; esac
+      case $output in *"  5"??"  "*) sleep "$(shuf -i 1-4 -n 1)" ;; *) break ;; esac
     done
-    echo "unfetched $url $(printf '%s\n' "$said" | sed -n '/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
+    echo "unfetched $url $(printf '%s\n' "$output" | sed -n '/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
 done
 wait
 echo "asked yes"

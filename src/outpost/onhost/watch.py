@@ -246,7 +246,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
             if (match := re.match(r"login shut: (\S+),", line)) and not match[1].endswith(".invalid")
         }
     )
-    # AUT-06: a code is asked for behind the right password only, and at this pace one is right within a year
+    # AUT-06: webmail asks for a code only after the right password; at this rate a guessed code is right within a year
     tried = Counter(
         (match[1], match[2])
         for line in lines

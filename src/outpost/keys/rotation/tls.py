@@ -93,8 +93,8 @@ def _published_long_enough(desk: Desk, host: Host) -> None:
     if desk.now() < usable:
         raise NotYetError(
             f"the next key of {host.name} was seen at every name server at "
-            f"{spoken(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; others may remember for "
-            f"{desk.office.dns.ttl} s that it was not there, twice that to be safe",
+            f"{spoken(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; resolvers may have cached for "
+            f"{desk.office.dns.ttl} s that it did not exist, and Outpost waits twice that",
             f"run this command again in {(usable - desk.now()).total_seconds():.0f} s, after {spoken(usable)}",
             usable,
         )

@@ -238,7 +238,7 @@ def _was_started(fact: str, *, there: bool) -> bool:
     """Whether a daemon that answers so was started, or read its files, after the known state was written: then its files explain the answer.
 
     Args:
-        there: Whether it says so now, or did before.
+        there: Whether the daemon gives this answer now, or gave it before.
     """
     kind, thing, value = parts(fact)
     unit = thing.rpartition("@")[0] if kind == "effective" else value

@@ -41,10 +41,10 @@ def network(live: dict[str, list[str]]) -> list[str]:
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
         flags = entry.get("flags", ())
-        heard = "on" if "PROMISC" in flags else "off"
+        promiscuous = "on" if "PROMISC" in flags else "off"
         kind = f"{kind} {XDP}".lstrip() if XDP in entry else kind
         found.append(
-            f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {heard} {kind}".rstrip()
+            f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {promiscuous} {kind}".rstrip()
         )
         for each in entry.get("addr_info", ()):
             given = not (each.get("dynamic") or each.get("temporary") or OF_THE_KERNEL.match(each["local"]))
