@@ -195,6 +195,8 @@ def test_a_host_that_writes_files_without_content_is_named(
     shutil.copytree(tmp_path / "data", probe)
     with pytest.raises(VaultError, match="takes no more"):
         office.copy("store")  # nor in the other one that its key opens
+    with pytest.raises(VaultError, match="4 files"):
+        office.thin_out("store", "p")
     assert (owners, stat.S_IMODE(probe.stat().st_mode)) == ([0, 0], 0o750)
     assert not borg.exists() or not borg.read_text()
 

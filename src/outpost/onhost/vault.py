@@ -112,7 +112,7 @@ class Vault:
             return "nothing kept yet"
         now = time.time()
         with self._without(host):
-            if (files := _files(repository)) > MOST_FILES:
+            if (files := max(map(_files, self._written(host)))) > MOST_FILES:
                 raise VaultError(f"{files} files, more than its archives make")
             file = self.repositories / f"{host}.known"
             known = Known(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else Known()
@@ -203,7 +203,7 @@ class Vault:
     def copy(self, host: str) -> None:
         """Make today's copy of a repository, and keep at most `COPIES` of them."""
         repository, place = self.repositories / host, self.copies / host
-        for written in (self.repositories / f"{host}.probe", repository):
+        for written in self._written(host):
             if _files(written) > MOST_FILES:
                 _closed(written)
                 raise VaultError("too many files, not copied; takes no more")
@@ -233,6 +233,10 @@ class Vault:
         partial.rename(today)
         for date in self._dates(host)[:-COPIES]:
             shutil.rmtree(place / date)
+
+    def _written(self, host: str) -> tuple[Path, Path]:
+        """The repositories that a host's key opens; the first only shows what the key may do."""
+        return self.repositories / f"{host}.probe", self.repositories / host
 
     def roll_back(self, host: str, date: str) -> None:
         """Put a copy in the place of a repository, which is kept beside it."""
