@@ -207,7 +207,7 @@ def _network(it: Difference) -> Iterator[Finding]:
     cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
     consequence = "what the office sends does not arrive"
     if new and not old:
-        consequence = "traffic goes where no flow leads"
+        consequence = "traffic takes a way that no flow declares"
     yield Finding(
         f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
     )

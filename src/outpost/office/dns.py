@@ -236,7 +236,9 @@ def _authority(office: Office, apex: str) -> Iterable[Record]:
     data = f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {office.dns.ttl}"
     yield Record(apex, "SOA", data, why)
     for server in servers:
-        yield Record(apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server its outage is everybody's")
+        yield Record(
+            apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server, its failure stops all mail"
+        )
 
 
 def _name_servers(office: Office) -> Iterable[Record]:
@@ -318,7 +320,7 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
     yield Record(f"_dmarc.{apex}", "TXT", _text(dmarc), "DMC-01: receivers deliver forged mail without it")
     report = f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}"
     yield Record(
-        f"_smtp._tls.{apex}", "TXT", _text(report), "TLS-08: nobody would tell us that TLS to us fails"
+        f"_smtp._tls.{apex}", "TXT", _text(report), "TLS-08: without it nobody reports that TLS to us fails"
     )
     for tag in ("issue", "issuewild"):
         reason = "TLS-11: any public authority may issue for the office without it"

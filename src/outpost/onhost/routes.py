@@ -215,7 +215,7 @@ def main() -> int:
     _do(
         ["postsuper", "-d", "-", "hold"],
         old,
-        "refused messages of a backup MX deleted, nobody asked for them",
+        "refused messages of a backup MX deleted: nobody released them",
     )
     _do(["postsuper", "-e", "-"], work.expire, "older than their route keeps mail, returned")
     if len(work.attempt) > MANY:

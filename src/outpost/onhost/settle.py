@@ -74,7 +74,7 @@ def main() -> int:
         with suppress(ProcessLookupError):
             os.kill(int(manager.name), signal.SIGSTOP)
     if left := settle(proc, time.monotonic, time.sleep):
-        sys.stderr.write(f"<5>settle: {left} deliveries have not come to their end\n")
+        sys.stderr.write(f"<5>settle: {left} deliveries have not ended\n")
     return 0
 
 

@@ -178,7 +178,7 @@ class Closing:
             except (TimeoutError, answers.TooMuchError):
                 file.truncate(0)
                 raise OutpostError(
-                    f"{store.name}: its mail takes more than {room // 1024**2} MiB, 90 % of what is free in {shown(self.into)}, or a day",
+                    f"{store.name}: its mail takes more than {room // 1024**2} MiB (90 % of what is free in {shown(self.into)}), or a day",
                     "free more there, or name a larger disk with --into; check the store if its mail is smaller",
                 ) from None
         if done.status:
