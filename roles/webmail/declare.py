@@ -55,6 +55,7 @@ SCRIPTS = (
     "/var/lib/roundcube/plugins/office/office.php",
 )
 STATIC = (
+    "/var/lib/roundcube/plugins/office/office.css",
     "/var/www/webmail/office.svg",
     "/var/www/webmail/too-large.html",
     "/var/www/autoconfig/mail/config-v1.1.xml",

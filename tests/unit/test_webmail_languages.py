@@ -64,3 +64,27 @@ def test_a_guide_in_each_language_has_the_same_facts(office: Office, language: s
     assert f'<html lang="{language}">' in other
     facts = re.compile(r"href=\"[^\"]+\"|<code>[^<]+</code>|\d+ MiB")
     assert facts.findall(other) == facts.findall(english)
+
+
+NOTICES = (
+    ("mta/etc/postfix/bounce.cf.j2", "\nYour message could", "\nIhre Nachricht konnte", "\nEOF"),
+    ("mta/etc/postfix/bounce.cf.j2", "\nThis is a warning", "\nDies ist nur", "\nEOF"),
+    ("store/usr/local/lib/outpost/quota-warning.j2", "\nYour mailbox is", "\nIhr Postfach ist", "\nMESSAGE"),
+    ("store/usr/local/lib/outpost/digest.j2", "\nThe filter put", "\nDer Filter hat", "\n\n$found"),
+    ("webmail/var/www/webmail/too-large.html.j2", "<p>A file may", "<p>Eine Datei darf", "</div>"),
+)
+"""Messages and pages in both languages: where the English text begins, where the German one does, what is behind it."""
+
+
+@pytest.mark.parametrize(("file", "english", "german", "end"), NOTICES, ids=lambda part: part.strip()[:30])
+def test_a_notice_in_both_languages_has_the_same_facts(
+    file: str, english: str, german: str, end: str
+) -> None:
+    _, _, rest = (ROOT / "templates" / file).read_text().partition(english)
+    first, found, rest = rest.partition(german)
+    second, closed, _ = rest.partition(end)
+    assert found
+    assert closed
+    filled_in = re.compile(r"\{\{[^}]+\}\}|\$\w+")
+    assert set(filled_in.findall(first)) == set(filled_in.findall(second))
+    assert 0.6 < len(second.split()) / len(first.split()) < 1.6, "a sentence has no translation"

@@ -1,0 +1,75 @@
+"""What axe-core says of the pages that users see: nothing critical or serious in those of ours."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from outpost_lab import judges, pace
+from outpost_lab.post import OfficeUser
+from tests.journeys.desk import idle, log_in, needs_browser
+
+pytestmark = [needs_browser, pytest.mark.slow]
+logger = logging.getLogger(__name__)
+OURS = ("guide.html", "?_task=settings&_action=plugin.access")
+SKINS = "back-list-button"
+"""A link of the skin's on a telephone, whose text it hides from screen readers, too."""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    (script,) = (
+        judges.environment().parents[1].glob("lib/python*/site-packages/axe_playwright_python/axe.min.js")
+    )
+    return Path(script).read_text()
+
+
+def broken(page: Page, axe: str) -> dict[str, list[str]]:
+    """Rules that are critical or serious, and what breaks each."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate(axe)
+    found: list[dict[str, Any]] = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)"
+    )
+    rules = {
+        rule["id"]: [
+            f"{node['html'][:120]} {node['failureSummary'][:240]}"
+            for node in rule["nodes"]
+            if SKINS not in node["html"]
+        ]
+        for rule in found
+        if rule["impact"] in ("critical", "serious")
+    }
+    return {rule: nodes for rule, nodes in rules.items() if nodes}
+
+
+def test_axe_sees_what_is_wrong(page: Page, axe: str) -> None:
+    page.set_content(
+        "<html><body><main><input type=text><p style='color:#ccc;background:#fff'>pale</p></main></body></html>"
+    )
+    assert {"label", "color-contrast", "html-has-lang"} <= broken(page, axe).keys()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
+def test_everybody_can_use_the_pages_of_the_office(
+    browser: Browser, axe: str, site: str, alice: OfficeUser, width: int, language: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, locale=language)
+    page = context.new_page()
+    page.set_default_timeout(20_000 * pace.load())
+    page.goto(site)
+    expect(page.locator("#rcmloginuser")).to_be_visible()
+    found = {"login": broken(page, axe)}
+    log_in(page, site, alice)
+    idle(page)
+    for path in OURS:
+        page.goto(f"{site}{path}")
+        found[path] = broken(page, axe)
+    logger.info("%s", found)
+    context.close()
+    assert {path: rules for path, rules in found.items() if rules} == {}
