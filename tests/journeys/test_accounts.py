@@ -261,7 +261,7 @@ def test_an_office_that_requires_a_second_factor(
 
 @pytest.mark.control("AUT-03")
 def test_who_is_shut_out_reads_for_how_long(lab: Instance, page: Page, site: str, erin: OfficeUser) -> None:
-    """And nobody learns who exists: a name that nobody has gets the same answer."""
+    """Nobody learns which accounts exist: an unknown name gets the same answer."""
     stack = page.locator("#messagestack")
     try:
         for name in ("erin", "nobody-of-that-name"):
@@ -415,7 +415,7 @@ def page_ends(page: Page, site: str) -> bool:
 
 
 def answers(session: Session) -> bool:
-    """Whether the server still does what it is told."""
+    """Whether the server still carries out commands."""
     session.connection.sendall(session.noop)
     return re.search(rb"^(b OK|250|OK)", session.connection.recv(4096), re.MULTILINE) is not None
 

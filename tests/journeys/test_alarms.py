@@ -1,4 +1,4 @@
-"""What needs a human is told past the mail queue: each kind is brought about on a running host, heard, and over again."""
+"""Alarms are sent past the mail queue: each kind is caused on a running host, received, and ended."""
 
 from __future__ import annotations
 

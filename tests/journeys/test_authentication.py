@@ -63,7 +63,7 @@ class Key:
 
 @pytest.fixture(scope="module")
 def key() -> Key:
-    """The strangers' key; whose it is, the name under which it is published says."""
+    """The strangers' key; its owner is given by the name under which it is published."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -62,7 +62,7 @@ def on(ledger: Ledger, machine: str, script: str) -> str:
 
 
 def half_more(ledger: Ledger) -> None:
-    """Until half of all have been begun, as far as anybody takes any now."""
+    """Wait until three quarters of all messages have been begun, if any server accepts them now."""
     ledger.until_allowed(ledger.messages * 3 // 4, patience=60)
 
 
@@ -83,7 +83,7 @@ def postfix(ledger: Ledger, **settings: str) -> Iterator[None]:
 
 @contextmanager
 def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
-    """Machines whose line to the Internet is cut: nothing comes, nothing goes, nobody is told."""
+    """Machines whose line to the Internet is cut: packets are dropped in both directions, without an answer."""
     for machine in machines:
         address = ledger.lab.machine(machine).addresses["wan"][0]
         on(
@@ -162,7 +162,7 @@ def queue_on_its_own_volume(ledger: Ledger) -> Iterator[None]:
 
 
 def queue_full(ledger: Ledger) -> None:
-    """R06: some messages find room to begin with and none for their end, then none finds any (`452 4.3.1`)."""
+    """R06: first the volume fills while messages are received, then it is full before they begin (`452 4.3.1`)."""
     with (
         queue_on_its_own_volume(ledger),
         postfix(ledger, queue_minfree="0", message_size_limit="250000"),
@@ -188,7 +188,7 @@ def store_full(ledger: Ledger) -> None:
 
 
 def wrong_certificate(ledger: Ledger) -> None:
-    """R09: head office shows a certificate that nobody vouches for; mail to it waits, and goes nowhere in clear."""
+    """R09: head office shows a certificate of an unknown authority; mail to it waits, and is not sent in clear text."""
     on(
         ledger,
         "headoffice",
@@ -269,7 +269,7 @@ def edited_by_hand(ledger: Ledger) -> None:
 
 
 def wrong_configuration(ledger: Ledger) -> None:
-    """R16: what the daemon's own checker refuses does not land, and the old one works on."""
+    """R16: a file that the daemon's own checker refuses is not installed, and the old one stays in use."""
     template = ROOT / "templates/store/etc/dovecot/dovecot.conf.j2"
     before, live = template.read_text(), on(ledger, "store", "sha256sum /etc/dovecot/dovecot.conf")
     try:

@@ -20,7 +20,7 @@ OUTSIDE = ("head_office", "client_site", "stranger")
 
 
 def someone(town: Town, name: str) -> Correspondent:
-    """A user by local part, a neighbour by what they are."""
+    """A user by local part, a neighbour by its kind."""
     return town.user(name) if name in INSIDE else getattr(town, name)
 
 

@@ -1,4 +1,4 @@
-"""Every link, with a server at its other end that cannot prove who it is: the mail stays where it is, the reason is there
+"""Every link, with a server at its other end that cannot prove its identity: the mail stays where it is, the reason is there
 for the administrator to read, nothing travels in clear, and nothing is lost once the server is itself again (TLS-06, -09, -10).
 """
 
@@ -268,7 +268,7 @@ class Stranger:
         return f"mx-{self.label}.internet.test"
 
     def records(self, addresses: Sequence[str]) -> list[Record]:
-        """Its DNS. A server that offers no STARTTLS has IPv6 only: by the client's address it tells whom to refuse it."""
+        """Its DNS. A server that offers no STARTTLS has IPv6 only: it refuses STARTTLS by the client's address."""
         ipv4, ipv6 = addresses
         records: list[Record] = [
             (f"{self.domain}.", "MX", f"10 {self.server}."),
@@ -459,7 +459,7 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
     office_authority: Authority,
     fault: str,
 ) -> None:
-    """The store hands nothing over; the user's program is told to try again, and keeps the message."""
+    """The store relays nothing; the user's program gets a temporary refusal, and keeps the message."""
     shown = faulty(fault, f"mta.{town.info['domain']}", office_authority)
     files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
     message, token = compose(alice.address, [bob.address])

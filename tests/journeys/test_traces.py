@@ -1,4 +1,4 @@
-"""What is left behind: nothing of a deleted message, nothing of a password that somebody typed."""
+"""Traces: nothing remains of a deleted message, or of a password that somebody typed."""
 
 from __future__ import annotations
 

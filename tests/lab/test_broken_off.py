@@ -34,7 +34,7 @@ done
 """
 SEED = 20261124
 BEFORE_A_LOOK = 8
-"""Applies killed one behind the other before one may come to its end."""
+"""Number of applies that are killed, one after the other, before one may end."""
 
 
 def spoil(lab: Instance, machine: str, operations: Iterable[str] = ()) -> None:

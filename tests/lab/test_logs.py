@@ -27,7 +27,7 @@ def say(lab: Instance, host: str, word: str, count: int = 1) -> list[str]:
 
 
 def collected(lab: Instance, host: str, word: str) -> list[str]:
-    """What has come of them, in the order of coming."""
+    """The lines that arrived, in their order."""
     name = lab.office.host(host).fqdn
     output = on(lab, "collector", f"grep -o '{word}-[0-9]*[.]' /var/log/hosts/{name}.log || true")
     return output.split()

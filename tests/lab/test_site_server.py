@@ -44,7 +44,7 @@ CARD = "eth1"
 BOOTS = 900.0
 """Seconds that an emulated guest may take until it answers."""
 CONFINED = 'cgroup_controllers = []\\nsecurity_driver = "none"\\nnamespaces = []\\n'
-"""Of libvirt's qemu.conf: what a container does not let it do."""
+"""Settings for libvirt's qemu.conf: they turn off what a container does not allow."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def sslyze() -> Path:
 
 @pytest.fixture(scope="module")
 def unhurried(lab: Instance) -> Iterator[None]:
-    """The judge connects some hundred times; that it would be turned away for that is proven elsewhere (DOS-01)."""
+    """The scanner connects some hundred times. Another test proves that such a client is refused (DOS-01)."""
     mta = lab.container_name("mta")
     lifted = run(mta, ["cat", "/etc/postfix/main.cf"])
     lifted += "\nsmtpd_client_event_limit_exceptions = static:all\n"
@@ -147,7 +147,7 @@ def test_the_judge_sees_a_port_that_was_weakened(
 
 
 def sieve(lab: Instance, options: str) -> str:
-    """What openssl, with nothing forbidden on its side, says of a handshake at ManageSieve."""
+    """The output of openssl, which allows every protocol, about a handshake at ManageSieve."""
     store = lab.office.with_role("store")[0]
     socket = f"{lab.office.addresses_of_kind(store, 'users')[0]}:{ports.MANAGESIEVE}"
     command = f"timeout {20 * pace.load():.0f} openssl s_client -connect {socket} -starttls sieve {options} </dev/null 2>&1 || true"

@@ -209,7 +209,7 @@ def test_a_stranger_does_not_reach_a_hosts_inner_addresses_through_its_outer_one
 @pytest.mark.control("NET-01")
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_store_and_a_pc_do_not_reach_the_internet_even_with_a_route(lab: Instance, family: int) -> None:
-    """What stops the store is its own filter, not the want of a route."""
+    """The store is stopped by its own packet filter, not by a missing route."""
     internet = next(
         str(address)
         for address in lab.machine("internet").addresses["wan"]

@@ -72,7 +72,7 @@ VALUES = [file for file in (ROOT / "roles").rglob("*.py") if file.parent.name !=
     "file", sorted([*PURE.rglob("*.py"), *VALUES]), ids=lambda file: str(file.relative_to(ROOT))
 )
 def test_the_model_is_pure(file: Path) -> None:
-    """Rule 3: no files, no network, no pyinfra; only load.py reads. Nor what a role declares, its templates aside."""
+    """Rule 3: no files, no network, no pyinfra; only load.py reads. Declarations of roles may read templates only."""
     outside = {"pyinfra", "docker", "subprocess", "socket", "os", "shutil", "requests", "urllib.request"}
     assert outside & set(imports(file)) == set()
     if file.name != "load.py":

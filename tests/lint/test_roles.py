@@ -42,7 +42,7 @@ LEFT = {
         "outpost-logins.service",
     ),
 }  # fmt: skip
-"""What is left. It may only shrink: a new name goes into a role's package."""
+"""The names that are left. This list may only shrink: a new name goes into a role's package."""
 
 
 def units() -> set[str]:

@@ -41,7 +41,7 @@ OLD_OFFERS = {
 
 
 class Answers(list[str]):
-    """Answers of a session; to ask for one that did not come fails the check."""
+    """Answers of a session; a request for a missing one fails the check."""
 
     def __getitem__(self, at: Any) -> Any:
         try:

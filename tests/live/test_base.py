@@ -225,7 +225,7 @@ def test_neighbours_cannot_redirect_the_hosts_traffic(kernel: Kernel) -> None:
 
 @pytest.mark.control("SYS-02", "NET-02")
 def test_no_neighbour_becomes_the_hosts_ipv6_router(kernel: Kernel) -> None:
-    """On interfaces that there are, and (``default``) on those that come."""
+    """On present interfaces, and (``default``) on later ones."""
     found = kernel.settings("accept_ra")
     assert "net/ipv6/conf/default/accept_ra" in found
     assert [name for name, value in found.items() if value] == []

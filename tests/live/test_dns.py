@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.role("dns"), pytest.mark.looks, pytest.mark.daemons("k
 
 DAY = 86400
 SIGNERS_OWN = {"DNSKEY", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "CDS", "CDNSKEY"}
-"""Types that the signing server adds to what the model says."""
+"""Record types that the signing server adds to the model's."""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What a break-in or a flood is kept from: sandboxes, limits, modules; systemd and the kernel are asked, not files."""
+"""Limits of what a break-in or a flood can do: sandboxes, limits, modules; systemd and the kernel are asked, not files."""
 
 from __future__ import annotations
 

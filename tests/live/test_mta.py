@@ -1,4 +1,4 @@
-"""What the MTA promises, asked of its daemons: strangers get no further than they may, and nothing passes unseen.
+"""What the MTA promises, asked of its daemons: strangers can do only what is allowed, and all mail is scanned.
 
 Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind.
 """
@@ -429,7 +429,7 @@ print(scanner.recv(4096).decode())
 def test_the_scanner_reads_more_than_postfix_takes(
     host: TestinfraHost, postconf: dict[str, str], view: MtaView
 ) -> None:
-    """The largest message that Postfix takes is put to the scanner, which says so where one of its limits is below."""
+    """The scanner gets the largest message that Postfix accepts, and reports if one of its limits is lower."""
     largest = int(postconf["message_size_limit"])
     assert largest <= view.scan_size
     verdict = host.check_output("python3 -I -c %s %s %s", SCANNED, str(largest), view.scanner_socket)

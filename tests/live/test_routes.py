@@ -41,7 +41,7 @@ def store(target: Target, office: Office, pytestconfig: pytest.Config) -> Testin
 
 @pytest.fixture(autouse=True)
 def mail_stays(office: Office) -> None:
-    """The canary's mail is for its mailbox, and for nobody to whom the office's mail goes when it closes."""
+    """The canary's mail goes to its mailbox only, also when a closed office redirects its mail."""
     if office.closing.forward:
         pytest.skip(f"the office is closing: its mail goes to {office.closing.forward} ([closing] forward)")
 

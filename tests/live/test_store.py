@@ -825,7 +825,7 @@ def test_what_reads_attachments_reaches_nothing_else(host: TestinfraHost) -> Non
 def test_the_scanner_does_nothing_for_the_store_but_scan_a_message(
     host: TestinfraHost, office: Office, me: Host, command: str
 ) -> None:
-    """A store that somebody has taken over neither shuts it down nor has it read the MTA's files."""
+    """A compromised store can neither stop ClamAV nor make it read the MTA's files."""
     for address in office.link_addresses(office.with_role("mta")[0], me):
         answer = dialogue(host, at(address, ports.SCANNER), [command], OWN_CERTIFICATE, greeted=False)
         assert "UNKNOWN COMMAND" in answer

@@ -379,7 +379,7 @@ print(*(each.recv(12).decode() for each in answered))
 def test_one_client_does_not_take_the_room_for_uploads(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
-    """One more than a client may begin, none of which comes to its end."""
+    """One upload more than a client may begin; none of them ends."""
     status_line = host.check_output(
         "python3 -c %s %s %s POST %s", UPLOAD, str(inside), view.name, str(view.uploads + 1)
     )

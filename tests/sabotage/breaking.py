@@ -1,7 +1,7 @@
 """What a sabotage is: something broken on a lab host on purpose, and the live checks that must notice it.
 
 It is an attack's switch (`outpost_lab.attack.weakness`) with other eyes on it: what it changes is saved on the host, put back
-byte for byte, and a run that breaks off is mended by the next.
+byte for byte, and the next run mends one that was interrupted.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ BARE = (
         )
     ),
 )  # fmt: skip
-"""What a unit says that is kept from nothing, whatever Debian's own file asks for."""
+"""Settings that take every restriction from a unit, also those of Debian's own file."""
 
 
 def laid_bare(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:

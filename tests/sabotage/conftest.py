@@ -141,7 +141,7 @@ def seen_of(selection: Listed, config: pytest.Config, *options: str) -> Listed:
 
 @dataclass(frozen=True)
 class Share:
-    """How many checks have been seen to fail.
+    """Number of checks that have been seen to fail.
 
     Attributes:
         missing: Checks that no sabotage has turned red.

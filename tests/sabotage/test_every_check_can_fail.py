@@ -66,7 +66,7 @@ def test_sabotage_is_noticed(
 
 
 def _green(sabotage: Sabotage, host: str, config: pytest.Config) -> list[str]:
-    """What is still red after the way back; daemons get their time to return."""
+    """Checks that are still red after the repair; daemons get time to start."""
     wait = pace.Patience(RECOVERY)
     aims = sabotage.red
     while True:

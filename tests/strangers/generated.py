@@ -53,7 +53,7 @@ def _addresses(zone: str, families: tuple[int, ...], number: int) -> list[str]:
 
 @st.composite
 def offices(draw: st.DrawFn) -> dict[str, Any]:
-    """The data of an office file; it need not be sound, but mostly is."""
+    """The data of an office file, which is usually valid."""
     families = draw(FAMILIES)
     domain = f"{draw(LABEL)}.{draw(TOP)}"
     zones = ["wan", "core", "lan", "mgmt", *(["site"] if draw(st.booleans()) else [])]

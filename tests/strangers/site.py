@@ -132,7 +132,7 @@ class Site(Instance):
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
-        """The world as far as it is needed, and the hosts that the office file names."""
+        """The machines around the office that are needed, and the hosts that the office file names."""
         around = tuple(item for item in world.around(self.slot) if item.name in (*AROUND, *self.around))
         return around + tuple(self._stock(host) for host in self.office.hosts)
 

@@ -310,7 +310,7 @@ def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
 def test_what_a_thief_opened_ends_when_the_password_changes_or_the_second_factor_is_turned_on(
     desk: Desk,
 ) -> None:
-    """His programs stay logged in otherwise, and his webmail works on for the rest of the day."""
+    """Otherwise the user's programs stay logged in, and webmail works for the rest of the day."""
     session = desk.settle()
     assert desk.ended == [ALICE]
     made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}

@@ -1,4 +1,4 @@
-"""The words of attachments: found in what people send, none in what is damaged, bounded in what is made to harm."""
+"""The words of attachments: found in usual files, none in damaged files, bounded in hostile files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is explained in a journal is known as it is compared, and nothing else is."""
+"""Explained lines of a journal are recognised in the form that is compared, and no others."""
 
 from __future__ import annotations
 

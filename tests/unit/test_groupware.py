@@ -1,4 +1,4 @@
-"""Calendars: an optional role. What an office with it declares fits together, and the store's word on logins is well formed."""
+"""Calendars: an optional role. What an office with it declares fits together, and the store's answer about logins is well formed."""
 
 from __future__ import annotations
 

@@ -495,7 +495,7 @@ def test_programs_are_read_once_a_day_whatever_the_host_says_of_it(
 
 @pytest.mark.usefixtures("host")
 def test_what_dpkg_keeps_of_a_package_changes_with_its_version_alone() -> None:
-    """Maintainer scripts and checksums: nothing else on the host says what they were."""
+    """Maintainer scripts and checksums: the host has no other record of them."""
     remembered(set(GOOD))
     before, version = "control\tknot\t3.4.6 abc", "version\tknot\t3.4.6"
     rest = set(GOOD) - {before}

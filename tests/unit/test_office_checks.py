@@ -1,4 +1,4 @@
-"""Every mistake in an office file gets its one clear finding: field, value, remedy; all of them at once."""
+"""Every mistake in an office file gets one clear finding with field, value and remedy; all findings are printed at once."""
 
 from __future__ import annotations
 

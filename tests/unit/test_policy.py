@@ -26,7 +26,7 @@ BACKUP = "198.18.0.25"
 
 
 class World:
-    """A clock that stands still unless told, a store with full mailboxes, and a postmaster."""
+    """A clock that the test sets, a store with full mailboxes, and a postmaster."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Mailboxes scanned again, apart from clamd: what is looked at, what is taken out, what its owner is told."""
+"""Mailboxes scanned again, without clamd: which messages are scanned, which are removed, and the notice to the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of the code changes on hosts can be read without any host, and no secret is among it."""
+"""The changes on hosts by a change of the code can be read without a host, and contain no secret."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ SPARE = "cd34" * 10
 def test_a_key_that_no_rollover_explains_is_kept_only_when_a_person_has_seen_it(
     site: Site, monkeypatch: pytest.MonkeyPatch, days: int, times: dict[str, int], refused: str | None
 ) -> None:
-    """What a taken-over primary has becomes the DS that people enter, and the key of the primary after it."""
+    """The key of a compromised primary would become the DS that people enter, and the key of the next primary."""
     began = {"publish": 10_000, "ready": 10_000, "active": 10_000}
     old = SigningKey(id=ID, roles=("ksk",), algorithm=13, timers=began, key=SecretStr(PEM))
     new = old.model_copy(update={"id": SPARE, "timers": dict.fromkeys(began, 10_000 + 86400 * days)})

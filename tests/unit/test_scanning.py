@@ -51,7 +51,7 @@ def clamd(tmp_path: Path) -> Iterator[Clamd]:
 
 
 def response(clamd: Clamd, data: bytes) -> bytes:
-    """What somebody gets who says this and hangs up."""
+    """The answers to a client that sends this and hangs up."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(data)

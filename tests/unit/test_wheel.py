@@ -38,7 +38,7 @@ NEW = (
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from this checkout, to which an office of one's own was added."""
+    """Built from this checkout, to which an own office was added."""
     directory = tmp_path_factory.mktemp("wheel")
     kept = shutil.ignore_patterns(
         ".*", "__pycache__", "benchmarks", "unit", "journeys", "attacks", "strangers"
