@@ -758,6 +758,7 @@ def test_a_delivery_asks_who_is_blocked_before_the_filters_word(host: TestinfraH
         r"^sieve_script (\w+) \{(.*?)\}", host.check_output("doveconf -n"), re.MULTILINE | re.DOTALL
     )
     order = [name for name, _ in scripts]
+    assert "blocked" in order
     assert order.index("blocked") < order.index("junk")
     (blocked,) = (body for name, body in scripts if name == "blocked")
     assert "path = ~/blocked.sieve" in blocked
