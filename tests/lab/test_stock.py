@@ -81,7 +81,8 @@ def test_what_stock_operations_would_change_is_named_and_then_they_would_change_
     for _, command in chosen:
         executed(["docker", "exec", lab.container_name(host), "sh", "-c", command], seconds=60)
     changed = judged() - before
-    assert changed == {thing for thing, _ in chosen}, f"--seed {seed}: the judge itself is blind"
+    # a unit whose file is gone or empty is found beside its file
+    assert changed >= {thing for thing, _ in chosen}, f"--seed {seed}: the judge itself is blind"
     named = {
         str(finding["thing"])
         for finding in plan(target, connector="docker", watcher=Silent(), limit=(host,)).findings

@@ -151,6 +151,9 @@ def contract(office: Office, me: Host) -> set[tuple[str, int, str]]:
 
 
 @pytest.mark.control("SYS-05")
+@pytest.mark.remedy(
+    "put `package NAME` of the program that listens into hosts.HOST.refused of the office file, then run ./outpost apply"
+)
 def test_every_listener_belongs_to_the_role_contract(
     listening: Listening, contract: set[tuple[str, int, str]]
 ) -> None:

@@ -60,6 +60,8 @@ TRANSCRIPT = """\
 --> Results:
 """
 UNANSWERED = """\
+--> Connecting to hosts...
+    [@container/outpost-lab-webmail] Connected
 --> Beginning operation run...
 --> Starting operation: webmail | account roundcube
     [@container/outpost-lab-webmail] Error: could not load fact: server.Users ()
@@ -310,6 +312,17 @@ def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
     assert list(follower.hosts["store"].lines) == ["doveconf: Fatal: Unknown setting: mail_locatoin"]
     assert "    +smtpd_tls_security_level = may" in follower.details
     assert follower.stage == "Results:"
+
+
+def test_a_line_of_a_file_in_brackets_is_no_host() -> None:
+    """A diff shows lines that both files have without a sign before them."""
+    follower = Follower("@container/outpost-lab-")
+    for line in TRANSCRIPT.replace(
+        "        +smtpd", '         [ -n "$put" ] || exit\n        +smtpd'
+    ).splitlines():
+        follower.feed(line)
+    assert set(follower.hosts) == {"mta", "ns1", "store"}
+    assert '     [ -n "$put" ] || exit' in follower.details
 
 
 def test_a_host_that_leaves_a_question_of_pyinfras_unanswered_has_failed_and_says_at_what() -> None:

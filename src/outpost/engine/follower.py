@@ -69,7 +69,7 @@ class Follower:
             if not self.executing and self.phase:
                 for host in self.hosts.values():
                     host.does(self.phase)
-        elif match := _HOST_LINE.match(line):
+        elif (match := _HOST_LINE.match(line)) and self._is_host(match["host"]):
             self._host_line(self.short(match["host"]), match["text"].strip())
         elif line.strip() and not line.strip().startswith(_NOISE) and not self.executing:
             self.details.append(line.removeprefix("    "))
@@ -80,6 +80,10 @@ class Follower:
 
     def short(self, name: str) -> str:
         return name.removeprefix(self._prefix)
+
+    def _is_host(self, name: str) -> bool:
+        """A name in brackets is a host if pyinfra connected to it; later lines may be those of a file's diff."""
+        return self.short(name) in self.hosts or self.stage in ("starting", "Connecting to hosts")
 
     def _host_line(self, name: str, text: str) -> None:
         host = self.hosts[name]
