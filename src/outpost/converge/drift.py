@@ -78,6 +78,7 @@ def last() -> None:
     """The last operation: repair the rest, and write the new known state."""
     for name, kinds in LATE:
         _repaired(name=name, kinds=kinds)
+    _refused(name="what the office file refuses")
     _remembered(name="known state", _ignore_errors=False)
 
 
@@ -130,6 +131,18 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
             [UPGRADES_WAIT] if any("dpkg" in command or "apt-get" in command for command in commands) else []
         )
         yield alone("\n".join([*waits, *(f"(\n{command}\n) || true" for command in commands)]))
+        void()
+
+
+@operation()
+def _refused() -> Generator[Command, None, None]:
+    """The first apply of a host: the operations before could not know what was there, because the host had no observer."""
+    if not state.is_executing or not _me().refused or _before().usable:
+        return
+    run().before = _now()
+    commands = dict.fromkeys(finding.repair for finding in folded(_found()[1]) if finding.repair)
+    if commands:
+        yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{command}\n) || true" for command in commands)]))
         void()
 
 
