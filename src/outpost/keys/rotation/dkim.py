@@ -97,8 +97,8 @@ def _use(desk: Desk) -> bool:
         return True
     if desk.now() < _usable(desk, keys):
         raise NotYetError(
-            f"{selector} was seen at every name server at {spoken(keys.seen)}; others may have asked before and "
-            f"remember that it was not there for {desk.office.dns.ttl} s, twice that to be safe",
+            f"{selector} was seen at every name server at {spoken(keys.seen)}; resolvers may have cached for "
+            f"{desk.office.dns.ttl} s that it did not exist, and Outpost waits twice that",
             f"run this command again after {spoken(_usable(desk, keys))}",
             _usable(desk, keys),
         )
