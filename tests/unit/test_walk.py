@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -176,3 +177,11 @@ def test_a_record_under_a_new_name_loses_neither_its_unit_nor_its_files(
     found.clear()
     assert next(converge._inner(listener))
     assert [each.cause for each in found] == ["not applied under this name yet"]
+    found.clear()
+    answer.files[file.path] = replace(file, content=b"y").fingerprint
+    monkeypatch.setattr(
+        operations, "state", SimpleNamespace(is_executing=False, config=SimpleNamespace(DIFF=True))
+    )
+    monkeypatch.setattr(operations, "read_now", lambda _: ("y",))
+    next(converge._inner(listener))
+    assert [each.cause for each in found] == ["declared differently since the last apply"]

@@ -81,7 +81,10 @@ def converge(item: Change) -> Generator[Command, None, None]:
     active, enabled = answer.units.get(unit, ("", ""))
     running = not unit or (active in RUNNING and enabled in ENABLED)
     if not state.is_executing:
-        _report(key, changed, gone, answer.files, known=set(before), by_hand=loaded)
+        installed = {
+            path for each in answer.records.values() for path in _named("path", each)
+        }  # under any name
+        _report(key, changed, gone, answer.files, known=installed, by_hand=loaded)
         if unit and not running:
             cause = f"{active or 'not there'}, {enabled or 'not enabled'}"
             report(Finding("unit", unit, cause, "its service is missing in the office", ("AVL-01",)))
