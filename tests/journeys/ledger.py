@@ -45,7 +45,7 @@ SPOOLS = {
     "clientsite": "exim4 -bp",
 }
 FLUSH = {"headoffice": "postqueue -f", "internet": "postqueue -f", "clientsite": "exim4 -qff"}
-TOLD = """
+DELIVERED = """
 find {maildir}/new {maildir}/cur -type f | sort | while read -r file; do
     stat -c 'F %Y' "$file"
     awk '/^$/ && !body {{ body = 1 }}
@@ -316,7 +316,7 @@ class Ledger:
         for user in self.people:
             self._look_into(user, found)
         for neighbour in self.outside:
-            output = self.on(neighbour.container, TOLD.format(maildir=neighbour.maildir))
+            output = self.on(neighbour.container, DELIVERED.format(maildir=neighbour.maildir))
             moment = 0.0
             for line in output.splitlines():
                 kind, *rest = line.split()

@@ -214,7 +214,7 @@ def test_what_needs_a_human_is_heard_past_the_queue(
         assert trouble.about in printed
         earlier = len(ear(host))
         on(lab, host, look)
-        assert ear(host)[earlier:] == [], "told once, not every five minutes"
+        assert ear(host)[earlier:] == [], "reported once, not every five minutes"
         if trouble.cause is not None:
             typed = remedies(printed[trouble.about])
             assert typed

@@ -111,6 +111,14 @@ with smtplib.LMTP("/run/dovecot/lmtp") as store:
 """
 
 
+def hand_over(lab: Instance, user: OfficeUser, message: str) -> None:
+    """Deliver a message by LMTP, as the MTA does."""
+    program = ["python3", "-I", "-c", LMTP, user.address]
+    subprocess.run(
+        ["docker", "exec", "-i", lab.container_name("store"), *program], input=message.encode(), check=True
+    )
+
+
 @pytest.mark.control("JNK-04")
 def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
     lab: Instance, bob: OfficeUser
@@ -121,18 +129,7 @@ def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
         """A message as the MTA hands over what it holds for spam; gives the token in its subject."""
         token = f"outpost-{token_hex(8)}"
         message = f"X-Spam: Yes\r\n{proof}From: News <{author}>\r\nSubject: {token}\r\n\r\nNews.\r\n"
-        command = [
-            "docker",
-            "exec",
-            "-i",
-            lab.container_name("store"),
-            "python3",
-            "-I",
-            "-c",
-            LMTP,
-            bob.address,
-        ]
-        subprocess.run(command, input=message.encode(), check=True)
+        hand_over(lab, bob, message)
         return token
 
     def folder(token: str) -> list[str]:
@@ -166,18 +163,7 @@ def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance,
         """Where ordinary mail of an author lands."""
         token = f"outpost-{token_hex(8)}"
         message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
-        command = [
-            "docker",
-            "exec",
-            "-i",
-            lab.container_name("store"),
-            "python3",
-            "-I",
-            "-c",
-            LMTP,
-            bob.address,
-        ]
-        subprocess.run(command, input=message.encode(), check=True)
+        hand_over(lab, bob, message)
         with bob.mailbox() as mailbox:
             for name in ("INBOX", "Junk"):
                 mailbox.folder.set(name)

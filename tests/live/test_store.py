@@ -182,7 +182,7 @@ def test_no_other_account_of_the_store_hands_users_mail_to_the_mtas(
     host: TestinfraHost, store: StoreView
 ) -> None:
     if not store.has_relay_listener:
-        pytest.skip("Dovecot speaks to the one MTA itself, so there is no listener for users' mail here")
+        pytest.skip("this office has one MTA: the store's listener in front of several does not exist")
     for address in store.relay_listeners:
         socket = at(address, ports.RELAY)
         assert "220 " in dialogue(host, socket, ["QUIT"], OWN_CERTIFICATE)

@@ -120,7 +120,7 @@ def test_a_directory_is_made_where_no_link_leads(state: Path) -> None:
     assert (state / "new").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the test changes to the account of a daemon")
 @pytest.mark.parametrize("at", ["new", "above", "directory"])
 @pytest.mark.parametrize("owner", ["root", "nobody"])
 def test_a_file_that_an_apply_writes_goes_through_no_link_of_a_services(
@@ -139,7 +139,7 @@ def test_a_file_that_an_apply_writes_goes_through_no_link_of_a_services(
         case "directory":
             (own / "declared.outpost-new").mkdir()
         case "above" if owner == "root":
-            pytest.skip("a file of root's is in directories of root's")
+            pytest.skip("root owns the directories of this file too, so no daemon can put a link there")
         case "above":
             own.rmdir()
             own.symlink_to(state / "there")
@@ -158,7 +158,7 @@ def test_a_file_that_an_apply_writes_goes_through_no_link_of_a_services(
         assert not (own / "declared.outpost-new").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the test changes to the account of a daemon")
 def test_an_administrators_release_writes_as_the_services_account(state: Path) -> None:
     own, victim = state / "own", state / "victim"
     own.mkdir()
@@ -261,7 +261,7 @@ def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -
 
 
 @pytest.mark.control("AUT-07")
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can let go of root's rights")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the test changes to the account of a daemon")
 def test_the_passwords_of_who_left_are_read_with_the_rights_of_their_service(state: Path) -> None:
     own, mail, lib = state / "own", state / "mail", state / "lib"
     for place in (own, mail, mail / ".former", mail / ".shared", lib):

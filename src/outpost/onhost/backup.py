@@ -593,7 +593,7 @@ def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
         for name in fnmatch.filter(files, source.get("only", "*")):
             try:
                 with as_owner(source):
-                    # a FIFO that its owner puts there after a first look is not waited for, and a file of any size is no matter of memory
+                    # without blocking: its owner may put a FIFO there after it was examined. Piece by piece: memory does not grow with the file
                     number = os.open(
                         directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                     )

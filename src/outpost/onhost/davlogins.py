@@ -113,7 +113,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 def refused(login: str, remote: str) -> None:
-    """A line by which a guess is found, and told as an alarm (`outpost.onhost.watch`); `>` would end the name for its reader."""
+    """A line by which a guess is found, and reported as an alarm (`outpost.onhost.watch`); `>` would end the name for its reader."""
     say(5, f"calendar login refused: user=<{login[:120].replace('>', '?')}>, rip={remote}")
 
 
