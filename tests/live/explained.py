@@ -46,6 +46,7 @@ EXPLAINED: dict[str, str] = {
     r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
+    r"^pythonN: learn: \S+ \S+: .*; the next run tries again$": "an MTA was away; whether it takes lessons now, JNK-01's check asks",
     # A store that is away, or was lost
     r"^pythonN: the store does not tell quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
     r'^nginx: .* \[error\] .*(, subrequest: "/login"|auth request unexpected status: N )': "it was away; whether it answers, CAL-02's check says",

@@ -727,8 +727,8 @@ def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHos
     """As Dovecot starts them, for a user who has an empty home for so long."""
     programs = "/usr/local/lib/outpost/sieve"
     script = f"""
-        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/check@check.invalid.*' EXIT
-        echo | {programs}/learn ham check@check.invalid shop@example.net
+        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/allows@check.invalid.*' EXIT
+        echo | {programs}/learn ham allows@check.invalid shop@example.net
         for author in Shop@example.net other@example.net '.*'; do {programs}/allowed "$author" && echo "$author"; done; true
     """
     assert host.check_output("runuser -u vmail -- sh -c %s", script).split() == ["Shop@example.net"]
@@ -740,10 +740,10 @@ def test_who_was_blocked_lands_in_junk_and_nobody_else(host: TestinfraHost) -> N
     """As Dovecot starts them, for a user who has an empty home for so long; what they write is run as the delivery would."""
     programs = "/usr/local/lib/outpost/sieve"
     script = f"""
-        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/check@check.invalid.*' EXIT
-        for author in shop@example.net pest@example.net 'a"]{{}}stop;"@example.net'; do echo | {programs}/learn block check@check.invalid "$author"; done
-        echo | {programs}/learn unblock check@check.invalid pest@example.net
-        ls /var/lib/dovecot/learn | grep check@check.invalid
+        export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/blocks@check.invalid.*' EXIT
+        for author in shop@example.net pest@example.net 'a"]{{}}stop;"@example.net'; do echo | {programs}/learn block blocks@check.invalid "$author"; done
+        echo | {programs}/learn unblock blocks@check.invalid pest@example.net
+        ls /var/lib/dovecot/learn | grep blocks@check.invalid
         for author in Shop@example.net pest@example.net other@example.net; do
             printf 'From: %s\\nSubject: x\\n\\nx\\n' "$author" > "$HOME/message"
             sieve-test "$HOME/blocked.sieve" "$HOME/message" 2>&1 | grep -q 'folder: Junk' && echo "$author"
