@@ -381,7 +381,8 @@ class Administrator:
             lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in trust.zone_ds(delegated, child.name))
             containers.put(root, [File(zone, made[zone]), File(child.ds_file, lines.encode())])
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
-        containers.run(self.site.container("gw", self.client), "unbound-control", "flush_zone", ".")
+        for machine in ("gw", *(host.name for host in self._hosts())):  # remembered answers have expired
+            containers.run(self.site.container(machine, self.client), "unbound-control", "flush_zone", ".")
 
     def others_do_theirs(self) -> None:
         """Head office takes backups and logs by what the commands of its pages print; hosts ask for their certificates."""
