@@ -151,6 +151,23 @@ def test_words_that_are_gone_do_not_come_back() -> None:
     assert not SAID.search("the server said why")
 
 
+def promises() -> Iterator[tuple[str, str]]:
+    """Name of each live check, and what `verify` and the evidence print of it."""
+    for file in sorted((ROOT / "tests" / "live").glob("test_*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield f"{file.stem}::{node.name}", (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def test_every_live_check_states_its_promise_in_a_sentence() -> None:
+    """It is the first line of the docstring: short, complete, and no other check of the file has the same one."""
+    every = list(promises())
+    assert len(every) > 200
+    sentence = re.compile(r"\w.{15,108}\.")
+    assert [name for name, text in every if not sentence.fullmatch(text) or not avoids(text)] == []
+    assert len({(name.partition(":")[0], text) for name, text in every}) == len(every)
+
+
 def test_commands_are_printed_as_they_are_typed() -> None:
     every = found(constants, UNTYPABLE.search)
     assert [each for each in every if "benchmarks" not in each] == []  # whose rows have such names

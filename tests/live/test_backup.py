@@ -38,7 +38,10 @@ def backup(office: Office) -> Backup:
 def test_the_last_backup_is_not_older_than_the_office_allows(
     host: TestinfraHost, units: Units, backup: Backup
 ) -> None:
-    """By what this host remembers, and by what the other end has."""
+    """The last backup is not older than the office file allows.
+
+    Both the host's own record and the archives at the other end are read.
+    """
     now = datetime.now(UTC).timestamp()
     last = host.file(f"{STATE}/last.json")
     if last.exists:
@@ -61,7 +64,7 @@ def test_the_last_backup_is_not_older_than_the_office_allows(
 )
 @pytest.mark.usefixtures("backup")
 def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
-    """One file of the latest archive comes back, and is the same."""
+    """The latest backup exists, and a file restored from it is unchanged."""
     last = host.file(f"{STATE}/last.json")
     if not last.exists:
         pytest.skip("its first backup is still to come")
@@ -80,7 +83,10 @@ def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
 )
 @pytest.mark.usefixtures("backup")
 def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> None:
-    """The other end reads through it for at most a minute, and goes on from there the next time."""
+    """The backup repository is undamaged at the other end.
+
+    The other end checks it for at most a minute, and continues from there the next time.
+    """
     if not host.file(f"{STATE}/last.json").exists:
         pytest.skip("its first backup is still to come")
     host.check_output(f"{PROGRAM} check --quick")
@@ -93,7 +99,10 @@ def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> No
 )
 @pytest.mark.usefixtures("backup")
 def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, office: Office) -> None:
-    """It tries with a repository that is there only for this."""
+    """This host can neither delete backups nor open those of another host.
+
+    It tries on a repository that exists for this check only.
+    """
     if host.run(f"{PROGRAM} list").rc:
         unless_backed_up(host, office)
     found = json.loads(host.check_output(f"{PROGRAM} probe"))
@@ -104,5 +113,6 @@ def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, office: Of
 @pytest.mark.control("BKP-01", "SEC-01")
 @pytest.mark.usefixtures("backup")
 def test_what_opens_the_backup_is_roots_alone(host: TestinfraHost) -> None:
+    """Only root can read the key and the passphrase of the backup."""
     found = modes(host, SETTINGS, f"{SETTINGS}/key", f"{SETTINGS}/passphrase", STATE)
     assert found == [f"root root {mode}" for mode in (700, 600, 600, 700)]

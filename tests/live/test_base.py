@@ -75,6 +75,7 @@ def offered(host: TestinfraHost, me: Host, office: Office) -> dict[str, list[str
 @pytest.mark.probe
 @pytest.mark.control("SSH-01")
 def test_ssh_offers_keys_only(offered: dict[str, list[str]]) -> None:
+    """SSH offers public keys as the only way to log in."""
     assert offered["logins"] == ["publickey"]
 
 
@@ -82,6 +83,7 @@ def test_ssh_offers_keys_only(offered: dict[str, list[str]]) -> None:
 def test_ssh_accepts_keys_only_from_any_source_address(
     host: TestinfraHost, view: BaseView, office: Office
 ) -> None:
+    """SSH requires a key from every user and every source address, and allows no forwarding."""
     lines = [line for line in host.run(MATCHES).stdout.splitlines() if line != THEIRS]
     matched = " ".join(lines).replace("*", "1").replace(",", " ").split()
     addresses = {
@@ -112,6 +114,7 @@ def test_ssh_accepts_keys_only_from_any_source_address(
 @pytest.mark.probe
 @pytest.mark.control("SSH-02")
 def test_ssh_offers_modern_algorithms_only(offered: dict[str, list[str]]) -> None:
+    """SSH offers only modern algorithms, and only post-quantum key exchange."""
     exchanges = [
         name for name in offered["KEX algorithms"] if not name.startswith(("ext-info-", "kex-strict-"))
     ]
@@ -128,13 +131,17 @@ def test_ssh_offers_modern_algorithms_only(offered: dict[str, list[str]]) -> Non
 
 @pytest.mark.control("SSH-02")
 def test_ssh_listens_in_the_management_zone_only(listening: Listening, view: BaseView) -> None:
+    """SSH listens in the management zone only."""
     found = {socket.address for socket in listening.sockets if socket.program == "sshd" and socket.port == 22}
     assert found == set(map(str, view.ssh_addresses))
 
 
 @pytest.mark.control("SSH-02")
 def test_ssh_has_no_listener_that_the_packet_filter_does_not_see(listening: Listening) -> None:
-    """SSH has no listener that the packet filter does not see: for programs of the host (AF_UNIX), for the hypervisor (AF_VSOCK)."""
+    """SSH has no listener that bypasses the packet filter.
+
+    Such a listener serves programs of the host (AF_UNIX) or the hypervisor (AF_VSOCK).
+    """
     assert [line for line in listening.other_families if "/run/systemd/private" in line]
     # the agent of an administrator's own session is that account's alone: /run/user/UID has mode 0700
     other_families = [line for line in listening.other_families if not re.search(r"\s/run/user/\d+/", line)]
@@ -157,6 +164,7 @@ def contract(office: Office, me: Host) -> set[tuple[str, int, str]]:
 def test_every_listener_belongs_to_the_role_contract(
     listening: Listening, contract: set[tuple[str, int, str]]
 ) -> None:
+    """Every listener is one that the host's role declares."""
     reachable = {
         (address, port, protocol, program)
         for address, port, protocol, program in listening.sockets
@@ -171,6 +179,7 @@ def test_every_listener_belongs_to_the_role_contract(
 def test_every_listener_of_the_role_contract_is_there(
     listening: Listening, contract: set[tuple[str, int, str]]
 ) -> None:
+    """Every listener that the host's role declares exists."""
     missing = contract - {socket[:3] for socket in listening.sockets}
     assert not missing
 
@@ -178,6 +187,7 @@ def test_every_listener_of_the_role_contract_is_there(
 @pytest.mark.control("NET-01")
 @pytest.mark.parametrize("hook", ["input", "output", "forward"])
 def test_packet_filter_drops_what_no_flow_allows(packet_filter: list[dict[str, Any]], hook: str) -> None:
+    """The packet filter drops what no flow allows."""
     chains = own(packet_filter, "chain")
     assert [chain["policy"] for chain in chains if chain.get("hook") == hook] == ["drop"]
 
@@ -187,6 +197,7 @@ def test_packet_filter_drops_what_no_flow_allows(packet_filter: list[dict[str, A
 def test_packet_filter_allows_exactly_the_offices_flows(
     packet_filter: list[dict[str, Any]], view: BaseView, chain: str
 ) -> None:
+    """The packet filter allows exactly the office's flows."""
     rules = [rule for rule in own(packet_filter, "rule") if rule["chain"] == chain]
     allowed = sorted(rule["comment"] for rule in rules if rule.get("comment"))
     wanted = (*view.echo, *view.inbound) if chain == "inbound" else view.outbound
@@ -197,6 +208,8 @@ def test_packet_filter_allows_exactly_the_offices_flows(
 def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(
     host: TestinfraHost, packet_filter: list[dict[str, Any]]
 ) -> None:
+    """The packet filter in the kernel equals the one on disk, rule by rule."""
+
     def listed(entries: list[dict[str, Any]]) -> list[str]:
         printed = [json.dumps(own(entries, kind)) for kind in ("chain", "rule", "set", "map")]
         return [re.sub(r'"(handle|packets|bytes)": \d+', "", each) for each in printed]
@@ -207,17 +220,20 @@ def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(
 
 @pytest.mark.control("NET-01")
 def test_packet_filter_comes_up_with_the_host(units: Units) -> None:
+    """The packet filter is loaded when the host boots."""
     assert units.comes_up("nftables.service")
 
 
 @pytest.mark.control("NET-04")
 def test_host_does_not_forward_between_its_zones(kernel: Kernel) -> None:
+    """The host does not forward packets between its zones."""
     assert kernel.setting("net/ipv4/ip_forward") == 0
     assert kernel.setting("net/ipv6/conf/all/forwarding") == 0
 
 
 @pytest.mark.control("SYS-02")
 def test_neighbours_cannot_redirect_the_hosts_traffic(kernel: Kernel) -> None:
+    """Neighbours cannot redirect the host's traffic (ICMP redirects, source routing)."""
     for last in ("accept_redirects", "secure_redirects", "send_redirects", "accept_source_route"):
         found = kernel.settings(last)
         assert {name.split("/")[1] for name in found} == (
@@ -228,7 +244,10 @@ def test_neighbours_cannot_redirect_the_hosts_traffic(kernel: Kernel) -> None:
 
 @pytest.mark.control("SYS-02", "NET-02")
 def test_no_neighbour_becomes_the_hosts_ipv6_router(kernel: Kernel) -> None:
-    """On present interfaces, and (``default``) on later ones."""
+    """No neighbour can become the host's IPv6 router.
+
+    This holds on present interfaces and (``default``) on later ones.
+    """
     found = kernel.settings("accept_ra")
     assert "net/ipv6/conf/default/accept_ra" in found
     assert [name for name, value in found.items() if value] == []
@@ -240,6 +259,7 @@ def test_no_neighbour_becomes_the_hosts_ipv6_router(kernel: Kernel) -> None:
 @pytest.mark.probe
 @pytest.mark.control("DNS-07")
 def test_resolver_validates_the_offices_own_names(host: TestinfraHost, office: Office) -> None:
+    """The resolver validates the office's own names by DNSSEC."""
     (answer,) = ask(host, "127.0.0.1", [query(office.domain, "MX", recurse=True)])
     if answer.rcode() != dns.rcode.NOERROR or not answer.flags & dns.flags.AD:
         unless_delegated(host, office.domain)
@@ -270,18 +290,23 @@ def resolver(host: TestinfraHost) -> dict[str, str]:
 def test_resolver_is_strict_and_keeps_answers_for_a_cut_line(
     resolver: dict[str, str], option: str, value: str
 ) -> None:
+    """The resolver validates strictly, and serves stale answers while the line is down."""
     assert resolver[option] == value
 
 
 @pytest.mark.control("DNS-07")
 def test_resolver_lets_no_outside_name_point_inside(resolver: dict[str, str], view: BaseView) -> None:
-    """The running resolver's list; that it keeps such answers back is asked in tests/lab, with a name of a stranger's."""
+    """The resolver discards answers that point an outside name to a private address.
+
+    The running resolver's list is read; tests/lab asks it for such a name.
+    """
     kept_back = resolver["private-address"].split()
     assert set(map(str, view.private_networks)) <= set(kept_back)
 
 
 @pytest.mark.control("DNS-03")
 def test_resolver_serves_this_host_only(host: TestinfraHost, listening: Listening) -> None:
+    """The resolver serves this host only, and the host uses no other."""
     answering = {
         socket.address for socket in listening.sockets if socket.program == "unbound" and socket.port == 53
     }
@@ -292,6 +317,7 @@ def test_resolver_serves_this_host_only(host: TestinfraHost, listening: Listenin
 
 
 def test_office_hosts_are_found_without_the_dns(host: TestinfraHost, office: Office, me: Host) -> None:
+    """Hosts of the office find each other's addresses without the DNS."""
     found: dict[str, set[str]] = {}
     name = ""
     for line in host.run(
@@ -305,6 +331,7 @@ def test_office_hosts_are_found_without_the_dns(host: TestinfraHost, office: Off
 
 @pytest.mark.control("TIM-01")
 def test_clock_follows_its_sources(host: TestinfraHost, view: BaseView) -> None:
+    """The clock follows its time sources."""
     sources = host.check_output(CLOCK).splitlines()[:-1]
     assert len(sources) >= len(view.time_servers)
     assert any(line.startswith("^,*") for line in sources), f"no source is selected: {sources}"
@@ -338,6 +365,7 @@ def apt(host: TestinfraHost) -> tuple[str, list[tuple[str, bool]]]:
 def test_security_upgrades_install_themselves(
     apt: tuple[str, list[tuple[str, bool]]], units: Units, office: Office, me: Host
 ) -> None:
+    """Security updates are installed automatically."""
     dump, _ = apt
     assert 'APT::Periodic::Unattended-Upgrade "1"' in dump
     assert re.search(r"Unattended-Upgrade::Origins-Pattern:: .*Debian-Security", dump)
@@ -352,6 +380,7 @@ def test_security_upgrades_install_themselves(
 def test_packages_come_from_signed_archives_only(
     host: TestinfraHost, apt: tuple[str, list[tuple[str, bool]]], office: Office
 ) -> None:
+    """Packages come from the declared archives only, and only with Debian's signature."""
     settings, sources = apt
     wanted = {office.archive.mirror.rstrip("/"), office.archive.security_mirror.rstrip("/")}
     assert {uri for uri, _ in sources} == wanted
@@ -367,23 +396,29 @@ def test_packages_come_from_signed_archives_only(
 
 @pytest.mark.control("SYS-04")
 def test_no_mail_server_but_the_roles(host: TestinfraHost, me: Host) -> None:
+    """No mail server is installed but that of the host's role."""
     servers = {"exim4-daemon-light", "exim4-daemon-heavy", "sendmail-bin", "nullmailer", "opensmtpd"}
     assert not installed(host) & (servers if me.role == "mta" else servers | {"postfix"})
 
 
 @pytest.mark.control("SYS-10")
 def test_cloud_init_is_off(host: TestinfraHost) -> None:
+    """cloud-init is disabled or not installed."""
     assert host.run("[ ! -d /etc/cloud ] || [ -e /etc/cloud/cloud-init.disabled ]").rc == 0
 
 
 @pytest.mark.control("DNS-07")
 def test_no_second_resolver(host: TestinfraHost) -> None:
+    """No second resolver is installed."""
     assert not installed(host) & {"systemd-resolved", "libnss-resolve"}
 
 
 @pytest.mark.control("LOG-01")
 def test_journal_survives_a_restart(units: Units) -> None:
-    """What is written now goes to the disk: the file that journald has open is there."""
+    """The journal is kept on disk, so that it survives a restart.
+
+    The file that journald writes to is below /var/log/journal.
+    """
     opened = units.process("systemd-journald.service").journals
     assert [path for path in opened if path.endswith("/system.journal")] != []
     assert [path for path in opened if not path.startswith("/var/log/journal/")] == []
@@ -391,6 +426,7 @@ def test_journal_survives_a_restart(units: Units) -> None:
 
 @pytest.mark.control("SEC-01")
 def test_certificate_keys_are_private_and_match(host: TestinfraHost, office: Office, me: Host) -> None:
+    """Keys of certificates are private and match their certificates."""
     for name in ("host", "public") if public_names(office, me) else ("host",):
         _private_and_matching(host, name)
 
@@ -406,10 +442,12 @@ def _private_and_matching(host: TestinfraHost, name: str) -> None:
 
 
 def test_host_knows_its_name(host: TestinfraHost, me: Host) -> None:
+    """The host has its declared name."""
     assert host.check_output("hostname; hostname --fqdn").splitlines() == [me.fqdn, me.fqdn]
 
 
 def test_no_unit_has_failed(host: TestinfraHost, office: Office, units: Units) -> None:
+    """No systemd unit has failed."""
     failed = {unit for unit, state in units.states.items() if state == "failed"}
     if failed and failed <= WAIT_FOR_OTHERS:
         if "outpost-certificate.service" in failed:
@@ -427,6 +465,7 @@ def test_no_unit_has_failed(host: TestinfraHost, office: Office, units: Units) -
 def test_the_host_checks_itself_and_sends_its_alarms(
     host: TestinfraHost, units: Units, office: Office
 ) -> None:
+    """The host checks itself regularly, and sends alarms where the office file says."""
     assert units.runs("outpost-watch.timer")
     assert units.comes_up("outpost-watch.timer")
     settings = json.loads(host.check_output("cat /etc/outpost/watch.json"))

@@ -96,6 +96,7 @@ def shown(
 @pytest.mark.probe
 @pytest.mark.control("TLS-05")
 def test_every_service_shows_the_hosts_current_key(shown: tuple[Shown, ...], me: Host, kept: Secrets) -> None:
+    """Every TLS service uses the host's current key."""
     current, *_ = tls_digests(kept, me.name)
     assert {f"{item.name}:{item.port}": item.digest for item in shown} == {
         f"{item.name}:{item.port}": current for item in shown
@@ -105,12 +106,14 @@ def test_every_service_shows_the_hosts_current_key(shown: tuple[Shown, ...], me:
 @pytest.mark.probe
 @pytest.mark.control("TLS-04")
 def test_every_certificate_has_the_name_and_a_chain_that_is_trusted(shown: tuple[Shown, ...]) -> None:
+    """Every certificate has the right name and a trusted chain."""
     assert {f"{item.name}:{item.port}": item.verdict for item in shown if " 0 (ok)" not in item.verdict} == {}
 
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-04")
 def test_every_certificate_is_strong_and_valid_for_three_weeks(shown: tuple[Shown, ...]) -> None:
+    """Every certificate is strong and valid for at least three weeks."""
     for item in shown:
         certificate, where = item.chain[0], f"{item.name}:{item.port}"
         left = certificate.not_valid_after_utc - datetime.now(UTC)
@@ -125,6 +128,7 @@ def test_every_certificate_is_strong_and_valid_for_three_weeks(shown: tuple[Show
 def test_certificates_come_from_where_the_office_says(
     host: TestinfraHost, shown: tuple[Shown, ...], office: Office, me: Host, kept: Secrets
 ) -> None:
+    """Certificates come from the authority that the office file names."""
     own = x509.load_pem_x509_certificate(kept.authority.certificate.encode()).subject
     by_the_office = {item.chain[0].issuer == own for item in shown}
     if by_the_office == {True} and mode(office, me) == "acme":
@@ -143,7 +147,10 @@ def test_every_name_server_shows_the_current_key_and_the_next(
     services: dict[tuple[str, int], set[str]],
     pytestconfig: pytest.Config,
 ) -> None:
-    """Asked on the name servers themselves: a host without ACME needs no way to them, and has none."""
+    """Every name server publishes TLSA records for the current key and the next one.
+
+    The name servers are queried on themselves: a host without ACME may not connect to them.
+    """
     questions = [query(f"_{port}._tcp.{name}", "TLSA") for name, port in services]
     rolling = me.name in kept.public_past
     for server in office.with_role("dns"):
@@ -186,6 +193,7 @@ def by_acme(office: Office, me: Host) -> None:
 @pytest.mark.control("TLS-04")
 @pytest.mark.usefixtures("by_acme")
 def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost, office: Office, units: Units) -> None:
+    """Certificates are renewed by a timer, and the last run did not fail."""
     assert units.runs("outpost-certificate.timer")
     assert units.comes_up("outpost-certificate.timer")
     state = units.states.get("outpost-certificate.service")
@@ -200,6 +208,7 @@ def test_renewal_runs_by_a_timer_and_did_not_fail(host: TestinfraHost, office: O
 def test_only_the_hosts_own_account_may_have_its_names_certified(
     host: TestinfraHost, office: Office, me: Host, kept: Secrets
 ) -> None:
+    """CAA records allow only this host's ACME account to get certificates for its names."""
     account = public_keys(kept).account(office, me)
     if not account:
         unless_certified(host, office)
@@ -223,6 +232,7 @@ def test_only_the_hosts_own_account_may_have_its_names_certified(
 @pytest.mark.usefixtures("by_acme")
 @pytest.mark.parametrize("path", ["/etc/outpost/tls/public.key", "/etc/outpost/acme/public.key"])
 def test_the_client_that_talks_to_the_authority_cannot_read_the_key(host: TestinfraHost, path: str) -> None:
+    """The ACME client cannot read the private key of the certificate."""
     assert host.run("cat %s >/dev/null", path).rc == 0
     assert host.run("setpriv --reuid=outpost-acme --regid=outpost-acme --clear-groups cat %s", path).rc != 0
 
@@ -233,7 +243,10 @@ def test_the_client_that_talks_to_the_authority_cannot_read_the_key(host: Testin
 def test_the_hosts_key_writes_its_own_challenges_and_nothing_else(
     host: TestinfraHost, office: Office, me: Host
 ) -> None:
-    """Each update hangs on a record that does not exist: what the server would allow, it answers with NXRRSET."""
+    """The host's TSIG key can write the host's ACME challenges, and nothing else.
+
+    Each update depends on a record that does not exist: the server answers NXRRSET to what it would allow, and changes nothing.
+    """
     own = f"{challenges(office, me)[0]}.{office.domain}."
     others = (item for item in office.hosts if item != me and mode(office, item) == "acme")
     other = next((item for item in others if public_names(office, item)), None)

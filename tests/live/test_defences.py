@@ -144,6 +144,7 @@ def unless_refused(office: Office, rule: str) -> None:
 def test_nobody_outside_writes_the_offices_name_into_from(
     host: TestinfraHost, edge: IPAddress, office: Office, field: str
 ) -> None:
+    """From outside, a From header in the office's domain is rejected."""
     unless_refused(office, "forged_own")
     line = field.format(user=office.mailboxes[0], domain=office.domain)
     assert stranger_says(host, edge, office, line, "Subject: check", "", "x").startswith("554 5.7.1")
@@ -154,6 +155,7 @@ def test_nobody_outside_writes_the_offices_name_into_from(
 def test_peers_names_in_from_are_believed_from_their_relays_only(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """A From header in a peer's domain is rejected from anybody but the peer's relays."""
     unless_refused(office, "forged_peer")
     for peer in office.peers:
         for domain in peer.domains:
@@ -169,6 +171,7 @@ def test_peers_names_in_from_are_believed_from_their_relays_only(
 def test_a_login_owns_from_and_sender_as_well(
     store: TestinfraHost, relay: IPAddress, office: Office, field: str
 ) -> None:
+    """A user can use only their own addresses in the From and Sender headers."""
     user = office.mailboxes[0]
     colleague = not_ones_own(office, user)
     line = field.format(user=user, colleague=colleague)
@@ -207,7 +210,10 @@ MACRO = "word/vbaProject.bin"
 def test_what_runs_or_cannot_be_scanned_is_refused(
     host: TestinfraHost, edge: IPAddress, office: Office, name: str, content: bytes, rule: str
 ) -> None:
-    """As the office file says: a rule is an ending that it refuses, or a key of ``[policy]``."""
+    """Attachments that can run or cannot be scanned are rejected, as the office file says.
+
+    A rule is an extension of a file name that it refuses, or a key of ``[policy]``.
+    """
     if hasattr(office.policy, rule):
         unless_refused(office, rule)
     elif rule not in (*office.policy.refused_attachments, *office.policy.refused_at_top):
@@ -219,6 +225,7 @@ def test_what_runs_or_cannot_be_scanned_is_refused(
 @pytest.mark.probe
 @pytest.mark.control("VIR-03", "REL-06")
 def test_users_get_the_same_answer(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
+    """A forbidden attachment from a user is rejected as well."""
     if "exe" not in office.policy.refused_attachments:
         pytest.skip("this office takes such mail: .exe is not in [policy] refused_attachments")
     user = office.mailboxes[0]
@@ -231,6 +238,7 @@ def test_users_get_the_same_answer(store: TestinfraHost, relay: IPAddress, offic
 @pytest.mark.probe
 @pytest.mark.control("INP-05")
 def test_headers_without_end_are_refused(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """A message with too large a header is rejected."""
     many = [f"X-Check-{number}: {'a' * 900}" for number in range(int(office.limits.header_bytes) // 900 + 2)]
     answer = stranger_says(host, edge, office, "From: a@elsewhere.example", *many, "", "x")
     assert answer.startswith("554 5.7.1 The message's header is too large")
@@ -241,6 +249,7 @@ def test_headers_without_end_are_refused(host: TestinfraHost, edge: IPAddress, o
 def test_parts_within_parts_without_end_are_refused(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """A message with too deeply nested MIME parts is rejected."""
     levels = range(office.limits.mime_depth * 3)
     opened = [
         line
@@ -257,7 +266,10 @@ def test_parts_within_parts_without_end_are_refused(
 def test_a_bounce_of_what_was_never_sent_is_refused(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
-    """Where it is only tagged, the filter itself is asked: nothing is delivered."""
+    """A bounce of a message that the office never sent is rejected or marked, as the office file says.
+
+    Where it is only marked, Rspamd is asked directly, so that nothing is delivered.
+    """
     verdict = office.policy.forged_bounce
     if verdict == "accept":
         unless_refused(office, "forged_bounce")
@@ -305,6 +317,7 @@ def test_a_bounce_of_what_was_never_sent_is_refused(
 def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
     host: TestinfraHost, webmail: TestinfraHost, me: Host, office: Office
 ) -> None:
+    """Only the MTA can ask the store whether a mailbox has room."""
     address = office.link_addresses(office.with_role("store")[0], me)[0]
     question = f"printf 'request=smtpd_access_policy\\nrecipient={office.mailboxes[0]}\\nsize=1\\n\\n'"
     socket = at(address, ports.QUOTA_STATUS)
@@ -317,6 +330,7 @@ def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
 
 @pytest.mark.control("DOS-07", "DOS-08", "REL-05")
 def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, str], units: Units) -> None:
+    """The policy service runs, and Postfix goes on without it if it is down."""
     restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
     services = [value for value in restrictions if "check_policy_service" in value]
     assert len(services) >= 4
@@ -330,6 +344,7 @@ def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, st
 
 @pytest.mark.control("SYS-01")
 def test_the_policy_service_runs_in_a_sandbox(units: Units) -> None:
+    """The policy service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure("outpost-policy.service") <= 4.0
 
 
@@ -338,6 +353,7 @@ def test_the_policy_service_runs_in_a_sandbox(units: Units) -> None:
 def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
     store: TestinfraHost, relay: IPAddress, office: Office
 ) -> None:
+    """A large message to more destinations than the message budget allows is rejected."""
     user, size = office.mailboxes[0], int(office.limits.message_size)
     fits = int(office.limits.message_budget) // size
     if fits >= office.limits.recipients_per_message:
@@ -352,6 +368,7 @@ def test_a_large_message_to_many_destinations_is_more_than_the_line_carries(
 @pytest.mark.probe
 @pytest.mark.control("REL-06")
 def test_the_alarm_listener_takes_mail_for_the_postmaster_only(host: TestinfraHost, office: Office) -> None:
+    """The MTA's listener for alarms accepts mail to the postmaster only."""
     from ipaddress import ip_address
 
     other = not_ones_own(office, office.postmaster)
@@ -364,6 +381,7 @@ def test_the_alarm_listener_takes_mail_for_the_postmaster_only(host: TestinfraHo
 
 @pytest.mark.control("AMP-03")
 def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, edge: IPAddress, view: MtaView) -> None:
+    """Outgoing mail is shaped below the rate of the line."""
     rate = shaped_rate(view)
     if not rate:
         pytest.skip("this office does not shape")
@@ -380,6 +398,7 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, edge: IPAdd
 @pytest.mark.probe
 @pytest.mark.control("DSN-12")
 def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """A message in a mail loop is rejected."""
     hop = "Received: from a.example by b.example with ESMTP id 1; Mon, 6 Jan 2025 08:00:00 +0000"
     answer = stranger_says(host, edge, office, *[hop] * 120, "From: a@elsewhere.example", "", "x")
     assert answer.startswith(("554 5.4.0", "554 5.4.6"))
@@ -399,6 +418,7 @@ def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, edge: IPAddre
 def test_who_cannot_be_answered_is_not_listened_to(
     host: TestinfraHost, edge: IPAddress, office: Office, helo: str, sender: str, code: str | tuple[str, ...]
 ) -> None:
+    """A HELO name or sender domain that cannot be real is rejected."""
     to = f"RCPT TO:<{office.mailboxes[0]}>"
     answers = speak(host, edge, ports.SMTP, [f"EHLO {helo}", f"MAIL FROM:<{sender}>", to])
     assert answers[-1].startswith(code)
@@ -410,6 +430,7 @@ def test_who_cannot_be_answered_is_not_listened_to(
 def test_endless_commands_end_in_an_error_or_the_end(
     host: TestinfraHost, edge: IPAddress, command: str
 ) -> None:
+    """An overlong command ends in an error or ends the session."""
     lines = [HELLO, command + "a" * 20_000, "NOOP"]
     answers = speak(host, edge, ports.SMTP, lines)
     assert len(answers) > 1, f"no session: {answers}"
@@ -427,6 +448,7 @@ def test_endless_commands_end_in_an_error_or_the_end(
 def test_one_client_gets_so_much_and_no_more(
     postconf: dict[str, str], of_services: dict[str, str], office: Office, me: Host
 ) -> None:
+    """Connections, messages and recipients of one client are limited."""
     limits = office.limits
     strangers = "smtpd/pass/"  # their listener's own go before main.cf
     postconf = postconf | {
@@ -451,6 +473,7 @@ def test_one_client_gets_so_much_and_no_more(
 def test_users_behind_one_address_are_counted_by_login(
     host: TestinfraHost, of_services: dict[str, str]
 ) -> None:
+    """Mail of users is counted by login, not by the address that they share."""
     listeners = [line for line in host.check_output("postconf -M").splitlines() if ":10465" in line]
     assert listeners
     for line in listeners:
@@ -463,6 +486,7 @@ def test_users_behind_one_address_are_counted_by_login(
 def test_one_message_does_not_become_many(
     postconf: dict[str, str], store: TestinfraHost, office: Office
 ) -> None:
+    """Aliases, redirects and parallel deliveries are limited, so that one message does not become many."""
     assert int(postconf["default_destination_recipient_limit"]) >= office.limits.recipients_per_message
     assert 1 < int(postconf["default_destination_concurrency_limit"]) <= 10
     assert int(postconf["virtual_alias_expansion_limit"]) == office.alias_members

@@ -74,6 +74,7 @@ def rdata(record: Record) -> dns.rdata.Rdata:
 def test_every_record_of_the_model_is_served(
     host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
 ) -> None:
+    """Every declared DNS record is served."""
     wanted = [record for zone in zones for record in zone.records if record.type != "SOA"]
     sets = sorted({(record.name, record.type) for record in wanted})
     found = ask(host, own_address, [query(name, rtype) for name, rtype in sets])
@@ -90,6 +91,7 @@ def test_every_record_of_the_model_is_served(
 def test_nothing_is_served_that_the_model_does_not_know(
     host: TestinfraHost, zones: tuple[ZoneData, ...]
 ) -> None:
+    """No DNS record is served that is not declared."""
     known = {
         (zone.name, record.name, rdata(record))
         for zone in zones
@@ -112,6 +114,7 @@ def test_nothing_is_served_that_the_model_does_not_know(
 def test_the_parent_gets_the_key_to_trust(
     host: TestinfraHost, zones: tuple[ZoneData, ...], own_address: str
 ) -> None:
+    """Each zone publishes CDS and CDNSKEY records, from which its parent makes the DS."""
     for zone in zones:
         queries = [query(zone.name, rtype) for rtype in ("DNSKEY", "CDS", "CDNSKEY")]
         keys, cds, cdnskey = (
@@ -133,7 +136,10 @@ def test_the_parent_gets_the_key_to_trust(
 @pytest.mark.probe
 @pytest.mark.control("DNS-01", "DNS-07")
 def test_each_zone_is_proven_from_the_trust_anchor(host: TestinfraHost, zones: tuple[ZoneData, ...]) -> None:
-    """Asked of the host's own resolver, which validates from the root."""
+    """Each record validates by DNSSEC from the root's trust anchor.
+
+    The host's own resolver is asked, which validates from the root.
+    """
     sets = sorted({(record.name, record.type) for zone in zones for record in zone.records})
     answers = ask(host, "127.0.0.1", [query(name, rtype, recurse=True) for name, rtype in sets])
     unproven = [
@@ -156,7 +162,10 @@ def test_each_parent_names_the_offices_servers_and_their_key(
     own_address: str,
     target: Target,
 ) -> None:
-    """Each parent names the office's servers and their key; else it is printed what to enter there."""
+    """Each parent zone names the office's name servers and their key.
+
+    If it does not, the records to enter there are printed.
+    """
     if me != office.with_role("dns")[0]:
         pytest.skip("asked on the primary, once for the office")
     waiting = undelegated(host, (zone.name for zone in zones))
@@ -184,6 +193,7 @@ def test_each_parent_names_the_offices_servers_and_their_key(
 @pytest.mark.probe
 @pytest.mark.control("DNS-08")
 def test_server_answers_on_each_of_its_addresses(host: TestinfraHost, me: Host, office: Office) -> None:
+    """The name server answers on each of its addresses."""
     for address in me.all_addresses:
         (answer,) = ask(host, str(address), [query(office.domain, "SOA")])
         assert answer.flags & dns.flags.AA
@@ -194,6 +204,7 @@ def test_server_answers_on_each_of_its_addresses(host: TestinfraHost, me: Host, 
 def test_zone_is_signed_by_its_own_keys_for_days_to_come(
     host: TestinfraHost, office: Office, own_address: str
 ) -> None:
+    """The zone is signed by its own keys, and its signatures are valid for three days or more."""
     keys, soa = ask(host, own_address, [query(office.domain, "DNSKEY"), query(office.domain, "SOA")])
     apex = dns.name.from_text(office.domain)
     rrset = keys.find_rrset(keys.answer, apex, dns.rdataclass.IN, dns.rdatatype.DNSKEY)
@@ -210,6 +221,7 @@ def test_zone_is_signed_by_its_own_keys_for_days_to_come(
 def test_missing_names_are_denied_without_salt_or_extra_rounds(
     host: TestinfraHost, office: Office, own_address: str
 ) -> None:
+    """Missing names are denied by NSEC3 without salt or extra iterations."""
     parameters, missing = ask(
         host, own_address, [query(office.domain, "NSEC3PARAM"), query(f"no-such-name.{office.domain}", "A")]
     )
@@ -221,6 +233,7 @@ def test_missing_names_are_denied_without_salt_or_extra_rounds(
 @pytest.mark.probe
 @pytest.mark.control("DNS-03")
 def test_foreign_names_are_refused(host: TestinfraHost, own_address: str) -> None:
+    """Queries for foreign names are refused."""
     (answer,) = ask(host, own_address, [query("example.com", "A", recurse=True)])
     assert answer.rcode() == dns.rcode.REFUSED
     assert not answer.flags & dns.flags.RA
@@ -229,6 +242,7 @@ def test_foreign_names_are_refused(host: TestinfraHost, own_address: str) -> Non
 @pytest.mark.probe
 @pytest.mark.control("DNS-04")
 def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Host) -> None:
+    """A zone transfer without the TSIG key is refused."""
     for address in me.all_addresses:
         (answer,) = ask(host, str(address), [query(office.domain, "AXFR")])
         assert answer.rcode() in (dns.rcode.NOTAUTH, dns.rcode.REFUSED)
@@ -240,6 +254,7 @@ def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Ho
 def test_question_for_everything_gets_one_record_set(
     host: TestinfraHost, office: Office, own_address: str
 ) -> None:
+    """A query of type ANY gets one record set."""
     (answer,) = ask(host, own_address, [query(office.domain, "ANY")])
     assert len([rrset for rrset in answer.answer if rrset.rdtype != dns.rdatatype.RRSIG]) == 1
 
@@ -247,6 +262,7 @@ def test_question_for_everything_gets_one_record_set(
 @pytest.mark.probe
 @pytest.mark.control("DNS-05")
 def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address: str) -> None:
+    """The name server offers DNS cookies."""
     question = query(office.domain, "SOA")
     question.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")])
     (answer,) = ask(host, own_address, [question])
@@ -255,6 +271,7 @@ def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address:
 
 @pytest.mark.control("DNS-05")
 def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me: Host) -> None:
+    """Floods of queries are rate-limited; only the office's own hosts are exempt."""
     settings = host.check_output("knotc conf-read")
     assert "mod-rrl[default].rate-limit = 50" in settings.splitlines()
     spared = re.search(r"^mod-rrl\[default\]\.whitelist = (.+)$", settings, re.MULTILINE)
@@ -271,6 +288,7 @@ def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me
 @pytest.mark.control("DNS-06")
 @pytest.mark.parametrize("name", ["version.bind", "version.server", "hostname.bind", "id.server"])
 def test_server_answers_neither_version_nor_name(host: TestinfraHost, own_address: str, name: str) -> None:
+    """The name server reveals neither its version nor its host name."""
     (answer,) = ask(host, own_address, [query(name, "TXT", rdclass="CH")])
     assert answer.rcode() == dns.rcode.REFUSED
     assert not answer.answer
@@ -279,6 +297,7 @@ def test_server_answers_neither_version_nor_name(host: TestinfraHost, own_addres
 @pytest.mark.live
 @pytest.mark.control("DNS-08")
 def test_servers_hold_the_same_version(host: TestinfraHost, office: Office, me: Host) -> None:
+    """The name servers serve the same version of the zone."""
     question = query(office.domain, "SOA")
     servers = [server for server in office.with_role("dns") if server in (me, office.with_role("dns")[0])]
 
@@ -291,6 +310,7 @@ def test_servers_hold_the_same_version(host: TestinfraHost, office: Office, me: 
 
 @pytest.mark.control("SEC-01")
 def test_keys_are_readable_by_the_server_only(host: TestinfraHost) -> None:
+    """Only the name server can read its keys."""
     assert modes(host, "/etc/knot/tsig.conf") == ["root knot 640"]
     exposed = host.check_output("find /etc/knot /var/lib/knot -perm /o+rwx ! -type l -path '*key*'")
     assert exposed == ""

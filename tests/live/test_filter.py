@@ -101,7 +101,10 @@ def packed(name: str, content: bytes) -> bytes:
 def test_what_users_send_is_signed_so_that_others_can_verify_it(
     host: TestinfraHost, me: Host, office: Office
 ) -> None:
-    """A user's message, as the store hands it over: two signatures that hold, by the keys in the DNS, over all that counts."""
+    """Users' mail gets two DKIM signatures that verify with the keys in the DNS.
+
+    A user's message, as the store hands it over, is signed over all header fields that matter.
+    """
     user, text = office.mailboxes[0], message(office.mailboxes[0])
     store = str(office.link_addresses(office.with_role("store")[0], me)[0])
     result = judged(host, text, IP=store, User=user, From=user, Rcpt=ELSEWHERE)
@@ -135,6 +138,7 @@ def test_what_users_send_is_signed_so_that_others_can_verify_it(
 
 @pytest.mark.control("DKM-01", "SPO-02")
 def test_nobody_else_is_signed_for(host: TestinfraHost, office: Office) -> None:
+    """Mail from strangers gets no DKIM signature of the office."""
     for author in (office.mailboxes[0], ELSEWHERE):
         result = judged(host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0])
         assert "dkim-signature" not in result, author
@@ -168,7 +172,10 @@ DIGITS = str.maketrans("olestbai", "01357841")
 def test_an_author_who_is_none_or_resembles_ours_is_refused_or_marked(
     host: TestinfraHost, office: Office, form: str
 ) -> None:
-    """By the office's own rules, whatever else speaks against the message."""
+    """A From header without an address, or with a domain like the office's, is rejected or marked.
+
+    The office's own rules do this, whatever else speaks against the message.
+    """
     if office.policy.impersonation == "accept":
         pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
     stops = office.domain.replace(".", "\u3002")  # UTS 46, section 2.3: a dot as well
@@ -195,7 +202,10 @@ ALIKE = str.maketrans(
 def test_a_colleagues_name_in_other_characters_is_refused_or_marked(
     host: TestinfraHost, office: Office, form: str
 ) -> None:
-    """In letters that Unicode calls confusable, with one that it does not know as such, and with one in a black square."""
+    """A user's name written in confusable characters is rejected or marked.
+
+    One has letters that Unicode calls confusable, one a character that it does not list as such, one a letter in a black square.
+    """
     if office.policy.impersonation == "accept":
         pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
     latin = re.compile(r"[A-Z][a-z]{3,}( [A-Z][a-z]+)+")
@@ -216,9 +226,10 @@ def test_a_colleagues_name_in_other_characters_is_refused_or_marked(
 
 @pytest.mark.control("DMC-02")
 def test_mail_that_its_domain_disowns_ends_as_the_office_says(host: TestinfraHost, office: Office) -> None:
-    """The office's own domain asks for rejection; its rule about forged senders is off for this one message.
+    """Mail that fails a DMARC policy of "reject" is rejected or marked as junk, as the office file says.
 
-    Nothing else speaks against the message: its score alone would let it in.
+    The office's own domain has that policy; its rule about forged senders is off for this one message.
+    Nothing else speaks against the message: its score alone would let it pass.
     """
     author, reader = not_ones_own(office, office.mailboxes[0]), office.mailboxes[0]
     settings = json.dumps({"symbols_disabled": ["OFFICE_SENDER", "HFILTER_CHECK", "RDNS_NONE"]})
@@ -238,6 +249,7 @@ def test_mail_that_its_domain_disowns_ends_as_the_office_says(host: TestinfraHos
 
 @pytest.mark.control("VIR-03")
 def test_the_scanner_reports_what_has_a_password(host: TestinfraHost, office: Office, view: MtaView) -> None:
+    """ClamAV reports archives with a password if the office file refuses them."""
     locked = bytearray(packed("secret.txt", b"x" * 64))
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         locked[locked.index(signature) + flags] |= 1
@@ -257,6 +269,7 @@ def test_the_scanner_reports_what_has_a_password(host: TestinfraHost, office: Of
 def test_the_scanner_opens_archives_within_archives(
     host: TestinfraHost, view: MtaView, content: bytes, verdict: str
 ) -> None:
+    """ClamAV scans archives within archives."""
     for level in range(LEVELS):
         content = packed(f"{level}.zip" if level else "within.txt", content)
     assert verdict in scanned(host, view, content).upper()
@@ -264,7 +277,10 @@ def test_the_scanner_opens_archives_within_archives(
 
 @pytest.mark.control("VIR-01")
 def test_the_scanner_refuses_an_archive_that_lies_in_any_wrapping(host: TestinfraHost, view: MtaView) -> None:
-    """Its member is shorter by the header before it than by the directory; the same archive untouched is taken."""
+    """ClamAV reports an archive whose headers contradict each other, however it is wrapped.
+
+    The local header gives a member a smaller size than the directory does; the same archive without this change passes.
+    """
     honest = packed("within.txt", b"x" * 999)
     lying = honest[:18] + b"\2\0\0\0" + honest[22:]
     assert scanned(host, view, gzip.compress(honest)) == "stream: OK"
@@ -277,7 +293,10 @@ def test_the_scanner_refuses_an_archive_that_lies_in_any_wrapping(host: Testinfr
 
 @pytest.mark.control("DOS-03")
 def test_strangers_meet_postscreen_before_anything_else(host: TestinfraHost, edge: IPAddress) -> None:
-    """It notes each client in the journal."""
+    """postscreen handles strangers' connections first.
+
+    It logs each client in the journal.
+    """
     cursor = (
         host.run("journalctl --quiet --lines=0 --show-cursor", live=True)
         .stdout.partition("cursor: ")[2]

@@ -90,6 +90,7 @@ def radicale(host: TestinfraHost, *requests: tuple[str, str, str, str]) -> list[
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_calendars_run_and_come_up_with_the_host(units: Units, unit: str) -> None:
+    """The service runs, and starts when the host boots."""
     assert units.runs(unit)
     assert units.comes_up(unit)
 
@@ -98,6 +99,7 @@ def test_calendars_run_and_come_up_with_the_host(units: Units, unit: str) -> Non
 def test_calendars_are_served_by_tls_in_their_zone_and_nowhere_else(
     listening: Listening, view: GroupwareView
 ) -> None:
+    """Calendars are served by HTTPS in their zone, and nowhere else."""
     web = {(socket.address, socket.port) for socket in listening.sockets if socket.port in (80, 443, 5232)}
     assert web == {(str(address), ports.HTTPS) for address in view.addresses}
 
@@ -105,11 +107,13 @@ def test_calendars_are_served_by_tls_in_their_zone_and_nowhere_else(
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
 def test_calendar_units_are_sandboxed(units: Units, unit: str) -> None:
+    """The service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure(unit) <= 4.0
 
 
 @pytest.mark.control("CAL-02")
 def test_radicale_has_no_network(host: TestinfraHost) -> None:
+    """Radicale has no network."""
     command = "nsenter --net --target $(systemctl show --property MainPID --value radicale.service) ip -brief address"
     names = [line.split()[0] for line in host.check_output(command).splitlines()]
     assert names == ["lo"]
@@ -117,6 +121,7 @@ def test_radicale_has_no_network(host: TestinfraHost) -> None:
 
 @pytest.mark.control("CAL-02")
 def test_only_the_web_server_speaks_with_radicale(host: TestinfraHost) -> None:
+    """Only the web server can connect to Radicale."""
     assert modes(host, "/run/radicale.sock") == ["www-data root 600"]
     as_nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
     requests = shlex.quote(json.dumps([("", "GET", "/", "")]))
@@ -128,13 +133,17 @@ def test_only_the_web_server_speaks_with_radicale(host: TestinfraHost) -> None:
 def test_each_request_for_calendars_has_a_process_that_can_be_ended(
     host: TestinfraHost, view: GroupwareView
 ) -> None:
-    """gunicorn ends a process that does not answer; a thread of one goes on for ever."""
+    """Requests for calendars are served by several processes, and a stuck one is ended.
+
+    gunicorn ends a process that does not answer; it could not end a thread.
+    """
     workers = "pgrep --count --parent $(systemctl show --property MainPID --value radicale.service)"
     assert int(host.check_output(workers)) >= view.workers
 
 
 @pytest.mark.control("VIR-05")
 def test_radicale_takes_no_program_from_among_the_calendars(host: TestinfraHost) -> None:
+    """Radicale loads no code from the directory of the calendars."""
     main = "/proc/$(systemctl show --property MainPID --value radicale.service)"
     assert host.check_output(f"readlink {main}/cwd") == "/"
     assert "PYTHONNOUSERSITE=1" in host.check_output(f"tr '\\0' '\\n' < {main}/environ").splitlines()
@@ -142,6 +151,7 @@ def test_radicale_takes_no_program_from_among_the_calendars(host: TestinfraHost)
 
 @pytest.mark.control("CAL-01")
 def test_nobody_but_radicale_reads_calendars(host: TestinfraHost, view: GroupwareView) -> None:
+    """Only Radicale can read the files of the calendars."""
     assert modes(host, view.storage) == ["radicale radicale 700"]
 
 
@@ -151,6 +161,7 @@ def test_nobody_but_radicale_reads_calendars(host: TestinfraHost, view: Groupwar
 @pytest.mark.probe
 @pytest.mark.control("CAL-02", "AUT-04")
 def test_without_the_right_password_there_is_nothing(host: TestinfraHost, view: GroupwareView) -> None:
+    """Without the right password there is no access to calendars."""
     user = view.office.users[0].address
     for headers in (
         "",
@@ -167,6 +178,7 @@ def test_without_the_right_password_there_is_nothing(host: TestinfraHost, view: 
 @pytest.mark.probe
 @pytest.mark.control("CAL-03")
 def test_too_large_an_entry_is_refused(host: TestinfraHost, view: GroupwareView) -> None:
+    """A calendar entry that is too large is refused."""
     answer = ask(
         host, view, "/office/calendar/x.ics", method="PUT", headers=f"Content-Length: {view.entry + 1}\r\n"
     )
@@ -176,6 +188,7 @@ def test_too_large_an_entry_is_refused(host: TestinfraHost, view: GroupwareView)
 @pytest.mark.probe
 @pytest.mark.control("WEB-02")
 def test_answers_carry_the_security_headers_once(host: TestinfraHost, view: GroupwareView) -> None:
+    """Answers have each security header exactly once."""
     headers = ask(host, view).headers
     wanted = (
         "Strict-Transport-Security",
@@ -191,6 +204,7 @@ def test_answers_carry_the_security_headers_once(host: TestinfraHost, view: Grou
 def test_programs_find_calendars_by_webmails_name_and_by_this_one(
     host: TestinfraHost, view: GroupwareView, office: Office, target: Target, pytestconfig: pytest.Config
 ) -> None:
+    """Clients find calendars by webmail's name and by this host's name (RFC 6764)."""
     place = f"https://{view.name}/"
     for kind in ("caldav", "carddav"):
         for method in ("GET", "PROPFIND"):
@@ -213,6 +227,7 @@ def test_programs_find_calendars_by_webmails_name_and_by_this_one(
 def test_a_user_reads_neither_calendars_of_others_nor_without_a_name(
     host: TestinfraHost, view: GroupwareView
 ) -> None:
+    """Users cannot read each other's calendars, and a request without a user reads none."""
     me, other = (view.office.users[number].address for number in (0, -1))
     stranger = "stranger@verification.invalid"
     requests = [
@@ -232,6 +247,7 @@ def test_a_user_reads_neither_calendars_of_others_nor_without_a_name(
 @pytest.mark.probe
 @pytest.mark.control("CAL-01")
 def test_everybody_reads_the_directory_and_nobody_writes_it(host: TestinfraHost, view: GroupwareView) -> None:
+    """All users can read the office's directory, and nobody can change it."""
     me, place = view.office.users[0].address, f"/{view.shared}/directory/"
     card = "BEGIN:VCARD\r\nVERSION:3.0\r\nUID:x\r\nFN:x\r\nN:;x;;;\r\nEND:VCARD\r\n"
     read, put, gone, new = radicale(
@@ -254,6 +270,7 @@ def test_everybody_reads_the_directory_and_nobody_writes_it(host: TestinfraHost,
 def test_only_this_host_asks_the_store_about_logins(
     host: TestinfraHost, store: TestinfraHost, view: GroupwareView
 ) -> None:
+    """Only this host can ask the store to check logins for calendars."""
     address = str(view.store_addresses[0])
     arguments = (
         view.store.fqdn,
@@ -274,7 +291,10 @@ def test_only_this_host_asks_the_store_about_logins(
 def test_guesses_at_calendars_are_counted_with_those_at_mail(
     host: TestinfraHost, store: TestinfraHost, view: GroupwareView
 ) -> None:
-    """The account cannot exist, so that no alarm comes of it (`outpost.onhost.watch.logins`)."""
+    """Wrong passwords for calendars count together with those for mail.
+
+    The account cannot exist, so that no alarm follows (`outpost.onhost.watch.logins`).
+    """
     guessed, place = f"guessed-{token_hex(4)}@verification.invalid", f"198.18.{randbelow(256)}.66"
     wrong = [(guessed, f"guess {number}") for number in range(view.office.limits.login_failures)]
     answers = host.check_output(

@@ -70,7 +70,7 @@ CAPABILITIES = [
 
 @pytest.mark.control("SYS-01")
 def test_every_listening_unit_is_in_a_sandbox(listening: Listening, units: Units) -> None:
-    """Exposure of each unit that waits for connections is 4.0 or better (systemd-analyze security)."""
+    """Every unit that listens runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     exposures = {unit: units.exposure(unit) for unit in sorted(listening.units - set(WAIVED))}
     assert exposures, "no unit listens: nothing was looked at"
     assert not {unit: level for unit, level in exposures.items() if level > 4.0}
@@ -78,7 +78,10 @@ def test_every_listening_unit_is_in_a_sandbox(listening: Listening, units: Units
 
 @pytest.mark.control("SYS-01")
 def test_what_listens_runs_within_what_its_unit_allows(listening: Listening, units: Units) -> None:
-    """The kernel is asked of the running process: a sandbox that came after the daemon's start holds nothing."""
+    """Every process that listens runs within the limits of its unit.
+
+    The kernel is asked about the running process: a sandbox that was added after the daemon's start has no effect.
+    """
     for unit in sorted(listening.units - set(WAIVED)):
         wanted, facts = units[unit], units.process(unit).facts
         allowed = sum(1 << CAPABILITIES.index(name) for name in wanted["CapabilityBoundingSet"].split())
@@ -90,6 +93,7 @@ def test_what_listens_runs_within_what_its_unit_allows(listening: Listening, uni
 
 @pytest.mark.control("DOS-11")
 def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Host) -> None:
+    """Memory and number of processes of each daemon are limited."""
     for name, limit in cgroup_limits(me.role, size_of(office)).items():
         assert units[name]["MemoryMax"] == str(limit.memory * MIB), name
         assert units[name]["TasksMax"] == str(limit.tasks), name
@@ -98,6 +102,7 @@ def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Hos
 
 @pytest.mark.control("SYS-02")
 def test_unused_kernel_modules_do_not_load(host: TestinfraHost) -> None:
+    """Unused kernel modules cannot be loaded."""
     if host.run("command -v modprobe").rc:
         pytest.skip("there is nothing here that loads a module: a container's kernel is the machine's")
     command = "echo == $name; modprobe --dry-run --verbose $name 2>&1"
@@ -118,7 +123,10 @@ def test_unused_kernel_modules_do_not_load(host: TestinfraHost) -> None:
 
 @pytest.mark.control("SYS-09")
 def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
-    """A session is opened through PAM, as sshd and login open theirs."""
+    """A session writes no core dump, and has a umask of 0027 and at most 4096 processes.
+
+    The session is opened through PAM, as sshd and login open theirs.
+    """
     command = "umask; grep -E '^Max (core file size|processes)' /proc/self/limits"
     umask, *limits = host.check_output("su --shell /bin/sh nobody --command %s", command).splitlines()
     assert umask == "0027"
@@ -130,6 +138,7 @@ def test_a_session_leaves_no_memory_on_the_disk(host: TestinfraHost) -> None:
 
 @pytest.mark.control("VIR-05")
 def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host) -> None:
+    """No program can be run from directories that everybody can write to."""
     places = (*NOTHING_RUNS, *(("/srv/mail",) if me.role == "store" else ()))
     tried = " ".join(f"{place}/outpost-check-$$" for place in places)
     output = host.check_output(
@@ -148,7 +157,10 @@ def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host)
 @pytest.mark.probe
 @pytest.mark.control("SYS-08")
 def test_no_program_differs_from_its_package(host: TestinfraHost) -> None:
-    """By the packages' own checksums; configuration is the roles' and compared by every plan."""
+    """Every installed program is the one of its Debian package.
+
+    The packages' checksums are compared; each plan compares the configuration.
+    """
     differing = host.run("dpkg --verify").stdout.splitlines()
     assert [line for line in differing if line[2:3] == "5" and " c " not in line[:14]] == []
 
@@ -157,6 +169,7 @@ def test_no_program_differs_from_its_package(host: TestinfraHost) -> None:
 def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
     host: TestinfraHost, office: Office, me: Host
 ) -> None:
+    """AppArmor enforces profiles, if the host has its own kernel."""
     if office.platform_of(me) == "docker":
         pytest.skip("a container has no profiles of its own: its kernel is the machine's")
     if host.run("test -d /sys/module/apparmor").rc:
@@ -167,7 +180,10 @@ def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
 
 @pytest.mark.control("SYS-09")
 def test_only_known_accounts_can_log_in(host: TestinfraHost, office: Office, me: Host) -> None:
-    """No account but the administrators' has a password (for the console: SSH takes none), and none but root is root."""
+    """Only administrators have a password, and only root has user id 0.
+
+    The password is for the console: SSH accepts none.
+    """
     administrators = {"root", BaseView(office, me).admin}
     shadow, passwd = (
         [line.split(":") for line in entries.splitlines()]
@@ -180,6 +196,7 @@ def test_only_known_accounts_can_log_in(host: TestinfraHost, office: Office, me:
 
 @pytest.mark.control("SYS-06")
 def test_security_upgrades_come_in_their_hours(units: Units, office: Office) -> None:
+    """Security updates are installed at the time that the office file sets."""
     shown = units["apt-daily-upgrade.timer"]["TimersCalendar"]
     assert re.findall(r"OnCalendar=([^;]+) ;", shown) == [f"*-*-* {office.maintenance.upgrades_at}:00"]
 
@@ -188,6 +205,7 @@ def test_security_upgrades_come_in_their_hours(units: Units, office: Office) -> 
 def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
     host: TestinfraHost, office: Office, me: Host
 ) -> None:
+    """Administration is audited, if the host has its own kernel."""
     if office.platform_of(me) == "docker":
         pytest.skip("a container has no audit of its own: its kernel is the machine's")
     rules = host.check_output("auditctl -l")
@@ -215,6 +233,7 @@ NOT_INDEPENDENT = "/usr/bin/python3"
 
 @pytest.mark.control("INP-12")
 def test_programs_that_listen_are_hard_to_break_into(listening: Listening, kernel: Kernel) -> None:
+    """Programs that listen are built with PIE, RELRO and a non-executable stack, and ASLR is on."""
     assert listening.programs, "no program was looked at"
     weak = {
         path: [what for what, held in hard(program).items() if not held]
@@ -228,7 +247,10 @@ def test_programs_that_listen_are_hard_to_break_into(listening: Listening, kerne
 @pytest.mark.probe
 @pytest.mark.control("INP-14", "SYS-06")
 def test_no_security_update_waits(host: TestinfraHost) -> None:
-    """By the lists of packages that the host has; they are fetched daily, and what they bring is installed at once."""
+    """No security update waits to be installed.
+
+    The host's package lists are read: they are fetched daily, and what they bring is installed at once.
+    """
     pending = host.check_output(
         "apt-get --simulate --quiet -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= upgrade "  # leaves no cache behind
         "| grep '^Inst .*Debian-Security'; true"
@@ -252,7 +274,10 @@ WRITERS = {
 @pytest.mark.role("mta", "store", "webmail")
 @pytest.mark.control("VIR-05")
 def test_what_a_daemon_writes_cannot_be_run(units: Units, me: Host) -> None:
-    """Where strangers' mail goes the kernel runs nothing for the daemon (its mount namespace is asked; nothing is written)."""
+    """A daemon cannot run files from the directories that it writes to.
+
+    This concerns directories with strangers' mail. The daemon's mount namespace is read; nothing is written.
+    """
     for unit in WRITERS.get(me.role, ()):
         mounts = units.process(unit).mounts
         for place in WRITABLE.get(me.role, ()):
@@ -261,5 +286,6 @@ def test_what_a_daemon_writes_cannot_be_run(units: Units, me: Host) -> None:
 
 @pytest.mark.control("DOS-12")
 def test_half_open_connections_do_not_fill_the_table(kernel: Kernel) -> None:
+    """SYN cookies and a large backlog protect against half-open connections."""
     assert kernel.setting("net/ipv4/tcp_syncookies") == 1
     assert kernel.setting("net/ipv4/tcp_max_syn_backlog") >= 4096

@@ -15,7 +15,10 @@ SENT = "/var/lib/outpost-logs/sent"
 
 @pytest.mark.control("LOG-02")
 def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office: Office) -> None:
-    """A line is written, and the collector acknowledges it, or one behind it."""
+    """The host's log reaches the log collector.
+
+    A line is written, and the collector acknowledges it or a later one.
+    """
     if office.logs.collector is None:
         pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
     written = int(host.check_output("logger -t outpost-verify 'a line for the collector'; date +%s%6N"))
@@ -40,6 +43,7 @@ def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office:
 
 @pytest.mark.control("LOG-02", "SYS-09")
 def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, office: Office) -> None:
+    """The program that sends the log runs without root's rights."""
     if office.logs.collector is None:
         pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
     status = host.check_output("cat /proc/$(systemctl show --value --property=MainPID outpost-logs)/status")
@@ -50,6 +54,7 @@ def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, off
 
 @pytest.mark.control("SUDO-01")
 def test_what_an_administrator_does_as_somebody_else_is_logged(host: TestinfraHost) -> None:
+    """Commands that run by sudo are logged."""
     printed = host.check_output("date +%s%N")
     host.check_output(f"sudo -n -u nobody true outpost-check-{printed}")
     until(

@@ -136,12 +136,14 @@ def found_in(host: TestinfraHost, named: Sequence[str], keys: Sequence[str]) -> 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_daemon_runs_and_comes_up_with_the_host(units: Units, unit: str) -> None:
+    """The daemon runs, and starts when the host boots."""
     assert units.runs(unit)
     assert units.comes_up(unit)
 
 
 @pytest.mark.probe
 def test_postfix_finds_nothing_wrong_with_its_configuration(host: TestinfraHost) -> None:
+    """Postfix finds no fault in its configuration."""
     checked = host.run("postfix check && postconf -n >/dev/null")
     assert checked.rc == 0
     assert checked.stderr == ""
@@ -149,6 +151,7 @@ def test_postfix_finds_nothing_wrong_with_its_configuration(host: TestinfraHost)
 
 @pytest.mark.control("INP-13")
 def test_what_parses_strangers_words_is_unprivileged_and_chrooted(host: TestinfraHost) -> None:
+    """Processes that parse strangers' input are unprivileged, and Postfix's run in a chroot."""
     entries = [line.split() for line in host.check_output("postconf -M").splitlines()]
     chroot = {entry[7]: entry[4] for entry in entries}
     parse = ("postscreen", "smtpd", "cleanup", "smtp", "lmtp", "bounce")
@@ -161,11 +164,13 @@ def test_what_parses_strangers_words_is_unprivileged_and_chrooted(host: Testinfr
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
 def test_daemon_runs_in_a_sandbox(units: Units, unit: str) -> None:
+    """The daemon runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure(unit) <= 4.0
 
 
 @pytest.mark.control("REL-06")
 def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> None:
+    """The spam filter's account cannot submit mail, so that a compromised filter cannot send any."""
     result = host.run("setpriv --reuid=_rspamd --regid=_rspamd --clear-groups sendmail postmaster </dev/null")
     assert result.rc != 0
     assert "not allowed to submit mail" in result.stderr
@@ -179,6 +184,7 @@ def test_a_filter_that_was_broken_into_cannot_send_mail(host: TestinfraHost) -> 
 def test_unknown_recipient_is_refused_at_once_and_learns_nothing_else(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """An unknown recipient is rejected at RCPT, and the answer reveals nothing else."""
     name = f"<no-such-user@{office.domain}>"
     answer = refused(host, edge, STRANGER, f"RCPT TO:{name}")
     assert answer == f"550 5.1.1 {name}: Recipient address rejected: User unknown"
@@ -189,7 +195,10 @@ def test_unknown_recipient_is_refused_at_once_and_learns_nothing_else(
 def test_what_the_store_cannot_read_is_no_recipient(
     host: TestinfraHost, store: TestinfraHost, edge: IPAddress, relay: IPAddress, office: Office
 ) -> None:
-    """The store would refuse these after our 250, and a bounce would go to a sender who may be forged."""
+    """Recipients that the store would reject are rejected by the MTA already.
+
+    If the store rejected them after the MTA's 250, a bounce would go to a sender who may be forged.
+    """
     local, _, domain = office.mailboxes[0].partition("@")
     tags = ("\\x01", "\\x80", "\\xc3\\xa9", "\\x0b", "a..b", "x" * 70)
     recipients = [f"RCPT TO:<{local}+{tag}@{domain}>" for tag in tags] + [f'RCPT TO:<"{local}+ "@{domain}>']
@@ -205,6 +214,7 @@ def test_what_the_store_cannot_read_is_no_recipient(
 
 @pytest.mark.probe
 def test_every_address_of_the_office_is_known(host: TestinfraHost, edge: IPAddress, view: MtaView) -> None:
+    """The office's addresses are accepted as recipients."""
     detailed = view.office.mailboxes[0].replace("@", "+detail@")
     known = (*view.office.mailboxes, *view.aliases, "postmaster", detailed)[: view.strangers_recipients]
     recipients = [f"RCPT TO:<{address}>" for address in known]
@@ -216,6 +226,7 @@ def test_every_address_of_the_office_is_known(host: TestinfraHost, edge: IPAddre
 @pytest.mark.probe
 @pytest.mark.control("REL-01")
 def test_stranger_cannot_relay(host: TestinfraHost, edge: IPAddress, office: Office, view: MtaView) -> None:
+    """A stranger cannot relay mail through the MTA."""
     forms = [form.format(domain=office.domain) for form in RELAY_FORMS]
     forms += [f"somebody@{route.peer.domains[0]}" for route in view.peers]
     recipients = [f"RCPT TO:<{form}>" for form in forms]
@@ -232,6 +243,7 @@ def test_stranger_cannot_relay(host: TestinfraHost, edge: IPAddress, office: Off
 def test_nobody_outside_writes_in_the_offices_name(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """From outside, an envelope sender in the office's domain is rejected."""
     for sender in (office.mailboxes[0], f"root@{office.with_role('mta')[0].fqdn}"):
         answer = refused(host, edge, f"MAIL FROM:<{sender}>", f"RCPT TO:<{office.mailboxes[0]}>")
         assert answer.startswith("550 5.7.1")
@@ -242,6 +254,7 @@ def test_nobody_outside_writes_in_the_offices_name(
 def test_peers_names_are_believed_from_their_relays_only(
     host: TestinfraHost, edge: IPAddress, office: Office, view: MtaView
 ) -> None:
+    """An envelope sender in a peer's domain is rejected from anybody but the peer's relays."""
     for route in view.peers:
         for domain in route.peer.domains:
             answer = refused(host, edge, f"MAIL FROM:<somebody@{domain}>", f"RCPT TO:<{office.mailboxes[0]}>")
@@ -259,6 +272,7 @@ def test_peers_names_are_believed_from_their_relays_only(
     ],
 )
 def test_envelopes_follow_the_rfc(host: TestinfraHost, edge: IPAddress, line: str, code: str) -> None:
+    """MAIL FROM must follow the syntax of RFC 5321."""
     answer = refused(host, edge, line)
     assert answer.startswith((code, "555 5.5.4"))
 
@@ -266,6 +280,7 @@ def test_envelopes_follow_the_rfc(host: TestinfraHost, edge: IPAddress, line: st
 @pytest.mark.probe
 @pytest.mark.control("INP-01")
 def test_an_address_has_one_at_sign(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """An address with two at signs is rejected."""
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
     answer = refused(host, edge, "MAIL FROM:<somebody@@elsewhere.example>", recipient)
     assert answer.startswith("501 5.1.7")
@@ -274,12 +289,14 @@ def test_an_address_has_one_at_sign(host: TestinfraHost, edge: IPAddress, office
 @pytest.mark.probe
 @pytest.mark.control("INP-01")
 def test_helo_is_required(host: TestinfraHost, edge: IPAddress) -> None:
+    """MAIL FROM before HELO is rejected."""
     assert speak(host, edge, ports.SMTP, [STRANGER])[1].startswith("503 5.5.1")
 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-04")
 def test_a_bounce_has_one_recipient(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """A message with the null sender and several recipients is rejected."""
     recipients = [f"RCPT TO:<{address}>" for address in (office.mailboxes[0], f"abuse@{office.domain}")]
     assert refused(host, edge, STRANGER, *recipients, "DATA").startswith("550 5.5.3")
 
@@ -289,6 +306,7 @@ def test_a_bounce_has_one_recipient(host: TestinfraHost, edge: IPAddress, office
 def test_strangers_get_no_delivery_notifications(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """Strangers are not offered DSN, and a request for one is rejected."""
     answers = speak(
         host,
         edge,
@@ -302,6 +320,7 @@ def test_strangers_get_no_delivery_notifications(
 @pytest.mark.probe
 @pytest.mark.control("DSN-07", "REL-02", "REL-08")
 def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, edge: IPAddress) -> None:
+    """Strangers are neither offered nor allowed VRFY, EXPN, ETRN, AUTH or XCLIENT."""
     commands = {
         "VRFY postmaster": "502 5.5.1",
         "EXPN postmaster": "500 5.5.2",
@@ -322,6 +341,7 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, edge: I
 def test_who_speaks_something_else_is_cut_off(
     host: TestinfraHost, edge: IPAddress, command: str, code: str
 ) -> None:
+    """A client that sends BDAT or HTTP is disconnected."""
     assert refused(host, edge, command).startswith(code)
 
 
@@ -330,6 +350,7 @@ def test_who_speaks_something_else_is_cut_off(
 def test_a_message_too_large_is_refused_before_it_is_sent(
     host: TestinfraHost, edge: IPAddress, view: MtaView
 ) -> None:
+    """A message that announces too large a SIZE is rejected at MAIL FROM."""
     answer = refused(host, edge, f"MAIL FROM:<> SIZE={view.message_size + 1}")
     assert answer.startswith("552 5.3.4")
 
@@ -340,6 +361,7 @@ def test_a_message_too_large_is_refused_before_it_is_sent(
 def test_a_bare_line_feed_ends_no_message(
     host: TestinfraHost, edge: IPAddress, office: Office, end: str
 ) -> None:
+    """A message with a bare LF is rejected, so that it cannot smuggle in a second one."""
     message = rf"Subject: smuggled\r\n\r\nfirst{end}MAIL FROM:<>\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
     assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("550 5.5.2")
@@ -347,6 +369,7 @@ def test_a_bare_line_feed_ends_no_message(
 
 @pytest.mark.control("DOS-03")
 def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str]) -> None:
+    """A client that talks before the greeting is rejected by postscreen."""
     assert postconf["postscreen_greet_action"] == "enforce"
     assert float(postconf["postscreen_greet_wait"].removesuffix("s")) <= 3
 
@@ -356,6 +379,7 @@ def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str
 def test_guessing_addresses_ends_after_ten_errors(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
+    """A client that guesses addresses is disconnected after ten errors."""
     guesses = [f"RCPT TO:<guess{number}@{office.domain}>" for number in range(12)]
     answers = speak(host, edge, ports.SMTP, [HELLO, STRANGER, *guesses])
     errors = [answer[:9] for answer in answers[3:]]
@@ -369,6 +393,7 @@ def test_guessing_addresses_ends_after_ten_errors(
 @pytest.mark.probe
 @pytest.mark.control("VIR-01", "DSN-02")
 def test_a_virus_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """A virus from a stranger is rejected in the SMTP session."""
     message = rf"Subject: check\r\nContent-Type: text/plain\r\n\r\n{''.join(EICAR)}\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
     assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
@@ -380,6 +405,7 @@ def test_a_virus_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress,
 def test_a_virus_from_inside_is_refused_as_well(
     store: TestinfraHost, relay: IPAddress, office: Office, login: bool
 ) -> None:
+    """A virus from a user or from a user's Sieve filter is rejected as well."""
     user = office.mailboxes[0]
     message = rf"From: {user}\r\nSubject: check\r\n\r\n{''.join(EICAR)}\r\n."
     lines = [HELLO, f"XCLIENT LOGIN={user}"] if login else []
@@ -391,6 +417,7 @@ def test_a_virus_from_inside_is_refused_as_well(
 @pytest.mark.probe
 @pytest.mark.control("DSN-02")
 def test_spam_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """Spam is rejected in the SMTP session."""
     message = rf"Subject: check\r\n\r\n{''.join(GTUBE)}\r\n."
     recipient = f"RCPT TO:<{office.mailboxes[0]}>"
     assert refused(host, edge, STRANGER, recipient, "DATA", message).startswith("554 5.7.1")
@@ -398,6 +425,7 @@ def test_spam_is_refused_in_the_session(host: TestinfraHost, edge: IPAddress, of
 
 @pytest.mark.control("VIR-01")
 def test_nothing_passes_while_a_filter_is_down(postconf: dict[str, str], rspamd: dict[str, Any]) -> None:
+    """While Rspamd or ClamAV is down, mail is deferred, never passed without a scan."""
     assert postconf["milter_default_action"] == "tempfail"
     assert postconf["smtpd_milters"] == "unix:rspamd/milter.sock"
     rules = rspamd["force_actions"]["rules"]
@@ -429,7 +457,10 @@ print(scanner.recv(4096).decode())
 def test_the_scanner_reads_more_than_postfix_takes(
     host: TestinfraHost, postconf: dict[str, str], view: MtaView
 ) -> None:
-    """The scanner gets the largest message that Postfix accepts, and reports if one of its limits is lower."""
+    """ClamAV scans messages of the largest size that Postfix accepts.
+
+    It gets such a message, and reports if one of its limits is lower.
+    """
     largest = int(postconf["message_size_limit"])
     assert largest <= view.scan_size
     verdict = host.check_output("python3 -I -c %s %s %s", SCANNED, str(largest), view.scanner_socket)
@@ -445,6 +476,7 @@ def test_the_scanner_reads_more_than_postfix_takes(
 def test_users_mail_comes_with_the_stores_certificate_or_not_at_all(
     store: TestinfraHost, webmail: TestinfraHost, relay: IPAddress, office: Office
 ) -> None:
+    """Users' mail is accepted only with the store's client certificate."""
     user = office.mailboxes[0]
     lines = ["EHLO check.invalid", f"MAIL FROM:<{user}>", f"RCPT TO:<{user}>"]
     without = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls="")
@@ -456,6 +488,7 @@ def test_users_mail_comes_with_the_stores_certificate_or_not_at_all(
 @pytest.mark.probe
 @pytest.mark.control("SPO-02")
 def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
+    """A user can use only their own addresses as envelope sender."""
     user = office.mailboxes[0]
     colleague = not_ones_own(office, user)
     recipient = "RCPT TO:<somebody@elsewhere.example>"
@@ -480,6 +513,7 @@ def test_a_login_owns_its_sender_addresses(store: TestinfraHost, relay: IPAddres
 def test_without_a_login_the_store_sends_for_its_own_users_only(
     store: TestinfraHost, relay: IPAddress
 ) -> None:
+    """Without a login the store cannot relay mail of foreign senders or of the null sender."""
     for sender in ("somebody@elsewhere.example", ""):
         answers = speak(
             store,
@@ -496,6 +530,7 @@ def test_without_a_login_the_store_sends_for_its_own_users_only(
 def test_a_user_names_so_many_recipients_and_no_more(
     store: TestinfraHost, relay: IPAddress, office: Office
 ) -> None:
+    """A user's message has at most as many recipients as the office file allows."""
     user, most = office.mailboxes[0], office.limits.recipients_per_message
     recipients = [f"RCPT TO:<somebody{number}@elsewhere.example>" for number in range(most + 1)]
     lines = [HELLO, f"XCLIENT LOGIN={user}", HELLO, f"MAIL FROM:<{user}>", *recipients]
@@ -509,6 +544,7 @@ def test_a_user_names_so_many_recipients_and_no_more(
 def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
     host: TestinfraHost, me: Host, view: MtaView, office: Office
 ) -> None:
+    """A peer's listener requires TLS, and accepts mail from the peer's relays only."""
     for route in view.peers:
         for address in me.in_zone(route.peer.zone):
             clear = speak(host, address, route.peer.listen, [HELLO, STRANGER])
@@ -527,6 +563,7 @@ def test_a_peers_listener_speaks_with_its_relays_and_in_no_clear_text(
 def test_mail_to_peers_waits_rather_than_travel_unproven(
     host: TestinfraHost, view: MtaView, postconf: dict[str, str], of_services: dict[str, str]
 ) -> None:
+    """Mail to a peer is sent over verified TLS only; until then it waits in the queue."""
     setting = "smtp_tls_policy_maps"
     policies = {
         route.next_hop: of_services.get(f"{route.outward}/unix/{setting}", postconf[setting])
@@ -545,6 +582,7 @@ def test_mail_to_peers_waits_rather_than_travel_unproven(
 
 @pytest.mark.control("TLS-10")
 def test_delivery_proves_the_store_and_itself(postconf: dict[str, str], view: MtaView) -> None:
+    """Mail is delivered to the store only, by LMTP over TLS with a verified certificate."""
     assert postconf["lmtp_tls_security_level"] == "secure"
     assert postconf["lmtp_tls_secure_cert_match"] == ":".join(view.store_names)
     assert postconf["lmtp_tls_CAfile"] == f"{TLS}/ca.pem"
@@ -553,6 +591,7 @@ def test_delivery_proves_the_store_and_itself(postconf: dict[str, str], view: Mt
 
 @pytest.mark.control("TLS-06")
 def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str]) -> None:
+    """Mail to the Internet uses DANE where the destination has TLSA records."""
     assert postconf["smtp_dns_support_level"] == "dnssec"
     assert postconf["smtp_tls_security_level"] == "dane"
 
@@ -571,6 +610,7 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
     ids=["RSA key exchange", "anonymous", "SHA-224", "SHA-1", "finite-field key exchange"],
 )
 def test_weak_offers_are_refused(host: TestinfraHost, edge: IPAddress, offer: str) -> None:
+    """Weak TLS offers are refused."""
     assert speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}") == []
 
 
@@ -580,6 +620,7 @@ def test_weak_offers_are_refused(host: TestinfraHost, edge: IPAddress, offer: st
 def test_old_offers_are_taken_only_where_the_office_says_so(
     host: TestinfraHost, edge: IPAddress, office: Office, me: Host, offer: str
 ) -> None:
+    """Old TLS offers are accepted only if [tls] profile is "old", and never by a peer's listener."""
     taken = bool(speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}"))
     assert taken == (office.tls.profile == "old")
     for peer in office.peers:
@@ -596,6 +637,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
     ids=["TLS 1.3", "TLS 1.2", "post-quantum key exchange"],
 )
 def test_good_offers_are_taken(host: TestinfraHost, edge: IPAddress, offer: str) -> None:
+    """Current TLS offers are accepted."""
     (answer,) = speak(host, edge, ports.SMTP, [HELLO], tls=f"-starttls smtp {offer}", whole=True)
     assert answer.startswith("250-")
 
@@ -605,6 +647,7 @@ def test_good_offers_are_taken(host: TestinfraHost, edge: IPAddress, offer: str)
 def test_strangers_see_the_certificate_of_the_hosts_name(
     host: TestinfraHost, edge: IPAddress, me: Host
 ) -> None:
+    """Strangers are shown a certificate for the host's name, valid for at least three weeks."""
     shown = f"openssl s_client -starttls smtp -connect {at(edge, ports.SMTP)} </dev/null 2>/dev/null"
     for question, answer in (
         (f"-checkhost {me.fqdn}", f"Hostname {me.fqdn} does match certificate"),
@@ -615,7 +658,10 @@ def test_strangers_see_the_certificate_of_the_hosts_name(
 
 @pytest.mark.control("TLS-06", "TLS-09", "TLS-10")
 def test_no_mail_waits_for_a_next_hop_that_cannot_prove_itself(host: TestinfraHost) -> None:
-    """Here an administrator reads why mail does not leave: a certificate, a TLSA record or a missing STARTTLS."""
+    """No message waits in the queue because TLS to its next hop cannot be verified.
+
+    If one does, its reason is printed: a certificate, a TLSA record or a missing STARTTLS.
+    """
     unproven = re.compile(r"not (verified|trusted)|handshake|TLS is required|certificate|TLSA")
     waiting = [
         f"{recipient['address']}: {recipient['delay_reason']}"
@@ -631,6 +677,7 @@ def test_no_mail_waits_for_a_next_hop_that_cannot_prove_itself(host: TestinfraHo
 
 @pytest.mark.control("DKM-01", "DKM-02", "SEC-01")
 def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
+    """There is a DKIM key for RSA and one for Ed25519, and only root and Rspamd can read them."""
     listed = host.check_output("stat --format='%n %U %G %a' /etc/rspamd/dkim/*")
     keys = dict(line.split(" ", 1) for line in listed.splitlines())
     assert any(path.endswith("-rsa.key") for path in keys)
@@ -641,7 +688,10 @@ def test_the_signing_keys_are_two_and_private(host: TestinfraHost) -> None:
 @pytest.mark.probe
 @pytest.mark.control("VIR-02")
 def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office) -> None:
-    """clamd is asked what it has loaded; in the lab, which has no way to the signatures, that is the office's own."""
+    """ClamAV has loaded virus signatures that are less than a week old.
+
+    In the lab, which cannot fetch signatures, they are the office's own.
+    """
     script = (
         'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/clamav/clamd.ctl"); '
         's.sendall(b"nVERSION\\n"); print(s.recv(200).decode())'
@@ -661,6 +711,7 @@ def test_the_scanner_knows_fresh_signatures(host: TestinfraHost, office: Office)
 def test_bayes_has_no_weight_until_several_users_taught_it_and_teaches_itself_nothing(
     rspamd: dict[str, Any],
 ) -> None:
+    """The Bayes classifier has no weight before 200 messages are learned, and never trains itself."""
     bayes = rspamd["classifier"]["bayes"]
     assert bayes["min_learns"] >= 200
     assert not bayes["autolearn"]
@@ -670,6 +721,7 @@ def test_bayes_has_no_weight_until_several_users_taught_it_and_teaches_itself_no
 def test_nobody_adds_a_second_from_or_subject_to_what_was_signed(
     rspamd: dict[str, Any],
 ) -> None:
+    """DKIM oversigns the header: a second From or Subject breaks the signature."""
     signed = rspamd["dkim_signing"]["sign_headers"].split(":")
     assert {"(o)from", "(o)to", "(o)subject", "(o)date", "(o)reply-to"} <= set(signed)
 
@@ -679,6 +731,7 @@ def test_nobody_adds_a_second_from_or_subject_to_what_was_signed(
 def test_the_keys_that_sign_are_published(
     host: TestinfraHost, office: Office, rspamd: dict[str, Any]
 ) -> None:
+    """The public DKIM keys are published in the DNS."""
     selectors = [each["selector"] for each in rspamd["dkim_signing"]["domain"][office.domain]["selectors"]]
     assert len(selectors) == 2
     names = [f"{selector}._domainkey.{office.domain}" for selector in selectors]
@@ -694,7 +747,10 @@ def test_the_keys_that_sign_are_published(
 @pytest.mark.probe
 @pytest.mark.control("SPO-05")
 def test_the_hosts_addresses_have_its_name(host: TestinfraHost, office: Office, me: Host) -> None:
-    """Each of its addresses on the Internet has the host's name (PTR); else it is printed what to enter."""
+    """Each of the host's addresses on the Internet has a PTR record with the host's name.
+
+    If one is missing, the record to enter is printed.
+    """
     if office.smarthost:
         pytest.skip("the smarthost speaks with the world, and it has names of its own")
     wanted = pointers(office, me)
@@ -736,6 +792,7 @@ def rules(host: TestinfraHost) -> set[str]:
 @pytest.mark.control("SPF-02", "DMC-02", "ARC-01")
 @pytest.mark.parametrize("module", ["spf", "dkim", "dmarc", "arc"])
 def test_senders_domains_are_asked_whether_it_was_they(rules: set[str], module: str) -> None:
+    """Rspamd checks whether the sender's domain authorised the message."""
     assert f"{module.upper()}_CHECK" in rules
 
 
@@ -743,6 +800,7 @@ def test_senders_domains_are_asked_whether_it_was_they(rules: set[str], module: 
 def test_what_strangers_say_of_their_own_authenticity_goes(
     rspamd: dict[str, Any],
 ) -> None:
+    """Authentication-Results headers that strangers wrote are removed."""
     headers = rspamd["milter_headers"]
     assert headers["use"].index("remove-headers") < headers["use"].index("authentication-results")
     removed = headers["routines"].get("remove-headers", {}).get("headers", {})
@@ -751,6 +809,7 @@ def test_what_strangers_say_of_their_own_authenticity_goes(
 
 @pytest.mark.control("DMC-03")
 def test_domains_get_daily_reports_of_what_was_sent_in_their_name(units: Units) -> None:
+    """DMARC reports go to senders' domains every day."""
     assert units.runs("outpost-dmarc-reports.timer")
     assert units.comes_up("outpost-dmarc-reports.timer")
 
@@ -759,7 +818,10 @@ def test_domains_get_daily_reports_of_what_was_sent_in_their_name(units: Units) 
 def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
     host: TestinfraHost, view: MtaView, of_services: dict[str, str]
 ) -> None:
-    """What Postfix makes of the lines of a report, by the tables that its notifications go through."""
+    """A DSN names neither the store nor the members of an alias.
+
+    The tables that Postfix's notifications go through are asked about lines of a report.
+    """
     through = {of_services.get(f"{name}/unix/cleanup_service_name") for name in ("bounce", "defer", "trace")}
     assert through == {"cleanup-notices"}
     members = sorted({member for of_alias in view.aliases.values() for member in of_alias})
@@ -773,16 +835,19 @@ def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
 
 @pytest.mark.control("QUE-02")
 def test_a_mailbox_gets_one_message_at_a_time(postconf: dict[str, str]) -> None:
+    """A mailbox gets one delivery at a time."""
     assert postconf["lmtp_destination_recipient_limit"] == "1"
     assert postconf["lmtp_destination_concurrency_limit"] == "1"
 
 
 @pytest.mark.control("DSN-05")
 def test_a_bounce_carries_no_more_than_headers(postconf: dict[str, str]) -> None:
+    """A bounce contains the header of the message, never its body."""
     assert postconf["bounce_size_limit"] == "1"
 
 
 def test_a_notification_is_in_english_and_german(host: TestinfraHost, office: Office) -> None:
+    """Bounces and delay warnings are in English and German."""
     notices = host.check_output("postconf -b")
     failure, _, delay = notices.partition("expanded_delay_text")
     assert re.search(r"could not be delivered.* konnte den Empfängern", failure, re.DOTALL)
@@ -792,6 +857,7 @@ def test_a_notification_is_in_english_and_german(host: TestinfraHost, office: Of
 
 @pytest.mark.control("DSN-13")
 def test_a_users_machine_is_not_named_to_the_world(of_services: dict[str, str]) -> None:
+    """The Received header of a user's message does not show the user's client."""
     hidden = [
         value for name, value in of_services.items() if name.endswith("/inet/smtpd_hide_client_session")
     ]
@@ -801,6 +867,7 @@ def test_a_users_machine_is_not_named_to_the_world(of_services: dict[str, str]) 
 
 @pytest.mark.control("INP-09")
 def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) -> None:
+    """Unauthorised pipelining is rejected."""
     assert postconf["smtpd_forbid_unauth_pipelining"] == "yes"
     assert "reject_unauth_pipelining" in postconf["smtpd_data_restrictions"].split()
 
@@ -809,6 +876,7 @@ def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) ->
 def test_mail_waits_as_long_as_the_office_says_and_its_routes_are_probed(
     units: Units, view: MtaView, postconf: dict[str, str]
 ) -> None:
+    """Mail is kept in the queue as long as the office file says, and routes to peers are probed."""
     link = view.office.link
     assert postconf["maximal_queue_lifetime"] == f"{link.queue_lifetime}s"
     assert postconf["delay_warning_time"] == f"{link.delay_warning}s"

@@ -50,7 +50,10 @@ def mail_stays(office: Office) -> None:
 def test_a_message_from_outside_reaches_its_mailbox_with_valid_headers(
     host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
 ) -> None:
-    """A stranger's message arrives once, whole, with an honest trace, and without what it says of its own authenticity."""
+    """A message from outside reaches its mailbox once, complete and with valid headers.
+
+    The Authentication-Results header that the stranger wrote is gone.
+    """
     token, edge = new_token(), office.addresses_of_kind(me, "internet")[0]
     forged = f"Authentication-Results: {me.fqdn}.invalid; dmarc=pass header.from=check.invalid"
     canary = written("canary@check.invalid", office.canary, token, forged)
@@ -65,7 +68,7 @@ def test_a_message_from_outside_reaches_its_mailbox_with_valid_headers(
 def test_a_users_message_arrives_and_its_sender_gets_a_report(
     store: TestinfraHost, me: Host, office: Office
 ) -> None:
-    """A message over the users' way arrives, and so does the notification that it asked for, with headers only."""
+    """A user's message arrives, and so does the DSN that it asked for, with headers only."""
     token, user = new_token(), office.canary
     relay = office.link_addresses(me, office.with_role("store")[0])[0]
     lines = [
@@ -89,7 +92,10 @@ def test_a_users_message_arrives_and_its_sender_gets_a_report(
 def test_every_peer_and_the_internet_would_take_the_offices_mail_now(
     host: TestinfraHost, store: TestinfraHost, me: Host, office: Office
 ) -> None:
-    """Each next hop proves itself as its route demands and takes a recipient; nothing is sent to anybody."""
+    """Every peer and the Internet would accept the office's mail now.
+
+    Each next hop meets the TLS demands of its route and accepts a recipient; no message is sent to anybody.
+    """
     addresses = [f"postmaster@{peer.domains[0]}" for peer in office.peers] + list(
         office.verification.correspondents
     )

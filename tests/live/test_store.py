@@ -120,6 +120,7 @@ def on_delivery(host: TestinfraHost) -> dict[str, str]:
 @pytest.mark.probe
 @pytest.mark.control("TLS-10")
 def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: StoreView) -> None:
+    """LMTP is refused to a client without a certificate."""
     for address in store.lmtp_addresses:
         output = dialogue(host, at(address, ports.LMTP), ["LHLO stranger.invalid", "QUIT"])
         assert "alert certificate required" in output
@@ -131,6 +132,7 @@ def test_delivery_is_refused_without_a_certificate(host: TestinfraHost, store: S
 def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
     host: TestinfraHost, store: StoreView, office: Office
 ) -> None:
+    """LMTP is refused to a client with a certificate of a foreign authority."""
     name = office.with_role("mta")[0].fqdn
     forged = host.check_output("mktemp -d")
     try:
@@ -156,6 +158,7 @@ def test_delivery_is_refused_with_a_certificate_of_a_foreign_authority(
 def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
     host: TestinfraHost, store: StoreView
 ) -> None:
+    """LMTP is refused to hosts of the office that are no MTA."""
     for address in store.lmtp_addresses:
         output = dialogue(host, at(address, ports.LMTP), ["LHLO store.invalid", "QUIT"], OWN_CERTIFICATE)
         assert "alert" in output
@@ -167,6 +170,7 @@ def test_delivery_is_refused_to_the_offices_hosts_that_are_no_mta(
 def test_only_webmail_asks_about_accounts(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, store: StoreView
 ) -> None:
+    """Only webmail, with its certificate, can query the accounts service."""
     question = '{"do": "state", "user": "nobody", "session": "none"}'
     for address in store.listens(ports.ACCOUNTS):
         socket = at(address, ports.ACCOUNTS)
@@ -181,6 +185,7 @@ def test_only_webmail_asks_about_accounts(
 def test_no_other_account_of_the_store_hands_users_mail_to_the_mtas(
     host: TestinfraHost, store: StoreView
 ) -> None:
+    """Accounts of the store that cannot read its key cannot hand over users' mail to the MTAs."""
     if not store.has_relay_listener:
         pytest.skip("this office has one MTA: the store's listener in front of several does not exist")
     for address in store.relay_listeners:
@@ -191,6 +196,7 @@ def test_no_other_account_of_the_store_hands_users_mail_to_the_mtas(
 
 @pytest.mark.control("AUT-02", "AUT-06")
 def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
+    """Passwords and settings that users chose are readable for Dovecot and the accounts service only."""
     assert modes(host, "/var/lib/outpost-accounts") == ["outpost-accounts dovecot 2750"]
     looked = "setpriv --reuid=%s --regid=%s --init-groups ls /var/lib/outpost-accounts >/dev/null"
     assert host.run(looked, "nobody", "nogroup").rc != 0
@@ -203,6 +209,7 @@ def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
 def test_the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once(
     mta: TestinfraHost, store: StoreView, office: Office
 ) -> None:
+    """The MTA can deliver to mailboxes, and an unknown recipient is rejected at once."""
     for address in store.lmtp_addresses:
         output = dialogue(
             mta,
@@ -225,6 +232,7 @@ def test_the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once(
 @pytest.mark.control("STO-02", "REL-03")
 @pytest.mark.parametrize("port", CLEAR_TEXT_PORTS)
 def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) -> None:
+    """No port for clear text is open."""
     for address in me.all_addresses:
         assert not host.addr(str(address)).port(port).is_reachable
 
@@ -232,6 +240,7 @@ def test_no_clear_text_port_is_open(host: TestinfraHost, me: Host, port: int) ->
 @pytest.mark.probe
 @pytest.mark.control("REL-04", "AUT-05")
 def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store: StoreView) -> None:
+    """ManageSieve accepts no password before TLS."""
     login = r'AUTHENTICATE "PLAIN" "AGEAYg=="\r\n'
     for address in store.office_addresses:
         output = webmail.check_output(
@@ -248,6 +257,7 @@ def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store:
 @pytest.mark.probe
 @pytest.mark.control("AUT-05", "REL-03")
 def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, store: StoreView) -> None:
+    """Submission requires a login, and offers AUTH PLAIN only."""
     for address in store.login_addresses:
         output = dialogue(
             host, at(address, ports.SUBMISSIONS), ["EHLO client.invalid", "MAIL FROM:<a@example.com>", "QUIT"]
@@ -262,6 +272,7 @@ def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, sto
 def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
     host: TestinfraHost, store: StoreView, office: Office
 ) -> None:
+    """A wrong password and an unknown user get the same answer."""
     socket = at(store.login_addresses[0], ports.IMAPS)
     answers = {
         dialogue(host, socket, [f'a LOGIN {user} "not-the-password"', "b LOGOUT"])
@@ -275,6 +286,7 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(
 
 @pytest.mark.control("TLS-10")
 def test_a_login_needs_a_certificate_or_the_users_network(settings: dict[str, str], store: StoreView) -> None:
+    """A login needs a certificate of the office, or an address in the users' networks."""
     rule = settings["passdb/lua/passdb_fields/allow_real_nets"]
     assert rule.startswith('%{cert | if("eq", "valid", "0.0.0.0/0,::/0", ')
     assert ",".join(map(str, store.certless_networks)) in rule
@@ -297,6 +309,7 @@ def known(target: Target, store: StoreView) -> tuple[str, str]:
 def test_the_right_password_opens_nothing_from_a_host_without_its_certificate(
     webmail: TestinfraHost, store: StoreView, known: tuple[str, str]
 ) -> None:
+    """The right password is refused from a host of the office that shows no certificate."""
     login = 'a LOGIN {} "{}"'.format(*known)
     for address in store.office_addresses:
         socket = at(address, ports.IMAPS)
@@ -309,7 +322,10 @@ def test_the_right_password_opens_nothing_from_a_host_without_its_certificate(
 def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     host: TestinfraHost, store: StoreView, known: tuple[str, str]
 ) -> None:
-    """Dovecot's own service for logins is asked; a packet from there would not come so far (NET-01)."""
+    """The right password is refused from outside the users' networks.
+
+    Dovecot's login service is asked directly, because the packet filter would drop such a connection (NET-01).
+    """
     (user, password), users = known, store.certless_networks[0]
     for remote, expected in ((users[9], "auth succeeded"), (ip_address("198.51.100.1"), "auth failed")):
         command = f"doveadm auth test -x service=imap -x rip={remote} -x real_rip={remote} {user}"
@@ -332,6 +348,7 @@ def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     ids=["RSA key exchange", "finite-field key exchange", "CBC with SHA-256", "SHA-224"],
 )
 def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: str) -> None:
+    """Weak TLS offers are refused."""
     for address in store.login_addresses:
         for port, first in SECURED.items():
             assert "Cipher is (NONE)" in handshake(host, at(address, port), f"{first} {offer}"), at(
@@ -345,6 +362,7 @@ def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: s
 def test_old_offers_are_taken_only_where_the_office_says_so(
     host: TestinfraHost, store: StoreView, office: Office, offer: str
 ) -> None:
+    """Old TLS offers are accepted only if [tls] profile is "old", and never between hosts of the office."""
     for address in store.login_addresses:
         for port, first in SECURED.items():
             taken = "Cipher is ECDHE" in handshake(host, at(address, port), f"{first} {offer}")
@@ -355,6 +373,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
 @pytest.mark.probe
 @pytest.mark.control("TLS-02")
 def test_a_current_client_gets_a_post_quantum_key_exchange(host: TestinfraHost, store: StoreView) -> None:
+    """A current client gets a post-quantum key exchange."""
     for address in store.login_addresses:
         for port, first in SECURED.items():
             output = handshake(host, at(address, port), f"{first} -tls1_3 -groups X25519MLKEM768")
@@ -364,6 +383,7 @@ def test_a_current_client_gets_a_post_quantum_key_exchange(host: TestinfraHost, 
 @pytest.mark.probe
 @pytest.mark.control("TLS-02")
 def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) -> None:
+    """A current client gets TLS 1.3."""
     for address in store.login_addresses:
         for port in TLS_FIRST:
             output = dialogue(
@@ -377,6 +397,7 @@ def test_a_current_client_gets_tls_1_3(host: TestinfraHost, store: StoreView) ->
 def test_users_see_the_public_certificate_and_hosts_the_internal_one(
     host: TestinfraHost, store: StoreView
 ) -> None:
+    """Users are shown the public certificate, and hosts of the office the internal one."""
     for address in store.login_addresses:
         expected = "host" if address in store.office_addresses else "public"
         shown = host.check_output(
@@ -390,6 +411,7 @@ def test_users_see_the_public_certificate_and_hosts_the_internal_one(
 @pytest.mark.probe
 @pytest.mark.control("DSN-06")
 def test_greetings_name_no_software(host: TestinfraHost, store: StoreView) -> None:
+    """Greetings do not name the software."""
     for address in store.login_addresses:
         for port, goodbye in ((ports.IMAPS, "a LOGOUT"), (ports.SUBMISSIONS, "QUIT")):
             output = dialogue(host, at(address, port), [goodbye])
@@ -401,6 +423,7 @@ def test_greetings_name_no_software(host: TestinfraHost, store: StoreView) -> No
 
 
 def test_the_configuration_is_accepted_without_a_warning(host: TestinfraHost) -> None:
+    """Dovecot accepts its configuration without a warning."""
     assert host.run("doveconf -n >/dev/null").stderr == ""
 
 
@@ -408,6 +431,7 @@ def test_the_configuration_is_accepted_without_a_warning(host: TestinfraHost) ->
 def test_accounts_are_the_offices_users_with_argon2id(
     host: TestinfraHost, office: Office, store: StoreView
 ) -> None:
+    """The accounts are exactly the office's users, with passwords hashed by Argon2id."""
     assert modes(host, "/etc/dovecot/users") == ["root dovecot 640"]
     schemes = host.check_output("sed -nE 's/^([^#:]+):(\\{[^}]*\\}\\$[^$]*).*/\\1 \\2/p' /etc/dovecot/users")
     assert schemes.splitlines() == [f"{address} {{ARGON2ID}}$argon2id" for address in store.active]
@@ -416,6 +440,7 @@ def test_accounts_are_the_offices_users_with_argon2id(
 
 @pytest.mark.control("STO-01")
 def test_mail_belongs_to_one_account_and_nobody_else_reads_it(host: TestinfraHost) -> None:
+    """All mail belongs to the account vmail, and no other account can read it."""
     assert modes(host, "/srv/mail") == ["vmail vmail 700"]
     assert host.check_output("find /srv/mail ! -user vmail -o -type d -perm /077 | head -5") == ""
     assert account(host, "vmail") == ("/usr/sbin/nologin", ["vmail"])
@@ -423,6 +448,7 @@ def test_mail_belongs_to_one_account_and_nobody_else_reads_it(host: TestinfraHos
 
 @pytest.mark.control("DOS-08")
 def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: TestinfraHost, office: Office) -> None:
+    """Each mailbox has the quota that the office file sets."""
     rows = host.check_output("doveadm -f tab quota get -A").splitlines()[1:]
     limits = {
         address: int(limit) * 1024 if limit.isdigit() else None
@@ -436,7 +462,10 @@ def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: Testinfra
 
 @pytest.mark.control("DOS-14")
 def test_no_user_fills_the_disk_with_what_has_no_size(settings: dict[str, str], store: StoreView) -> None:
-    """As many files as there may be, and a filter's time; "unlimited" and 0 are no number here."""
+    """Each user's messages, folders and filter scripts are limited in number, and a filter's CPU time too.
+
+    The settings must be numbers: "unlimited" and 0 set no limit.
+    """
     assert int(settings["quota_message_count"]) == store.most_messages
     assert 0 < int(settings["quota_mailbox_count"]) <= FOLDERS
     assert 0 < int(settings["sieve_quota_script_count"]) <= 50
@@ -446,20 +475,24 @@ def test_no_user_fills_the_disk_with_what_has_no_size(settings: dict[str, str], 
 
 @pytest.mark.control("DSN-01", "DOS-08")
 def test_a_full_mailbox_makes_mail_wait_and_never_bounce(on_delivery: dict[str, str]) -> None:
+    """Mail to a full mailbox is deferred, never bounced."""
     assert on_delivery["quota_full_tempfail"] == on_delivery["lmtp_rcpt_check_quota"] == "yes"
 
 
 def test_what_was_acknowledged_is_on_disk(on_delivery: dict[str, str]) -> None:
+    """A delivered message is on disk (fsync) before it is acknowledged."""
     assert on_delivery["mail_fsync"] == "always"
 
 
 @pytest.mark.control("DSN-09")
 def test_an_automatic_reply_comes_once_a_day_at_most(settings: dict[str, str]) -> None:
+    """A sender gets at most one vacation reply a day."""
     assert settings["sieve_vacation_min_period"] in ("1 days", "1d", "24h")
 
 
 @pytest.mark.control("SPO-02")
 def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> None:
+    """Mail that a Sieve filter sends has the filter's user as envelope sender."""
     assert settings["sieve_vacation_send_from_recipient"] == "yes"
     assert settings["sieve_redirect_envelope_from"] == "recipient"
 
@@ -469,6 +502,7 @@ def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> 
 def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
     host: TestinfraHost, store: StoreView
 ) -> None:
+    """Sieve filters cannot reject accepted mail, edit headers or send notifications."""
     output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
     (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
     assert "vacation" in offered
@@ -479,12 +513,14 @@ def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
 def test_one_users_program_does_not_take_everybodys_sessions(
     settings: dict[str, str], office: Office, store: StoreView
 ) -> None:
+    """IMAP connections are limited for each user and in total."""
     assert int(settings["mail_max_userip_connections"]) == office.limits.imap_connections_per_user
     assert int(settings["service/imap-login/process_limit"]) == store.size.sessions
 
 
 @pytest.mark.control("LOG-03")
 def test_passwords_are_in_no_log(settings: dict[str, str]) -> None:
+    """Passwords are not logged."""
     for name in ("auth_verbose_passwords", "auth_debug_passwords", "auth_debug"):
         assert settings[name] == "no", name
 
@@ -494,6 +530,7 @@ def test_passwords_are_in_no_log(settings: dict[str, str]) -> None:
 
 @pytest.mark.control("INP-13")
 def test_what_strangers_send_is_read_without_root(host: TestinfraHost, settings: dict[str, str]) -> None:
+    """Processes that read strangers' input do not run as root."""
     assert set(host.check_output("ps -o user:32= -C stunnel4").split()) == {"stunnel4"}
     for name in LOGINS:
         assert settings[f"service/{name}/user"] in ("dovenull", "$SET:default_login_user"), name
@@ -508,6 +545,7 @@ UNITS = ("dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_it_comes_back_by_itself(units: Units, unit: str) -> None:
+    """The service starts when the host boots, and restarts after a crash."""
     assert units.runs(unit)
     assert units.comes_up(unit)
     assert units[unit]["Restart"] == "on-failure"
@@ -516,6 +554,7 @@ def test_it_comes_back_by_itself(units: Units, unit: str) -> None:
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_hole_in_it_does_not_open_the_host(units: Units, unit: str) -> None:
+    """The service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure(unit) <= 4.0
 
 
@@ -526,6 +565,7 @@ def test_a_hole_in_it_does_not_open_the_host(units: Units, unit: str) -> None:
 def test_what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root(
     units: Units, host: TestinfraHost, unit: str
 ) -> None:
+    """Scheduled jobs on mailboxes run as vmail and in a sandbox."""
     assert units.exposure(unit) <= 4.0
     assert host.check_output(f"systemctl show --property User --value {unit}") == "vmail"
 
@@ -533,7 +573,10 @@ def test_what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root(
 @pytest.mark.live
 @pytest.mark.control("AUT-03")
 def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Office) -> None:
-    """Asked of the service that Dovecot asks; the accounts cannot exist, so that no alarm comes of it (`outpost.onhost.watch.logins`)."""
+    """Many different wrong passwords for an account block that account, and nobody else.
+
+    The service that Dovecot asks is asked. The accounts cannot exist, so that no alarm follows (`outpost.onhost.watch.logins`).
+    """
     guessed, colleague = (f"{name}-{token_hex(4)}@verification.invalid" for name in ("guessed", "colleague"))
     place = f"198.18.{randbelow(256)}.66"  # RFC 2544's, another one each time: verifications are no guesser
     wrong = {"remote": place, "success": False}
@@ -557,6 +600,7 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
 @pytest.mark.live
 @pytest.mark.control("AUT-03")
 def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> None:
+    """No other account of the host can use the login policy service."""
     questions = json.dumps([("allow", {"login": "check@verification.invalid", "remote": "198.51.100.1"})])
     command = f"python3 -c {shlex.quote(ASK)} {ports.LOGINS} {shlex.quote(questions)}"
     assert host.check_output(command) == "0"
@@ -572,17 +616,20 @@ def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> 
 
 @pytest.mark.control("AUT-03")
 def test_nobody_is_slowed_for_what_others_behind_the_same_address_do(host: TestinfraHost) -> None:
+    """A login is not delayed because of wrong passwords of others behind the same address."""
     assert host.run("test -e /run/dovecot/anvil-auth-penalty").rc == 1
 
 
 @pytest.mark.control("SYS-01")
 def test_the_login_policy_runs_in_a_sandbox(units: Units) -> None:
+    """The login policy service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure("outpost-logins.service") <= 4.0
 
 
 @pytest.mark.probe
 @pytest.mark.control("VIR-04")
 def test_mailboxes_are_scanned_again_by_night(host: TestinfraHost, units: Units, store: StoreView) -> None:
+    """Mailboxes are scanned for viruses again every night, and each MTA's scanner answers."""
     assert units.runs("outpost-rescan.timer")
     assert units.comes_up("outpost-rescan.timer")
     scanners = host.check_output("python3 -I /usr/local/lib/outpost/rescan ping")
@@ -591,6 +638,7 @@ def test_mailboxes_are_scanned_again_by_night(host: TestinfraHost, units: Units,
 
 @pytest.mark.control("QUE-02")
 def test_what_is_given_twice_leaves_within_the_hour(units: Units) -> None:
+    """The second copy of a message that was delivered twice is removed within the hour."""
     assert units.runs("outpost-twice.timer")
     assert units.comes_up("outpost-twice.timer")
     assert units["outpost-twice.service"]["Result"] == "success"
@@ -598,7 +646,10 @@ def test_what_is_given_twice_leaves_within_the_hour(units: Units) -> None:
 
 @pytest.mark.control("TIM-01")
 def test_dovecot_restarts_when_somebody_sets_the_clock(units: Units) -> None:
-    """Set back by an hour, it would serve nobody for an hour."""
+    """Dovecot restarts when the clock is set.
+
+    If the clock were set back by an hour, it would otherwise serve nobody for an hour.
+    """
     assert units.runs("outpost-clock.timer")
     assert units.comes_up("outpost-clock.timer")
     assert units["outpost-clock.timer"]["OnClockChange"] == "yes"
@@ -609,6 +660,7 @@ def test_dovecot_restarts_when_somebody_sets_the_clock(units: Units) -> None:
 def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host
 ) -> None:
+    """The MTA's virus scanner accepts messages for a scan from the store only."""
     for address in office.link_addresses(office.with_role("mta")[0], me):
         socket = at(address, ports.SCANNER)
         assert "PONG" in dialogue(host, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
@@ -643,6 +695,7 @@ def taught(
 @pytest.mark.probe
 @pytest.mark.control("JNK-01")
 def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units, store: StoreView) -> None:
+    """The store can train each MTA's filter with messages that users mark as junk, and does it by a timer."""
     assert units.runs("outpost-learn.timer")
     assert units.comes_up("outpost-learn.timer")
     output = host.check_output("python3 -I /usr/local/lib/outpost/learn ping")
@@ -660,6 +713,7 @@ def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units
     ],
 )
 def test_a_move_into_junk_and_out_of_it_is_noticed(host: TestinfraHost, of: str, verdict: str) -> None:
+    """A move into a junk folder or out of it starts the training."""
     _, _, section = host.check_output("doveconf -n").partition(f"{of} {{")
     _, _, script = section.partition(f"sieve_script {verdict} {{")
     assert {"cause = copy", f"path = /etc/dovecot/sieve/{verdict}.sieve"} <= {
@@ -671,6 +725,7 @@ def test_a_move_into_junk_and_out_of_it_is_noticed(host: TestinfraHost, of: str,
 @pytest.mark.probe
 @pytest.mark.control("JNK-02")
 def test_no_user_fills_what_waits_to_be_learnt(host: TestinfraHost) -> None:
+    """The messages of one user that wait to be learned are limited in number."""
     spool, program = "/var/lib/dovecot/learn", "/usr/local/lib/outpost/sieve/learn"
     moves = f"for _ in $(seq 40); do echo text | {program} spam check@check.invalid; done"
     found = host.check_output(
@@ -687,6 +742,7 @@ def test_no_user_fills_what_waits_to_be_learnt(host: TestinfraHost) -> None:
 def test_only_the_store_teaches_the_filter(
     host: TestinfraHost, mta: TestinfraHost, webmail: TestinfraHost, office: Office, me: Host, port: int
 ) -> None:
+    """Only the store can train the filter."""
     filtering = office.with_role("mta")[0]
     for address in office.link_addresses(filtering, me):
         assert "empty message" in taught(host, filtering, address, port)
@@ -701,7 +757,10 @@ def test_only_the_store_teaches_the_filter(
 def test_the_store_does_nothing_to_the_filter_but_teach_it(
     host: TestinfraHost, office: Office, me: Host, request_line: str
 ) -> None:
-    """A store that somebody has taken over does not reach Rspamd's controller: what it says is a message, too short to learn."""
+    """The store can train the filter, but neither query nor configure it.
+
+    A compromised store cannot reach Rspamd's controller: what it sends is taken for a message that is too short to learn.
+    """
     request = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
     filtering = office.with_role("mta")[0]
     for address in office.link_addresses(filtering, me):
@@ -713,6 +772,7 @@ def test_the_store_does_nothing_to_the_filter_but_teach_it(
 @pytest.mark.probe
 @pytest.mark.control("JNK-03")
 def test_no_filter_of_a_users_starts_a_program(host: TestinfraHost, store: StoreView) -> None:
+    """Users' Sieve filters cannot start programs."""
     output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
     (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
     assert "vacation" in offered
@@ -724,7 +784,10 @@ def test_no_filter_of_a_users_starts_a_program(host: TestinfraHost, store: Store
 @pytest.mark.probe
 @pytest.mark.control("JNK-04")
 def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHost) -> None:
-    """As Dovecot starts them, for a user who has an empty home for so long."""
+    """An author whose message was moved out of Junk is allowed, and no other author.
+
+    The programs run as Dovecot starts them, for a user with an empty home directory that exists for this check only.
+    """
     programs = "/usr/local/lib/outpost/sieve"
     script = f"""
         export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/allows@check.invalid.*' EXIT
@@ -737,7 +800,11 @@ def test_who_was_taken_out_of_junk_is_allowed_and_nobody_else(host: TestinfraHos
 @pytest.mark.probe
 @pytest.mark.control("JNK-05")
 def test_who_was_blocked_lands_in_junk_and_nobody_else(host: TestinfraHost) -> None:
-    """As Dovecot starts them, for a user who has an empty home for so long; what they write is run as the delivery would."""
+    """Mail of blocked authors goes to Junk, and no other author's.
+
+    The programs run as Dovecot starts them, for a user with an empty home directory that exists for this check only.
+    The filter that they write is run as a delivery would run it.
+    """
     programs = "/usr/local/lib/outpost/sieve"
     script = f"""
         export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/blocks@check.invalid.*' EXIT
@@ -754,6 +821,7 @@ def test_who_was_blocked_lands_in_junk_and_nobody_else(host: TestinfraHost) -> N
 
 @pytest.mark.control("JNK-05")
 def test_a_delivery_asks_who_is_blocked_before_the_filters_word(host: TestinfraHost) -> None:
+    """Blocked authors are checked before the spam filter's verdict."""
     scripts = re.findall(
         r"^sieve_script (\w+) \{(.*?)\}", host.check_output("doveconf -n"), re.MULTILINE | re.DOTALL
     )
@@ -767,6 +835,7 @@ def test_a_delivery_asks_who_is_blocked_before_the_filters_word(host: TestinfraH
 
 @pytest.mark.control("JNK-06")
 def test_users_read_every_week_what_is_in_junk(host: TestinfraHost, units: Units) -> None:
+    """Users get a weekly digest of their Junk folder."""
     assert units.runs("outpost-digest.timer")
     assert units.comes_up("outpost-digest.timer")
     host.check_output("sh -n /usr/local/lib/outpost/digest")
@@ -774,7 +843,10 @@ def test_users_read_every_week_what_is_in_junk(host: TestinfraHost, units: Units
 
 @pytest.mark.control("JNK-04")
 def test_an_author_is_allowed_only_where_dmarc_proves_it(host: TestinfraHost) -> None:
-    """The filter is run, not delivered by: what its condition asks of a message that claims an author."""
+    """An allowed author skips Junk only if DMARC proves the author.
+
+    The compiled filter is read; nothing is delivered by it.
+    """
     script = host.check_output("sieve-dump /etc/dovecot/sieve/junk.svbin")
     proof, allowed = script.find('"X-Office-Author"'), script.find('"allowed"')
     assert 0 < proof < allowed
@@ -797,11 +869,13 @@ print(subprocess.run(command, input=packed.getvalue(), capture_output=True, chec
 @pytest.mark.probe
 @pytest.mark.control("STO-04")
 def test_words_of_attachments_are_found(host: TestinfraHost) -> None:
+    """Words of attachments are extracted, so that a search finds them."""
     assert host.check_output("python3 -I -c %s", ATTACHED).strip() == "Turmdrehkran"
 
 
 @pytest.mark.control("STO-04")
 def test_what_reads_attachments_reaches_nothing_else(host: TestinfraHost) -> None:
+    """The program that reads attachments has no network and no access to mail, keys or Dovecot."""
     wanted = {
         "CapabilityBoundingSet": "",
         "DynamicUser": "yes",
@@ -826,7 +900,10 @@ def test_what_reads_attachments_reaches_nothing_else(host: TestinfraHost) -> Non
 def test_the_scanner_does_nothing_for_the_store_but_scan_a_message(
     host: TestinfraHost, office: Office, me: Host, command: str
 ) -> None:
-    """A compromised store can neither stop ClamAV nor make it read the MTA's files."""
+    """The store can have a message scanned, but cannot control ClamAV or read files through it.
+
+    A compromised store can neither stop ClamAV nor make it read the MTA's files.
+    """
     for address in office.link_addresses(office.with_role("mta")[0], me):
         answer = dialogue(host, at(address, ports.SCANNER), [command], OWN_CERTIFICATE, greeted=False)
         assert "UNKNOWN COMMAND" in answer

@@ -32,6 +32,7 @@ def view(office: Office, me: Host) -> TimeView:
 def test_every_host_of_the_office_gets_the_time(
     me: Host, office: Office, view: TimeView, target: Target, pytestconfig: pytest.Config
 ) -> None:
+    """Every host of the office gets the time from this host."""
     for client in office.hosts:
         if client != me and office.addresses_of_kind(client, "servers"):
             for network in view.addresses:
@@ -44,7 +45,10 @@ def test_every_host_of_the_office_gets_the_time(
 
 @pytest.mark.control("NET-01")
 def test_nobody_else_is_answered(host: TestinfraHost, office: Office, view: TimeView) -> None:
-    """Asked of chrony itself, because the packet filter stands before it."""
+    """Only the declared clients get the time from this host.
+
+    chrony itself is asked, because the packet filter stands before it.
+    """
     assert {
         host.check_output("chronyc accheck %s", str(network.network_address)) for network in view.clients
     } == {"208 Access allowed"}

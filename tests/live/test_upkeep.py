@@ -44,6 +44,7 @@ DAEMONS = {
     "chronyc sources on the host shows which time server answers; [time] of the office file names them"
 )
 def test_clock_is_right_to_a_second(host: TestinfraHost) -> None:
+    """The clock is right to a second."""
     tracking = host.check_output(CLOCK).splitlines()[-1].split(",")
     assert tracking[-1] == "Normal", f"not synchronised: {tracking}"
     assert abs(float(tracking[4])) < 1.0
@@ -53,6 +54,7 @@ def test_clock_is_right_to_a_second(host: TestinfraHost) -> None:
 def test_a_packet_comes_in_where_it_belongs_or_not_at_all(
     packet_filter: list[dict[str, Any]], kernel: Kernel
 ) -> None:
+    """A packet is accepted only on the interface that its addresses belong to."""
     rules = json.dumps([rule["expr"] for rule in own(packet_filter, "rule")])
     assert '"flags": ["daddr", "iif"]' in rules
     assert '"flags": ["saddr", "iif"]' in rules
@@ -61,6 +63,7 @@ def test_a_packet_comes_in_where_it_belongs_or_not_at_all(
 
 @pytest.mark.control("NET-03")
 def test_one_packet_filter_judges_both_families(packet_filter: list[dict[str, Any]]) -> None:
+    """One packet filter covers IPv4 and IPv6, and there is no other."""
     chains = [entry["chain"] for entry in packet_filter if "chain" in entry]
     filters = [
         {"family": chain["family"], "table": chain["table"]}
@@ -73,6 +76,7 @@ def test_one_packet_filter_judges_both_families(packet_filter: list[dict[str, An
 
 @pytest.mark.control("AVL-01")
 def test_a_daemon_that_dies_comes_back(units: Units, me: Host) -> None:
+    """A daemon that dies is restarted."""
     wanted = (*DAEMONS.get(me.role, ()), "ssh.service", "unbound.service")
     assert [unit for unit in wanted if units[unit]["Restart"] == "no"] == []
 
@@ -82,7 +86,10 @@ def test_a_daemon_that_dies_comes_back(units: Units, me: Host) -> None:
     "systemctl list-timers --all on the host; systemctl start UNIT.service does it now, and its journal says what stops it"
 )
 def test_what_the_host_does_by_itself_was_begun_lately(units: Units, office: Office, me: Host) -> None:
-    """A timer that never fires does nothing, and nothing that it starts can fail."""
+    """The host's scheduled jobs have run lately.
+
+    A timer that never fires starts nothing, so that nothing can fail either.
+    """
     wanted = PACE.get(me.role, {}) | UPGRADES | {"outpost-watch.timer": office.alarms.every + 600}
     assert [timer for timer in wanted if units[timer]["ActiveState"] != "active"] == []
     for timer, pace in wanted.items():  # one that is new has its pace for the first time
@@ -96,7 +103,10 @@ def test_what_the_host_does_by_itself_was_begun_lately(units: Units, office: Off
     "systemctl start timers.target on the host; what a timer's condition forbids there is left out"
 )
 def test_what_packages_do_regularly_is_scheduled(units: Units) -> None:
-    """Logs that nobody turns over fill a disk; that a timer is enabled says what the next restart begins with."""
+    """Every enabled timer of the host runs, such as log rotation.
+
+    Logs without rotation fill a disk. Whether a timer is enabled decides only about the next restart.
+    """
     timers = [unit for unit in units.enabled if unit.endswith(".timer") and units.comes_up(unit)]
     assert len(timers) > 2
     resting = [timer for timer in timers if not units.runs(timer)]
@@ -124,7 +134,10 @@ def warnings(host: TestinfraHost) -> list[str]:
     "coredumpctl or journalctl on the host shows the crash; a parser that crashes is somebody's way in"
 )
 def test_no_daemon_has_crashed_since_the_last_apply(warnings: list[str]) -> None:
-    """A segmentation fault, an abort or the kernel's out-of-memory killer; what an administrator kills is no crash."""
+    """No daemon has crashed since the last apply.
+
+    A crash is a segmentation fault, an abort or the kernel's out-of-memory killer; a daemon that an administrator kills has not crashed.
+    """
     crash = re.compile(r"systemd: .*(?:status=N/(?:ILL|ABRT|BUS|SEGV)|oom-kill)")  # both are warnings
     assert [line for line in warnings if crash.search(line)] == []
 
@@ -137,6 +150,7 @@ def test_no_daemon_has_crashed_since_the_last_apply(warnings: list[str]) -> None
 def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
     warnings: list[str], office: Office, me: Host
 ) -> None:
+    """The journal has no warning or error that is not explained."""
     assert unexplained(warnings, office, me) == []
 
 
@@ -147,6 +161,7 @@ def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
 @pytest.mark.control("TLS-09")
 @pytest.mark.remedy("postqueue -p on the MTA says what each message waits for; postqueue -f tries again")
 def test_nothing_waits_in_the_queue_for_hours(host: TestinfraHost) -> None:
+    """No message has waited in the queue for more than four hours."""
     now = time.time()
     waiting = [
         f"{entry['queue_id']} for {(now - entry['arrival_time']) / 3600:.0f} h: {entry['recipients'][0].get('delay_reason', '')}"
@@ -161,6 +176,7 @@ def test_nothing_waits_in_the_queue_for_hours(host: TestinfraHost) -> None:
 def test_the_edge_knows_the_stores_mailboxes_and_no_other(
     host: TestinfraHost, target: Target, office: Office, pytestconfig: pytest.Config
 ) -> None:
+    """The MTA knows exactly the mailboxes of the store."""
     store = reach(target, office, office.with_role("store")[0], pytestconfig)
     known = host.check_output("postmap -s texthash:/etc/postfix/mailboxes")
     assert sorted(line.split()[0] for line in known.splitlines()) == sorted(

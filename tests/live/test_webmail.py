@@ -74,12 +74,14 @@ def login_page(host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_webmail_runs_and_comes_up_with_the_host(units: Units, unit: str) -> None:
+    """The service runs, and starts when the host boots."""
     assert units.runs(unit)
     assert units.comes_up(unit)
 
 
 @pytest.mark.control("SYS-04")
 def test_no_second_web_server_and_no_database_server_is_installed(host: TestinfraHost) -> None:
+    """No second web server and no database server is installed."""
     unwanted = ("apache2", "lighttpd", "mariadb-server", "mysql-server", "postgresql", "php8.4-gd")
     assert [package for package in installed(host) if package.startswith(unwanted)] == []
 
@@ -88,6 +90,7 @@ def test_no_second_web_server_and_no_database_server_is_installed(host: Testinfr
 def test_web_server_listens_on_its_zone_addresses_and_no_wildcard(
     listening: Listening, view: WebmailView
 ) -> None:
+    """The web server listens on its addresses only, not on a wildcard."""
     found = {socket.address for socket in listening.sockets if socket[1:3] == (443, "tcp")}
     assert found == set(map(str, view.addresses))
 
@@ -108,6 +111,7 @@ print(json.dumps(found))
 def test_http_answers_with_a_redirect_to_https_and_nothing_else(
     host: TestinfraHost, listening: Listening, view: WebmailView
 ) -> None:
+    """HTTP answers with a redirect to HTTPS only."""
     found = {socket.address for socket in listening.sockets if socket[1:3] == (80, "tcp")}
     assert found == set(map(str, view.webmail_addresses))
     for address in view.webmail_addresses:
@@ -120,6 +124,7 @@ def test_http_answers_with_a_redirect_to_https_and_nothing_else(
 
 @pytest.mark.control("WEB-04")
 def test_php_runs_as_an_account_of_its_own_and_never_as_root(host: TestinfraHost) -> None:
+    """PHP runs as an account of its own, never as root."""
     assert set(host.check_output("ps -o user:32= -C php-fpm8.4").split()) == {"roundcube"}
     assert account(host, "roundcube") == ("/usr/sbin/nologin", ["roundcube"])
 
@@ -127,6 +132,7 @@ def test_php_runs_as_an_account_of_its_own_and_never_as_root(host: TestinfraHost
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
 def test_web_units_are_sandboxed(units: Units, unit: str) -> None:
+    """The service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure(unit) <= 4.0
 
 
@@ -162,6 +168,7 @@ finally:
 @pytest.mark.probe
 @pytest.mark.control("WEB-04")
 def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost) -> None:
+    """PHP cannot run programs, open URLs or read files outside its directories."""
     settings = json.loads(host.check_output("python3 -I -c %s /run/roundcube/fpm.sock", IN_THE_POOL))
     assert {"exec", "mail", "popen", "proc_open", "shell_exec", "system"} <= set(
         settings["disable_functions"].split(",")
@@ -174,6 +181,7 @@ def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost)
 
 @pytest.mark.control("WEB-05", "WEB-09")
 def test_only_roundcube_reads_its_key_and_its_database(host: TestinfraHost) -> None:
+    """Only Roundcube's account can read its key and its database."""
     found = modes(host, "/etc/roundcube/config.inc.php", "/var/lib/roundcube/db")
     assert found == ["root roundcube 640", "roundcube roundcube 700"]
     as_nginx = "setpriv --reuid=www-data --regid=www-data --init-groups"
@@ -181,6 +189,7 @@ def test_only_roundcube_reads_its_key_and_its_database(host: TestinfraHost) -> N
 
 
 def test_database_has_the_schema_of_the_installed_version(host: TestinfraHost) -> None:
+    """The database has the schema of the installed version of Roundcube."""
     assert host.run(f"{AS_ROUNDCUBE} /usr/local/lib/outpost/roundcube-database current").rc == 0
 
 
@@ -196,6 +205,7 @@ def test_database_has_the_schema_of_the_installed_version(host: TestinfraHost) -
 def test_sessions_and_uploads_live_in_the_units_own_memory(
     host: TestinfraHost, units: Units, unit: str, path: str
 ) -> None:
+    """Sessions and uploads are kept in memory that only their unit can see."""
     mount = units.process(unit).mounts.at(path)
     assert mount is not None
     assert mount.filesystem == "tmpfs"
@@ -207,7 +217,10 @@ def test_sessions_and_uploads_live_in_the_units_own_memory(
 @pytest.mark.probe
 @pytest.mark.control("DOS-13")
 def test_attachments_take_no_room_of_sessions(host: TestinfraHost, login_page: Answer) -> None:
-    """A session lies elsewhere than attachments, in a file system of its own (the test above)."""
+    """Attachments cannot take the space of sessions.
+
+    Sessions are in a file system of their own (the test above).
+    """
     cookies = " ".join(login_page.headers.get_all("Set-Cookie") or [])
     session = re.search(r"roundcube_sessid=(\w+)", cookies)
     assert session
@@ -218,6 +231,7 @@ def test_attachments_take_no_room_of_sessions(host: TestinfraHost, login_page: A
 
 @pytest.mark.control("WEB-06")
 def test_no_message_and_no_session_is_in_the_database(host: TestinfraHost) -> None:
+    """No message and no session is in the database."""
     dump = host.check_output(f"{AS_ROUNDCUBE} sqlite3 -readonly /var/lib/roundcube/db/roundcube.sqlite .dump")
     assert "INSERT INTO system" in dump
     assert re.findall(r"INSERT INTO (?:session|cache\w*) ", dump) == []
@@ -235,6 +249,7 @@ def roundcube(host: TestinfraHost) -> dict[str, Any]:
 def test_roundcube_speaks_with_the_store_alone_and_checks_that_it_is(
     roundcube: dict[str, Any], view: WebmailView
 ) -> None:
+    """Roundcube connects to the store only, and verifies its certificate."""
     store = view.store.fqdn
     assert roundcube["imap_host"] == f"ssl://{store}:{ports.IMAPS}"
     assert (roundcube["smtp_host"], roundcube["smtp_user"], roundcube["smtp_pass"]) == (
@@ -251,6 +266,7 @@ def test_roundcube_speaks_with_the_store_alone_and_checks_that_it_is(
 
 @pytest.mark.control("WEB-07")
 def test_no_picture_is_fetched_unasked(roundcube: dict[str, Any]) -> None:
+    """Remote pictures are not loaded unless the user asks for them."""
     assert roundcube["show_images"] == 0
 
 
@@ -258,12 +274,14 @@ def test_no_picture_is_fetched_unasked(roundcube: dict[str, Any]) -> None:
 def test_guesses_at_webmail_are_counted_by_the_browsers_address(
     roundcube: dict[str, Any], host: TestinfraHost
 ) -> None:
+    """Wrong passwords in webmail are counted by the address of the browser."""
     assert "office" in roundcube["plugins"], "the plug-in that tells the store who knocks"
     assert host.run("php -n -l /var/lib/roundcube/plugins/office/office.php").rc == 0
 
 
 @pytest.mark.control("LOG-03")
 def test_neither_protocol_nor_session_is_logged(roundcube: dict[str, Any]) -> None:
+    """Neither protocols nor session ids are logged."""
     debugging = {name: on for name, on in roundcube.items() if name.endswith("_debug") and on}
     assert debugging == {}
     assert roundcube["log_session_id"] is False
@@ -271,6 +289,7 @@ def test_neither_protocol_nor_session_is_logged(roundcube: dict[str, Any]) -> No
 
 @pytest.mark.control("STO-03")
 def test_deleted_contacts_go_for_good(units: Units) -> None:
+    """Deleted contacts are erased by a timer."""
     assert units.runs("roundcube-cleandb.timer")
     assert units.comes_up("roundcube-cleandb.timer")
 
@@ -281,6 +300,7 @@ def test_deleted_contacts_go_for_good(units: Units) -> None:
 @pytest.mark.probe
 @pytest.mark.control("WEB-01", "WEB-02")
 def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
+    """Pages have each security header exactly once, and do not name the software's version."""
     assert login_page.status == 200
     assert "Roundcube" not in login_page.body.partition("<title>")[2].partition("</title>")[0]
     for name in (
@@ -318,7 +338,10 @@ def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
 def test_attachments_shown_in_the_browser_run_no_script(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, action: str
 ) -> None:
-    """However the request says it: what counts is what PHP understands."""
+    """Attachments that are shown in the browser cannot run scripts.
+
+    This holds for each way to write the request that PHP understands.
+    """
     answer = browse(host, inside, view.name, f"/?_task=mail&{action}&_mbox=INBOX&_uid=1&_part=2")
     policies = answer.headers.get_all("Content-Security-Policy") or []
     assert any("script-src 'none'" in policy for policy in policies), policies
@@ -331,6 +354,7 @@ def test_attachments_shown_in_the_browser_run_no_script(
 def test_webmail_knows_no_other_method_than_browsers_use(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str, path: str
 ) -> None:
+    """HTTP methods that browsers do not use are refused."""
     assert browse(host, inside, view.name, path, method=method).status == 405
 
 
@@ -339,7 +363,10 @@ def test_webmail_knows_no_other_method_than_browsers_use(
 def test_a_login_has_processes_of_its_own(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
-    """Guesses keep no page waiting: a login that comes with a cookie of a session, to the pages' processes, is not tried."""
+    """Logins have PHP processes of their own.
+
+    Guesses of passwords do not delay pages: a login with a session cookie, which goes to the pages' processes, is not tried.
+    """
     page = browse(host, inside, view.name)
     (session,) = [
         cookie.partition(";")[0]
@@ -379,7 +406,10 @@ print(*(each.recv(12).decode() for each in answered))
 def test_one_client_does_not_take_the_room_for_uploads(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
-    """One upload more than a client may begin; none of them ends."""
+    """The uploads that one client has open at a time are limited.
+
+    The client begins one upload more than it may, and completes none.
+    """
     status_line = host.check_output(
         "python3 -c %s %s %s POST %s", UPLOAD, str(inside), view.name, str(view.uploads + 1)
     )
@@ -392,6 +422,7 @@ def test_one_client_does_not_take_the_room_for_uploads(
 def test_only_a_form_brings_a_file(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str
 ) -> None:
+    """Only POST requests can have a large body."""
     status_line = host.check_output("python3 -c %s %s %s %s 1", UPLOAD, str(inside), view.name, method)
     assert status_line == "HTTP/1.1 413"
 
@@ -399,6 +430,7 @@ def test_only_a_form_brings_a_file(
 @pytest.mark.probe
 @pytest.mark.control("WEB-03")
 def test_session_cookies_stay_with_this_host_and_out_of_scripts(login_page: Answer) -> None:
+    """Session cookies go to this host only, over HTTPS, and are hidden from scripts."""
     cookies = login_page.headers.get_all("Set-Cookie") or []
     assert cookies
     for cookie in cookies:
@@ -410,6 +442,7 @@ def test_session_cookies_stay_with_this_host_and_out_of_scripts(login_page: Answ
 @pytest.mark.probe
 @pytest.mark.control("REL-07")
 def test_login_form_offers_no_choice_of_server(login_page: Answer) -> None:
+    """The login form offers no choice of server."""
     assert 'name="_user"' in login_page.body
     assert 'name="_host"' not in login_page.body
 
@@ -420,6 +453,7 @@ def test_login_form_offers_no_choice_of_server(login_page: Answer) -> None:
 def test_nothing_but_the_entry_script_and_its_pictures_is_served(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, path: str
 ) -> None:
+    """Roundcube's other files are not served."""
     answer = browse(host, inside, view.name, path)
     assert answer.status in (400, 404), answer.body[:200]
     assert "nginx/" not in answer.body
@@ -430,6 +464,7 @@ def test_nothing_but_the_entry_script_and_its_pictures_is_served(
 def test_too_large_a_file_is_refused_in_plain_words(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
 ) -> None:
+    """An upload that is too large is refused, and the page names the limit."""
     answer = browse(
         host, inside, view.name, method="POST", headers=f"Content-Length: {view.request_size + 1}\r\n"
     )
@@ -444,6 +479,7 @@ def test_too_large_a_file_is_refused_in_plain_words(
 def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
     host: TestinfraHost, view: WebmailView, office: Office, me: Host
 ) -> None:
+    """Webmail does not answer the Internet unless the office file opens it."""
     outer = office.addresses_of_kind(me, "internet")
     if not outer or office.webmail.open_to_internet:
         pytest.skip("the office opens its webmail to the Internet, or the host has no address there")
@@ -459,6 +495,7 @@ def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
 def test_unknown_names_get_no_handshake_and_see_no_certificate(
     host: TestinfraHost, view: WebmailView
 ) -> None:
+    """A client that asks for an unknown name gets no certificate."""
     for address in view.addresses:
         with pytest.raises(RefusedError, match="unrecognized name"):
             browse(host, address, "unknown.example")
@@ -467,6 +504,7 @@ def test_unknown_names_get_no_handshake_and_see_no_certificate(
 @pytest.mark.probe
 @pytest.mark.control("TLS-07")
 def test_mta_sts_policy_is_the_mx_set(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    """The MTA-STS policy is served and names exactly the MX hosts."""
     for address in view.addresses:
         answer = browse(host, address, view.policy_name, "/.well-known/mta-sts.txt")
         assert answer.status == 200
@@ -477,6 +515,7 @@ def test_mta_sts_policy_is_the_mx_set(host: TestinfraHost, view: WebmailView, of
 
 @pytest.mark.probe
 def test_mail_programs_find_their_settings(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    """Mail clients find their settings (autoconfig)."""
     name = view.discovery_names[0]
     for path in ("/mail/config-v1.1.xml", "/.well-known/autoconfig/mail/config-v1.1.xml"):
         answer = browse(host, view.addresses[0], name, f"{path}?emailaddress=someone%40{office.domain}")
@@ -493,6 +532,7 @@ def test_mail_programs_find_their_settings(host: TestinfraHost, view: WebmailVie
 
 @pytest.mark.probe
 def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, view: WebmailView) -> None:
+    """Outlook finds its settings (autodiscover)."""
     answer = browse(
         host,
         view.addresses[0],
@@ -523,6 +563,7 @@ def test_outlook_finds_its_settings_by_asking_with_a_post(host: TestinfraHost, v
 
 @pytest.mark.probe
 def test_apple_devices_are_given_a_profile_to_install(host: TestinfraHost, view: WebmailView) -> None:
+    """Apple devices can download a configuration profile."""
     answer = browse(host, view.addresses[0], view.discovery_names[0], PROFILE)
     assert answer.status == 200
     assert answer.headers.get_content_type() == "application/x-apple-aspen-config"
@@ -538,6 +579,7 @@ def test_apple_devices_are_given_a_profile_to_install(host: TestinfraHost, view:
 
 @pytest.mark.probe
 def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, office: Office) -> None:
+    """Webmail serves the users' guide in English and German, and links to it."""
     answer = browse(host, view.webmail_addresses[0], view.name, "/guide.html")
     assert answer.status == 200
     for fact in (office.domain, office.postmaster, view.store.fqdn, f"port {ports.IMAPS}", PROFILE):
@@ -570,6 +612,7 @@ def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
 def test_old_offers_are_taken_only_where_the_office_says_so(
     host: TestinfraHost, view: WebmailView, office: Office, offer: str
 ) -> None:
+    """Old TLS offers are accepted only if [tls] profile is "old"."""
     output = handshake(host, view, offer)
     assert ("Cipher is ECDHE" in output) == (office.tls.profile == "old")
     assert "Cipher is ECDHE" in output or re.search("alert (protocol version|handshake failure)", output), (
@@ -580,6 +623,7 @@ def test_old_offers_are_taken_only_where_the_office_says_so(
 @pytest.mark.probe
 @pytest.mark.control("TLS-02")
 def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost, view: WebmailView) -> None:
+    """Only ciphers with forward secrecy and authenticated encryption are accepted."""
     weak = "ALL:!AESGCM:!CHACHA20:!ECDHE+SHA1:@SECLEVEL=0"
     assert "alert handshake failure" in handshake(host, view, f"-tls1_2 -cipher '{weak}'")
     assert re.search(r"Cipher is ECDHE-\S+(GCM|POLY1305)", handshake(host, view, "-tls1_2"))
@@ -588,6 +632,7 @@ def test_only_forward_secret_authenticated_ciphers_are_taken(host: TestinfraHost
 @pytest.mark.probe
 @pytest.mark.control("TLS-03")
 def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, view: WebmailView) -> None:
+    """TLS refuses weak signatures, renegotiation and compression."""
     sha1 = handshake(host, view, "-tls1_2 -sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0")
     assert "alert handshake failure" in sha1
     assert "Compression: NONE" in handshake(host, view, "-tls1_2")

@@ -467,7 +467,8 @@ def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
                 """A stranger is refused."""
                 assert "250" == "554", "the server said 250"
 
-            def test_two_names_answer():
+            @pytest.mark.parametrize("port", ["25", "TLS-1.3"])
+            def test_two_names_answer(port):
                 pass
             '''
         )
@@ -484,9 +485,13 @@ def test_verification_reports_promise_and_observation(tmp_path: Path) -> None:
         os.close(write)
         with os.fdopen(read) as pipe:
             events = [json.loads(line) for line in pipe]
-        assert {event["total"] for event in events if event["event"] == "collected"} == {2}
+        assert {event["total"] for event in events if event["event"] == "collected"} == {3}
         results = {event["promise"]: event for event in events if event["event"] == "result"}
-        assert set(results) == {"A stranger is refused", "two names answer"}
+        assert set(results) == {
+            "A stranger is refused",
+            "two names answer (25)",
+            "two names answer (TLS-1.3)",
+        }
         failed = results["A stranger is refused"]
         assert failed["outcome"] == "failed"
         assert failed["controls"] == ["REL-01"]

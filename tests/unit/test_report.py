@@ -31,7 +31,7 @@ def check(outcome: str, *controls: str, host: str = "mta", seen: str = "") -> Re
     return Result(
         f"tests/live/test_mta.py::test_x_{outcome}[{host}]",
         host,
-        f"x {outcome} ({host})",
+        f"X {outcome}",
         controls,
         outcome,
         seen,
@@ -117,7 +117,7 @@ def test_a_failure_comes_first_with_what_was_seen(evidence: Evidence) -> None:
 def test_fault_control_line_check_attack_and_result_are_on_it(evidence: Evidence) -> None:
     text = page(evidence).partition("<main>")[2]
     shown = text.partition('<div class="inside" id="REL-01">')[2].partition("</details>")[0]
-    for part in ("#F17", "/etc/postfix/main.cf:2", "relay = no", "x passed", "mta", "0.25 s", "#attack-5a"):
+    for part in ("#F17", "/etc/postfix/main.cf:2", "relay = no", "X passed", "mta", "0.25 s", "#attack-5a"):
         assert part in shown, part
     assert "other = x" not in text
     assert "a container has no audit" in text

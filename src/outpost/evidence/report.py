@@ -24,7 +24,7 @@ from outpost.templates import environment
 from outpost.transport.answers import printable
 from outpost.verification import history
 from outpost.verification.history import Run
-from outpost.verification.live import Result, sentence
+from outpost.verification.live import Result
 
 PAGE = "report.html.j2"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -58,14 +58,6 @@ class Checked:
     def skipped(self) -> str:
         """Why it was not run, if it was not."""
         return self.result.seen.removeprefix("Skipped: ") if self.result.outcome == "skipped" else ""
-
-    @property
-    def name(self) -> str:
-        """Its name, with the parameter if it has one that explains itself."""
-        parameter = sentence(self.result.id).partition(" (")[2].removesuffix(")")
-        others = "-".join(part for part in parameter.split("-") if part != self.result.host)
-        promise = self.result.promise.partition(" (")[0] if parameter else self.result.promise
-        return f"{promise} ({others})" if others else promise
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a test's promise, and the controls that it proves, to its report."""
     report = yield
-    report.user_properties.append(("promise", promise(item)))
     controls = [control for mark in item.iter_markers("control") for control in mark.args]
     report.user_properties.append(("controls", controls))
     me = getattr(item, "callspec", None) and item.callspec.params.get("me")  # type: ignore[attr-defined]
     host = me.name if me else ""
-    report.user_properties += [("host", host), ("remedy", _remedy(item, host))]
+    report.user_properties += [
+        ("promise", promise(item, host)),
+        ("host", host),
+        ("remedy", _remedy(item, host)),
+    ]
     return report
 
 
@@ -115,10 +118,13 @@ class Reporter:
         )
 
 
-def promise(item: pytest.Item) -> str:
-    """What a test promises: the first line of its docstring, else its name as a sentence."""
+def promise(item: pytest.Item, host: str) -> str:
+    """What a test promises: the first line of its docstring, else its name; with its parameters except the host."""
+    name, _, parameters = item.nodeid.partition("[")
     documented = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip().splitlines()
-    return documented[0].rstrip(".") if documented else sentence(item.nodeid)
+    promised = documented[0].rstrip(".") if documented else sentence(name)
+    others = "-".join(part for part in parameters.removesuffix("]").split("-") if part != host)
+    return f"{promised} ({others})" if others else promised
 
 
 def sentence(nodeid: str) -> str:
