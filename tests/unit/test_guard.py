@@ -67,8 +67,8 @@ def changed_to(root: Path, paths: list[str], *, first: bool = False) -> None:
     run(root, guard.keep_previous(KEY, paths, [], activate=None, live=None, first=first))
 
 
-def gone_back(root: Path) -> None:
-    run(root, [f"sh /var/lib/outpost/previous/{KEY}/undo"])
+def gone_back(root: Path, *words: str) -> None:
+    run(root, [f"sh /var/lib/outpost/previous/{KEY}/undo {' '.join(words)}"])
 
 
 def test_a_file_that_was_edited_by_hand_comes_back_as_it_was_declared(root: Path) -> None:
@@ -153,3 +153,27 @@ def test_copies_of_before_there_were_seals_come_back_until_the_first_apply_has_s
     known.write_text("")  # not sealed: somebody wrote it
     changed_to(root, [file.path])
     assert not (root / "var/lib/outpost/previous" / KEY / "declared").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the file belongs to the account of a daemon")
+def test_a_daemons_file_comes_back_with_its_rights_and_not_through_its_link(root: Path) -> None:
+    """The account of a daemon can put a link in the place of its own directory (SYS-01)."""
+    daemon = pwd.getpwnam("nobody")
+    for above in (root, *root.parents):
+        above.chmod(above.stat().st_mode | 0o011)
+    place, foreign = root / "mail", root / "etc"
+    place.mkdir()
+    file = own(place / "rights", "declared\n")
+    for owned in (place, place / "rights"):
+        os.chown(owned, daemon.pw_uid, daemon.pw_gid)
+    file = text(file.path, "declared\n", owner=daemon.pw_name, group=grp.getgrgid(daemon.pw_gid).gr_name)
+    run(root, guard.keep_declared(KEY, [file]))
+    changed_to(root, [file.path])
+    (place / "rights").write_text("another declaration\n")
+    gone_back(root)
+    assert (place / "rights").read_text() == "declared\n"
+    assert (place / "rights").stat().st_uid == daemon.pw_uid
+    place.rename(root / "aside")
+    place.symlink_to(foreign)
+    gone_back(root, "booting")
+    assert not (foreign / "rights").exists()
