@@ -1,1 +1,1 @@
-"""What every host is, whatever its role: `become` (packages, SSH, logs, certificates), `hardening`, `network`, `backup`."""
+"""What every host is, whatever its role: `become` (packages, SSH, logs, certificates), `hardening`, `backup`."""

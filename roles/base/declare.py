@@ -29,8 +29,7 @@ from outpost.office.certificates import AcmeView, mode, tsig_name
 from outpost.office.watch import watch_settings
 from outpost.units import restarted
 from roles.base.backup import backup
-from roles.base.hardening import hardening, timers
-from roles.base.network import names_and_clock, network
+from roles.base.hardening import hardening, names_and_clock, network, timers
 from roles.base.observer import observer
 
 TLS = "/etc/outpost/tls"

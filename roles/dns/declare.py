@@ -3,8 +3,7 @@
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered, text
 from outpost.converge.shapes import confined, directory, once, packages, service, settings
-from outpost.keys.model import Secrets
-from outpost.keys.published import public_keys
+from outpost.keys.model import Secrets, public_keys
 from outpost.office import Host, Office
 from outpost.office.dns import ZoneData, office_zones, zone_text
 from roles.dns.view import DnsView

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from outpost.office import ports
+from outpost.office.base import HostView
 from outpost.office.certificates import updaters
 from outpost.office.dns import ZoneData
-from outpost.office.hostview import HostView
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 

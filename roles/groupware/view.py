@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from outpost.office import ports
-from outpost.office.hostview import HostView
+from outpost.office.base import HostView
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 from roles.groupware import CACHE, ENTRY, STORAGE, workers

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from outpost.office import ports
+from outpost.office.base import HostView
 from outpost.office.checks.limits import MAX_SCAN
 from outpost.office.dns import key_digest
-from outpost.office.hostview import HostView
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.values import IPAddress
 from roles.mta import LEARNING, MIN_LEARNS, SCANNER_SOCKET

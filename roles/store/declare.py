@@ -22,12 +22,19 @@ from outpost.converge.shapes import account, confined, directory, job, once, own
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
-from outpost.office.passwords import office_words
 from outpost.units import restarted
 from roles.base.declare import tls_files
 from roles.store import MAIL, OWN
 from roles.store.learning import learning
-from roles.store.view import DELIVERIES_PER_USER, FOLDERS, QUOTA_GRACE, TRASH_ROOM, StoreView, decoy
+from roles.store.view import (
+    DELIVERIES_PER_USER,
+    FOLDERS,
+    QUOTA_GRACE,
+    TRASH_ROOM,
+    StoreView,
+    decoy,
+    office_words,
+)
 from roles.webmail.guide import Guide
 from roles.webmail.view import SESSION_HOURS
 

@@ -9,11 +9,13 @@ from email.header import Header
 from email.utils import formataddr
 
 from outpost.office import ports
+from outpost.office.base import HostView
 from outpost.office.flows import inbound
-from outpost.office.hostview import HostView
+from outpost.office.model import Office
 from outpost.office.tables.recipients import SharedMailbox
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
+from outpost.onhost.passwords import words_of
 
 QUOTA_GRACE = 10 * 1024**2
 """Bytes by which one delivery may exceed the quota of a mailbox that is not full yet, so that the last message is not refused at random."""
@@ -146,3 +148,13 @@ class StoreView(HostView):
     def has_relay_listener(self) -> bool:
         """Whether stunnel stands between Dovecot and several MTAs: Dovecot supports only one relay (docs/adr/0019)."""
         return len(self.relays) > 1
+
+
+def office_words(office: Office) -> frozenset[str]:
+    """Words that a guesser takes from the office: its names, places in the DNS, and people."""
+    texts = [office.name, office.organisation, office.domain]
+    texts += [host.name for host in office.hosts]
+    texts += [domain for peer in office.peers for domain in (peer.name, *peer.domains)]
+    texts += [text for user in office.users for text in (user.name, user.full_name)]
+    texts += [alias.address.partition("@")[0] for alias in office.all_aliases]
+    return words_of(texts)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from outpost.office import ports
+from outpost.office.base import HostView
 from outpost.office.flows import inbound
-from outpost.office.hostview import HostView
 from outpost.office.tables.values import IPNetwork
 
 

@@ -14,8 +14,7 @@ from outpost.recovery import backup
 from outpost.target import LAB, find
 from outpost.transport.remote import run_script
 from outpost_lab.errors import LabError
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Correspondent, NotArrivedError, Town, compose
 
 IDENTITY = "identity.txt"

@@ -2,15 +2,20 @@
 
 import fcntl
 import shutil
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TaskID, TextColumn
 
 from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost_lab.dnszones import trust_anchor
@@ -18,12 +23,51 @@ from outpost_lab.errors import LabError
 from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT, state
-from outpost_lab.progress import Progress
 from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
 TRIES = 5  # other labs that may take the same networks at the same moment
+
+
+class Progress:
+    """Shows steps, possibly of several threads: a live line for each on a terminal, plain lines elsewhere, nothing without a console."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(quiet=True)
+        columns, live = (SpinnerColumn(), TextColumn("{task.description}")), console and console.is_terminal
+        self._bar = Bar(*columns, console=self._console, transient=True, disable=not live)
+        self._running: dict[str, TaskID] = {}
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A step, and a function to call for its parts. An interrupted step has no time."""
+        self._bar.start()
+        self._running[name] = self._bar.add_task(name)
+        started = time.monotonic()
+        yield partial(self.note, name)
+        self.seconds[name] = round(time.monotonic() - started, 1)
+        if name in self._running:
+            self._bar.remove_task(self._running.pop(name))
+        self._console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
+
+    def note(self, step: str, text: str) -> None:
+        """A running step has come to something that takes a while."""
+        if not self._console.is_terminal:
+            self._console.print(f"  {step}: {text}", markup=False)
+        self.doing(step, text)
+
+    def doing(self, step: str, text: str) -> None:
+        """What a running step is doing this moment; worth showing only where it can be overwritten."""
+        if step in self._running:
+            self._bar.update(self._running[step], description=f"{step} [dim]{text}[/]")
+
+    def close(self) -> None:
+        """Takes the live lines off the screen, also of steps that were broken off."""
+        while self._running:
+            self._bar.remove_task(self._running.popitem()[1])
+        self._bar.stop()
 
 
 def up(

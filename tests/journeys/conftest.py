@@ -26,7 +26,7 @@ def lab(pytestconfig: pytest.Config) -> Instance:
 @pytest.fixture(scope="session")
 def info(lab: Instance) -> dict[str, Any]:
     """What `outpost lab info --json` says of it."""
-    from outpost_lab.info import info as lab_info
+    from outpost_lab.instance import info as lab_info
 
     described: dict[str, Any] = json.loads(json.dumps(lab_info(lab)))
     return described

@@ -36,8 +36,7 @@ import tomlkit
 from outpost.keys import secrets_file
 from outpost.target import LAB, ROOT
 from outpost_lab import pace
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from tests.awaiting import until
 

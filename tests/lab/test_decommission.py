@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.recovery.decommission import FILE, STATEMENT, STEPS, Closing
 from outpost.target import Target
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Town, compose
 from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from outpost.keys import secrets_file
-from outpost.keys.published import public_keys
+from outpost.keys.model import public_keys
 from outpost.office.base import BaseView
 from outpost.office.dns import Record, ZoneData, office_zones
 from outpost.target import LAB, ROOT

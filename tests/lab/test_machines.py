@@ -18,8 +18,7 @@ import pytest
 from outpost.errors import OutpostError
 from outpost.target import LAB, Target
 from outpost.transport.remote import run_script
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Town, compose
 from tests.awaiting import until
 from tests.journeys.ledger import Ledger, keep, run

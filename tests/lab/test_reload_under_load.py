@@ -13,8 +13,7 @@ import pytest
 from outpost.engine import run
 from outpost.engine.run import Silent
 from outpost.target import Target
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import OfficeUser, Town, compose
 from tests.lab.test_reapply import on
 

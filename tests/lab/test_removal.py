@@ -13,8 +13,7 @@ import pytest
 from outpost.office_file.people import Roster
 from outpost.target import ROOT
 from outpost_lab import office as lab_office
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Town, compose
 from tests.awaiting import until
 from tests.lab.conftest import Pyinfra

@@ -26,8 +26,7 @@ from outpost.transport.remote import run_script
 from outpost_lab import aptcache, drill, trust, up
 from outpost_lab.drill import different, hold
 from outpost_lab.drill_machines import Rooms
-from outpost_lab.info import info
-from outpost_lab.instance import VAULT, Instance
+from outpost_lab.instance import VAULT, Instance, info
 from outpost_lab.post import Town, compose
 from tests.lab.test_certificates import on
 

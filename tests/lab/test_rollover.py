@@ -12,8 +12,8 @@ import time
 import pytest
 
 from outpost.keys import secrets_file
-from outpost.keys.published import tls_digests
-from outpost.keys.rotation import watch
+from outpost.keys.model import tls_digests
+from outpost.keys.rotation import engine
 from outpost.target import ROOT
 from outpost_lab.instance import Instance
 from roles.base.declare import TLS
@@ -102,7 +102,7 @@ def _revoked(rehearsal: Rehearsal, before: set[str]) -> bool:
     rehearsal.outpost("rotate", "due", "lab", check=False)
     office, domain = rehearsal.lab.office, rehearsal.lab.office.domain
     shown = [
-        watch.ask(office, server, f"{selector}-{algorithm}._domainkey.{domain}.", "TXT")
+        engine.ask(office, server, f"{selector}-{algorithm}._domainkey.{domain}.", "TXT")
         for server in office.with_role("dns")
         for selector in before
         for algorithm in ("rsa", "ed25519")

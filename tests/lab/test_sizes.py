@@ -11,7 +11,7 @@ from outpost.converge.declaration import declaration
 from outpost.converge.files import File, rendered
 from outpost.keys import secrets_file
 from outpost.office import Office
-from outpost.office.roles import cgroup_limits
+from outpost.office.role import cgroup_limits
 from outpost.office.size import size_of
 from outpost_lab.instance import Instance
 from roles.store.view import StoreView

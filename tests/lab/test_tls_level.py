@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from outpost.office import Office, ports
-from outpost.office.tls import INTERMEDIATE, OLD, TlsLevel
+from outpost.office.tables.tls import INTERMEDIATE, OLD, TlsLevel
 from outpost.target import ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance

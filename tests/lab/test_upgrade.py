@@ -15,8 +15,7 @@ import pytest
 from outpost.converge import revisions
 from outpost.target import LAB, ROOT
 from outpost_lab import trust, up
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Town
 from tests.awaiting import until
 from tests.lab.test_second_mta import Ledger, mail_flowing, missing

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from outpost_lab import LabError, aptcache, containers, dnszones, engine, images, pace
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from tests.awaiting import until
 
 

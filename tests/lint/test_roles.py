@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outpost.office.load import load
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.office.size import size_of
 from outpost.office.tables.topology import ROLE_NAMES
 from outpost.target import INVENTORY
@@ -23,7 +23,7 @@ LEFT = {
     # words that are not a role's name here: a command, a table of the office file, a route that people type
     "src/outpost/cli/app.py": ("dns",),
     "src/outpost/cli/office.py": ("dns",),
-    "src/outpost/office/checks/dns.py": ("dns",),
+    "src/outpost/office/checks/limits.py": ("dns",),
     "src/outpost/mail/queues.py": ("store",),
     # examples of keys in the reference
     "src/outpost/office/tables/topology.py": ("knot.service", "mta"),
@@ -102,7 +102,7 @@ def test_a_name_would_be_found() -> None:
 
 def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
     """Commands read it that must start at once, and hosts' answers are judged by it."""
-    program = "import sys; from outpost.office.roles import every_role; every_role(); print('pyinfra' in sys.modules)"
+    program = "import sys; from outpost.office.role import every_role; every_role(); print('pyinfra' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT

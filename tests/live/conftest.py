@@ -20,7 +20,7 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.office.tables.topology import ROLE_NAMES
 from outpost.target import Target
 from outpost.transport.remote import shell_command

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from testinfra.host import Host as TestinfraHost
 
-from outpost.office.roles import cgroup_limits
+from outpost.office.role import cgroup_limits
 from outpost.office.size import MIB, STEP, Size
 from outpost.office.tables.topology import RoleName
 from tests.live.kernel import Mounts

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from testinfra.host import Host as TestinfraHost
 
 from outpost.keys import secrets_file
-from outpost.keys.model import Secrets
-from outpost.keys.published import public_keys, tls_digests
+from outpost.keys.model import Secrets, public_keys, tls_digests
 from outpost.office import Host, Office, ports
 from outpost.office.certificates import challenges, mode, public_names, tsig_name
 from outpost.office.dns import office_zone

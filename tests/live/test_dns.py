@@ -19,7 +19,7 @@ import pytest
 from testinfra.host import Host as TestinfraHost
 
 from outpost.keys import secrets_file
-from outpost.keys.published import public_keys
+from outpost.keys.model import public_keys
 from outpost.office import Host, Office
 from outpost.office.dns import Record, ZoneData, office_zones
 from outpost.target import Target

@@ -10,7 +10,7 @@ from testinfra.host import Host as TestinfraHost
 
 from outpost.office import Host, Office
 from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
-from outpost.office.roles import cgroup_limits
+from outpost.office.role import cgroup_limits
 from outpost.office.size import MIB, size_of
 from tests.live.kernel import Kernel, Listening, Mounts
 from tests.live.systemd import Units

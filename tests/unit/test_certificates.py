@@ -15,9 +15,8 @@ from outpost.cli.app import run
 from outpost.converge.files import rendered
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
-from outpost.keys.model import AcmeAccount, Secrets
-from outpost.keys.published import public_keys
-from outpost.keys.rotation import hosts, tls, watch
+from outpost.keys.model import AcmeAccount, Secrets, public_keys
+from outpost.keys.rotation import engine, hosts, tls
 from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
@@ -175,7 +174,7 @@ class Rehearsal(Desk):
 @pytest.fixture
 def desk(office: Office, made: Secrets, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
     desk = Rehearsal(office, made)
-    monkeypatch.setattr(watch, "missing", lambda _office, _records: ())
+    monkeypatch.setattr(engine, "missing", lambda _office, _records: ())
     monkeypatch.setattr(
         tls, "_shown_digest", lambda _desk, host: key_digest(desk.shown[host.name].certificate)
     )
@@ -200,7 +199,7 @@ def test_a_name_server_without_the_record_starts_the_wait_again(
     mta = desk.office.host("mta")
     tls.note_published(desk, mta)
     desk.moment += timedelta(days=1)
-    monkeypatch.setattr(watch, "missing", lambda _office, _records: ("ns2: _25._tcp.mta TLSA",))
+    monkeypatch.setattr(engine, "missing", lambda _office, _records: ("ns2: _25._tcp.mta TLSA",))
     with pytest.raises(NotYetError, match="ns2: _25"):
         tls.roll(desk, mta)
     assert desk.secrets.public_next["mta"].seen is None

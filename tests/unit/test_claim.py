@@ -18,7 +18,7 @@ import pytest
 import tomlkit
 
 from outpost import __version__
-from outpost.cli import alias, edit
+from outpost.cli import edit, user
 from outpost.cli import user as people
 from outpost.cli.options import At
 from outpost.engine import claim, run
@@ -495,5 +495,5 @@ def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     people.add(At(str(one.data)), "gina", apply=False)
     before, count = one.office_file.read_text(), len(applied)
     with pytest.raises(OutpostError, match="have not been applied yet"):
-        alias.add_alias(At(str(one.data)), "list", ["gina"])
+        user.add_alias(At(str(one.data)), "list", ["gina"])
     assert (one.office_file.read_text(), len(applied)) == (before, count)

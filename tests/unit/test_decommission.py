@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.keys.published import public_keys
+from outpost.keys.model import public_keys
 from outpost.office import Office
 from outpost.office.dns import office_zone
 from outpost.office.load import parse

@@ -17,8 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from outpost.keys import secrets_file
-from outpost.keys.model import Secrets
-from outpost.keys.published import public_keys
+from outpost.keys.model import Secrets, public_keys
 from outpost.office import Office
 from outpost.office.dns import (
     PublicKeys,

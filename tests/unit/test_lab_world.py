@@ -16,8 +16,7 @@ from cryptography import x509
 from outpost.office.dns import reverse_zone
 from outpost_lab import box, dnszones, images, keys, render
 from outpost_lab.errors import LabError
-from outpost_lab.info import info
-from outpost_lab.instance import Instance, directory
+from outpost_lab.instance import Instance, directory, info
 from outpost_lab.material import credentials, world_authority
 from outpost_lab.paths import IMAGES, OFFICE
 

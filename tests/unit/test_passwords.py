@@ -8,8 +8,8 @@ import pytest
 
 from outpost.keys.secrets_file import new_password
 from outpost.office import Office, load
-from outpost.office.passwords import office_words
 from outpost.onhost.passwords import Objection, complaint
+from roles.store.view import office_words
 
 pytestmark = pytest.mark.control("AUT-02")
 

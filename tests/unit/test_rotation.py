@@ -18,9 +18,8 @@ from pydantic import SecretStr
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.keys.model import SigningKey
-from outpost.keys.published import public_keys
-from outpost.keys.rotation import accounts, aftermath, authority, dkim, dnssec, due, engine, tsig, watch
+from outpost.keys.model import SigningKey, public_keys
+from outpost.keys.rotation import aftermath, authority, dkim, dnssec, engine, tsig
 from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.office import load
 from outpost.office.certificates import acme_hosts
@@ -79,7 +78,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             return run.Outcome(limit, (), failed, (), 0.0)
 
         monkeypatch.setattr(run, "apply", apply)
-        monkeypatch.setattr(watch, "missing", lambda _office, _records: site.absent)
+        monkeypatch.setattr(engine, "missing", lambda _office, _records: site.absent)
         yield site
 
 
@@ -164,14 +163,14 @@ def test_due_begins_a_roll_when_the_key_is_old_and_not_before(
 ) -> None:
     monkeypatch.setattr(dnssec, "keep", lambda _desk: False)
     for other in ("_accounts", "_tls", "_hosts"):
-        monkeypatch.setattr(due, other, lambda _desk: None)
-    due.take(site.desk)
+        monkeypatch.setattr(aftermath, other, lambda _desk: None)
+    aftermath.take(site.desk)
     assert list(site.stages.values()) == ["active"]
     site.later(site.desk.office.dns.dkim_lifetime)
-    due.take(site.desk)
+    aftermath.take(site.desk)
     assert list(site.stages.values()) == ["active", "published"]
     site.later(site.two_ttls)
-    due.take(site.desk)
+    aftermath.take(site.desk)
     assert list(site.stages.values()) == ["retired", "active"]
 
 
@@ -304,7 +303,7 @@ def test_an_apply_that_meets_such_a_key_says_so_and_keeps_what_it_had(
 
     monkeypatch.setattr(dnssec, "keep", refuse)
     monkeypatch.setattr(engine, "desk", lambda *_, **__: nullcontext(site.desk))
-    monkeypatch.setattr(accounts, "learn", lambda *_: False)
+    monkeypatch.setattr(aftermath, "learn", lambda *_: False)
     notes: list[str] = []
     aftermath.keep(site.desk.target, ["ns1"], notes.append)
     assert notes == ["DNSSEC keys were not kept: no rollover explains the keys of ns1. Remedy: examine ns1"]
@@ -337,12 +336,12 @@ def test_an_acme_account_is_asked_for_until_the_authority_has_one(
     url = f"{site.desk.office.acme.directory.rpartition('/')[0]}/acct/7"
     evil = "https://evil.test/acct/7"
     answers = iter(["", f"{url}\nharbour.example.com. 60 IN MX 0 evil.test.\n", evil, f"{url}\n"])
-    monkeypatch.setattr(accounts, "run_script", lambda *_, **__: next(answers))
+    monkeypatch.setattr(aftermath, "run_script", lambda *_, **__: next(answers))
     host, *_ = acme_hosts(site.desk.office)
     for _ in range(3):  # none yet; one with a second record; another authority's
-        assert not accounts.learn(site.desk, [host.name])
-    assert accounts.learn(site.desk, [host.name])
-    assert not accounts.learn(site.desk, [host.name]), "asked for again"
+        assert not aftermath.learn(site.desk, [host.name])
+    assert aftermath.learn(site.desk, [host.name])
+    assert not aftermath.learn(site.desk, [host.name]), "asked for again"
     kept = public_keys(secrets_file.read(site.desk.target.data))
     assert kept.account(site.desk.office, host) == url
 

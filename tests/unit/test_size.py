@@ -11,7 +11,7 @@ import pytest
 
 from outpost.converge.files import rendered
 from outpost.office import Office, ports
-from outpost.office.roles import cgroup_limits, every_role
+from outpost.office.role import cgroup_limits, every_role
 from outpost.office.size import MIB, size_of
 from outpost.office.tables.topology import RoleName
 from roles.mta.defence import filter_facts, policy_settings

@@ -35,16 +35,16 @@ EXAMPLES = """
 
 TASKS = {
     "Set up": {
-        "new": "new", "check": "office", "secrets": "keys", "machines": "machines", "preflight": "new", "hosts": "office", "declare": "declare",
+        "new": "new", "check": "office", "secrets": "rotate", "machines": "machines", "preflight": "new", "hosts": "office", "declare": "office",
         "dns": "office", "peer": "mail", "guide": "office",
     },
     "Change": {"plan": "apply", "apply": "apply", "upgrade": "upgrade", "each": "each", "rotate": "rotate", "decommission": "decommission"},
-    "Prove": {"verify": "verify", "report": "report", "judge": "judge", "attack": "attack"},
-    "People": {"user": "user", "alias": "alias", "group": "alias", "shared": "alias"},
+    "Prove": {"verify": "verify", "report": "report", "judge": "report", "attack": "attack"},
+    "People": {"user": "user", "alias": "user", "group": "user", "shared": "user"},
     "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},
     "Recovery": {"backup": "backup", "restore": "backup", "drill": "backup"},
     "Lab": {"lab": "lab"},
-    "Development": {"test": "suite", "bench": "bench", "reference": "office"},
+    "Development": {"test": "suite", "bench": "suite", "reference": "office"},
 }  # fmt: skip
 """Panel of the help → its commands in order, each with the module beside this one that is imported when it runs, so that
 `--help` is there at once."""

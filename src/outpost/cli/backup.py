@@ -16,7 +16,7 @@ from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
 from outpost.keys.rotation import aftermath
-from outpost.office.roles import serves, serving
+from outpost.office.role import serves, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery import backup
 from outpost.recovery import restore as recovery

@@ -17,8 +17,7 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.rotation.engine import Desk
 from outpost.office import OfficeError
-from outpost.office.role import Duty
-from outpost.office.roles import role_of
+from outpost.office.role import Duty, role_of
 from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.office_file.people import Kind, Roster

@@ -15,9 +15,9 @@ from outpost.target import LAB
 from outpost_lab import LabError, engine
 from outpost_lab import box as vagrant
 from outpost_lab import up as bringing
-from outpost_lab.info import info as lab_info
 from outpost_lab.instance import DEFAULT, Instance
-from outpost_lab.progress import Progress
+from outpost_lab.instance import info as lab_info
+from outpost_lab.up import Progress
 
 app = typer.Typer()
 lab = typer.Typer(

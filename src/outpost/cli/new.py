@@ -111,7 +111,7 @@ def new_office(
             "the store has no way to Debian's archive yet: write a proxy, or a mirror that it can reach, into \\[archive]"
         )
     if secrets:
-        from outpost.cli.keys import init_secrets
+        from outpost.cli.rotate import init_secrets
 
         init_secrets(str(directory), None)
     known = escape(shown(directory / "known_hosts"))

@@ -1,17 +1,26 @@
-"""`outpost rotate`: replaces keys in steps, with one command for each kind."""
+"""`outpost secrets` and `rotate`: makes, keeps and prints keys and passwords, and replaces them in steps."""
 
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
+import tomlkit
 import typer
+from pydantic import SecretStr
 from rich.markup import escape
 
-from outpost.cli.console import Table, out
-from outpost.cli.options import App, At
+from outpost.cli.console import Table, count, out
+from outpost.cli.options import App, At, OfficeArgument
 from outpost.cli.progress import watcher
-from outpost.keys.rotation import authority, dkim, dnssec, due, engine, hosts, tls, tsig
+from outpost.errors import OutpostError
+from outpost.keys import pairs, secrets_file
+from outpost.keys.rotation import aftermath, authority, dkim, dnssec, engine, hosts, tls, tsig
 from outpost.keys.rotation.engine import Desk, Rows
+from outpost.office import load
+from outpost.target import find, shown
 
 app = App()
 rotate = App(
@@ -139,4 +148,140 @@ _kind(
 def take_due(at: At) -> None:
     """Take every step of rotation that is due, for a timer."""
     with at_desk(at) as desk:
-        due.take(desk)
+        aftermath.take(desk)
+
+
+secrets = App(
+    name="secrets", help="The secrets of an office, encrypted with age beside its file.", no_args_is_help=True
+)
+app.add_typer(secrets)
+
+
+@secrets.command(
+    "init",
+    epilog="Example: `./outpost secrets init inventory/po`. Nothing secret is printed; what exists is never overwritten.",
+)
+def init_secrets(
+    office: OfficeArgument,
+    passwords: Annotated[
+        Path | None,
+        typer.Option("--passwords", metavar="FILE", help="File for the first passwords of new users."),
+    ] = None,
+) -> None:
+    """Create missing keys, first passwords and your age identity."""
+    target = find(office)
+    if target.instance:
+        raise OutpostError("the lab makes its own secrets", f"./outpost lab up --name {target.instance}")
+    identity = secrets_file.identity_path(target.data)
+    if not identity.exists():
+        secrets_file.create_identity(identity)
+        out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
+    own = str(secrets_file.read_identity(identity).to_public())
+    loaded = load(target.data, uncertified=True)
+    recipients = loaded.secrets.recipients
+    if not recipients:
+        recipients = (own,)
+        _add_recipients(target.office_file, recipients)
+        out.print(f"added your public key to {escape(shown(target.office_file))}: secrets.recipients")
+    file = target.data / secrets_file.FILE_NAME
+    existing = secrets_file.read(target.data) if file.exists() else None
+    done = secrets_file.complete(loaded, existing)
+    joined, left = secrets_file.readers_changed(existing, recipients) if existing else ((), ())
+    if own not in recipients:
+        raise OutpostError(
+            f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
+            "add it; to leave, let another recipient remove your key and run this command",
+        )
+    where, readers = escape(shown(file)), count(len(recipients), "reader")
+    if done.added:
+        if done.new_passwords:
+            handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
+            _write_passwords(handover, done.new_passwords)  # first: a hash without its password is useless
+            out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
+        secrets_file.write(target.data, done.secrets, recipients)
+        for what in done.added:
+            out.print(f"made {escape(what)}")
+        out.print(f"[green]wrote {where}[/], {readers}")
+    elif joined or left:
+        secrets_file.write(target.data, done.secrets, recipients)
+        for reader in joined:
+            out.print(f"{reader} reads the secrets now")
+        for reader in left:
+            out.print(
+                f"{reader} cannot read the new version, and may have kept the old one: see docs/how-to/share-the-secrets.md"
+            )
+        out.print(f"[green]encrypted {where} again[/], {readers}")
+    else:
+        out.print(f"{where} has everything this office needs")
+
+
+def _add_recipients(file: Path, recipients: tuple[str, ...]) -> None:
+    """Write it into the office file; comments and order stay."""
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document.setdefault("secrets", tomlkit.table())["recipients"] = list(recipients)
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
+
+
+@secrets.of_office(
+    "csr",
+    asks_hosts=False,
+    epilog="Example: `./outpost secrets csr po mta > mta.csr`; save the certificate that the authority returns as mta.pem.",
+)
+def print_request(
+    at: At,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
+    following: Annotated[
+        bool, typer.Option("--next", help="For the key that `./outpost rotate tls` switches to.")
+    ] = False,
+) -> None:
+    """Print a certificate request (PKCS #10) of a host."""
+    target = at.target
+    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    if host not in kept.public_next:
+        known = ", ".join(kept.public_next) or "none yet: ./outpost secrets init OFFICE"
+        raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
+    key = kept.public_next[host].key if following else kept.public[host].key
+    sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))
+
+
+@secrets.of_office(
+    "smarthost",
+    asks_hosts=False,
+    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and only the MTA gets it.",
+)
+def keep_smarthost_password(at: At) -> None:
+    """Store the password of the office's login at its smarthost."""
+    target, loaded = at.target, at.office
+    kept = secrets_file.read(target.data)
+    if loaded.smarthost is None or not loaded.smarthost.user:
+        raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
+    if sys.stdin.isatty():
+        password = typer.prompt(
+            f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}", hide_input=True
+        )
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password or not password.isprintable():
+        raise OutpostError("the password is empty, or has control characters", "give one line of text")
+    changed = kept.model_copy(update={"smarthost": SecretStr(password)})
+    secrets_file.write(target.data, changed, loaded.secrets.recipients)
+    out.print(
+        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} installs it on the MTA"
+    )
+
+
+@secrets.of_office(
+    "ca",
+    asks_hosts=False,
+    epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
+)
+def print_authority(at: At) -> None:
+    """Print the certificate of the office's own authority."""
+    sys.stdout.write(secrets_file.read(at.target.data).trusted)

@@ -4,7 +4,7 @@ import re
 import shlex
 
 from outpost.drift.differences import Difference, named
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.network import DEFAULT, XDP

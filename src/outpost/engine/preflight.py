@@ -18,7 +18,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.flows import listeners
-from outpost.office.roles import every_role, role_of, serves, serving
+from outpost.office.role import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
 from outpost.transport import answers

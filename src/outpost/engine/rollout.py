@@ -17,7 +17,7 @@ from itertools import zip_longest
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import Office
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
 from outpost.verification.live import Verdict, verify

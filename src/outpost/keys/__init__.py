@@ -3,8 +3,7 @@
 Called by the roles (which render them), the inventory, the commands `secrets`, `rotate` and `user`.
 
 - `pairs` makes private keys and the certificates for them.
-- `model`: what they are.
+- `model`: what they are, and their public halves that the zone shows.
 - `secrets_file` reads, completes and writes ``secrets.age``.
-- `published` gives the public halves that the zone shows.
 - `rotation` replaces keys, one module for each kind.
 """

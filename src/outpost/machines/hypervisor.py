@@ -14,7 +14,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from outpost.machines.seed import mac
 from outpost.office.model import Office
-from outpost.office.roles import role_of
+from outpost.office.role import role_of
 from outpost.office.size import MIB, size_of
 from outpost.office.tables.topology import Host, Zone
 from outpost.templates import environment, render

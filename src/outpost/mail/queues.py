@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from outpost.errors import OutpostError
 from outpost.office.model import Office
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.onhost.observe.kept_by_daemons import NOTED
 from outpost.target import Target
 from outpost.transport import answers

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from outpost.errors import OutpostError
 from outpost.office.model import Office
-from outpost.office.roles import role_of
+from outpost.office.role import role_of
 from outpost.office.tables.topology import Host
 from outpost.onhost import mailtrace
 from outpost.target import Target

@@ -8,9 +8,9 @@ gone within minutes. What head office and the users' programs have got no `250` 
 from dataclasses import dataclass
 from typing import Any
 
-from outpost.office.hostview import HostView
+from outpost.office.base import HostView
 from outpost.office.model import Office
-from outpost.office.roles import role_of
+from outpost.office.role import role_of
 from outpost.office.tables.operation import Backup
 from outpost.office.tables.topology import Host
 

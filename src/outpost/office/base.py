@@ -8,11 +8,35 @@ from dataclasses import dataclass
 from ipaddress import collapse_addresses, ip_address, ip_network
 
 from outpost.office import ports
-from outpost.office.flows import Flow, Where, inbound, outbound
-from outpost.office.hostview import HostView
-from outpost.office.size import STRANGERS
-from outpost.office.tables.topology import ZoneKind
+from outpost.office.flows import Flow, Where, inbound, listeners, outbound
+from outpost.office.model import Office
+from outpost.office.size import STRANGERS, Size, size_of
+from outpost.office.tables.topology import Host, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
+
+
+@dataclass(frozen=True)
+class HostView:
+    """A host, and its office."""
+
+    office: Office
+    me: Host
+
+    @property
+    def size(self) -> Size:
+        """What the limits of its daemons are derived from."""
+        return size_of(self.office)
+
+    def listens(self, port: int) -> tuple[IPAddress, ...]:
+        """Addresses of the role contract on which it listens on a port; never a wildcard."""
+        here = (entry.address for entry in listeners(self.office, self.me) if entry.port == port)
+        return tuple(dict.fromkeys(here))
+
+    @staticmethod
+    def socket(address: IPAddress, port: int) -> str:
+        """An address and a port, as daemons write them."""
+        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
 SPECIAL_USE = ("test", "invalid", "onion", "home.arpa")

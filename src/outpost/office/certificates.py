@@ -11,7 +11,7 @@ from itertools import product
 from urllib.parse import urlsplit
 
 from outpost.office.model import Office
-from outpost.office.roles import role_of, serving
+from outpost.office.role import role_of, serving
 from outpost.office.tables.topology import CertificateMode, Host
 from outpost.office.tables.values import IPAddress
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from outpost.office import ports
 from outpost.office.certificates import caa_issuer, public_names, tls_services
 from outpost.office.model import Office
-from outpost.office.roles import role_of, serves, serving
+from outpost.office.role import role_of, serves, serving
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 

@@ -4,16 +4,17 @@ import base64
 import copy
 import hmac
 import tomllib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from outpost.office.checks.cross import cross_checks
-from outpost.office.checks.leaks import secrets_in, without_secrets
+from outpost.office.checks import limits, peers, reach, recipients, topology
 from outpost.office.checks.reach import awaits_certificate
-from outpost.office.checks.schema import derived, schema_problem, syntax_problem
+from outpost.office.checks.rule import Rule
+from outpost.office.checks.schema import derived, schema_problem, secrets_in, syntax_problem, without_secrets
 from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem
 
@@ -250,3 +251,40 @@ def _close_gaps(data: dict[str, Any]) -> None:
     for key, value in data.items():
         if isinstance(value, list):
             data[key] = [entry for entry in value if entry is not None]
+
+
+RULES: tuple[Rule, ...] = (
+    *topology.RULES,
+    *recipients.RULES,
+    *peers.RULES,
+    *limits.RULES,
+    *reach.RULES,
+)
+
+
+def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:
+    """Findings of every rule; a rule is skipped if tables that it needs were left out because of other mistakes."""
+    return _together(
+        [problem for rule, needs in RULES if not needs & pruned for problem in rule(office)],
+        [host.name for host in office.hosts],
+    )
+
+
+def _together(problems: list[Problem], hosts: list[str]) -> list[Problem]:
+    """Merge findings that one line of the file causes on several hosts into one that names all of them."""
+    found: dict[tuple[str, ...], tuple[Problem, list[str]]] = {}
+    for problem in problems:
+        host, _, rest = problem.message.partition(" ")
+        named = host in hosts
+        key = (problem.field, problem.value, rest if named else problem.message)
+        found.setdefault(key, (problem, []))[1].extend([host] if named else [])
+    return [
+        replace(
+            problem,
+            message=f"{', '.join(names)}: {problem.message.partition(' ')[2]}",
+            remedy=problem.remedy.replace(f"that {names[0]} reaches", "that they reach"),
+        )
+        if len(names) > 1
+        else problem
+        for problem, names in found.values()
+    ]

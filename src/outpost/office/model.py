@@ -9,17 +9,26 @@ from ipaddress import ip_interface
 
 from pydantic import Field
 
-from outpost.office.tables.access import Encryption, Ssh, Webmail
-from outpost.office.tables.dns import Dns
-from outpost.office.tables.limits import Limits
-from outpost.office.tables.operation import Alarms, Backup, Closing, Logs, Maintenance
-from outpost.office.tables.policy import Policy, Scanner
-from outpost.office.tables.proof import Attack, Verification
+from outpost.office.tables.operation import (
+    Alarms,
+    Archive,
+    Attack,
+    Backup,
+    Closing,
+    Encryption,
+    Logs,
+    Maintenance,
+    Resolver,
+    Ssh,
+    Time,
+    Verification,
+    Webmail,
+)
+from outpost.office.tables.policy import Limits, Policy, Scanner
 from outpost.office.tables.recipients import Alias, SharedMailbox, User
 from outpost.office.tables.routes import Link, Peer, Smarthost
-from outpost.office.tables.tls import Acme, Tls
+from outpost.office.tables.tls import Acme, Dns, Tls
 from outpost.office.tables.topology import Host, Platform, RoleName, Zone, ZoneKind
-from outpost.office.tables.upstream import Archive, Resolver, Time
 from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, Line, MailAddress, Part
 
 SCHEMA = 1

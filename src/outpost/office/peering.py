@@ -6,7 +6,7 @@ Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configure
 from dataclasses import dataclass
 
 from outpost.office.model import Office
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.values import IPAddress
 

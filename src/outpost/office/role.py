@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from typing import Any, Literal
 
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.size import CgroupLimit, Size
-from outpost.office.tables.topology import Host, RoleName, ZoneKind
+from outpost.office.size import EVERY_HOST, CgroupLimit, Size
+from outpost.office.tables.topology import ROLE_NAMES, Host, RoleName, ZoneKind
 
 Duty = Literal["names", "transport", "mailboxes", "browsers", "calendars"]
 """What the office needs a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
@@ -110,3 +112,28 @@ class Role:
     programs: tuple[str, ...] = ()
     guide: Callable[[Office, str], str] | None = None
     traced: bool = False
+
+
+@cache
+def every_role() -> dict[RoleName, Role]:
+    """Name → role, in the order of trust."""
+    found: list[Role] = [import_module(f"roles.{name}").ROLE for name in ROLE_NAMES]
+    return {role.name: role for role in sorted(found, key=lambda role: role.trust)}
+
+
+def role_of(host: Host) -> Role:
+    return every_role()[host.role]
+
+
+def serves(host: Host, duty: Duty) -> bool:
+    return duty in role_of(host).duties
+
+
+def serving(office: Office, duty: Duty) -> tuple[Host, ...]:
+    """Hosts that have a duty, in the order of the file; the first one is the primary where that matters (DNS)."""
+    return tuple(host for host in office.hosts if serves(host, duty))
+
+
+def cgroup_limits(role: RoleName, size: Size) -> dict[str, CgroupLimit]:
+    """Unit → limit, for the daemons of a host (control DOS-11)."""
+    return EVERY_HOST | every_role()[role].limits(size)

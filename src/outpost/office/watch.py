@@ -7,7 +7,7 @@ from typing import Any
 
 from outpost.office.backup import STATE, backup_of
 from outpost.office.model import Office
-from outpost.office.roles import every_role, role_of
+from outpost.office.role import every_role, role_of
 from outpost.office.tables.topology import Host
 
 EVERYWHERE = ("certificates", "disks", "backup", "units", "memory")

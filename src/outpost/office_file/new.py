@@ -9,8 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from outpost.errors import OutpostError
-from outpost.office.role import NewHost
-from outpost.office.roles import every_role
+from outpost.office.role import NewHost, every_role
 from outpost.office.tables.topology import RoleName
 from outpost.office.tables.values import IPNetwork
 

@@ -35,8 +35,7 @@ from outpost.office import load
 from outpost.office.backup import STATE
 from outpost.office.dns import dkim_selector
 from outpost.office.model import Office
-from outpost.office.role import Duty
-from outpost.office.roles import role_of, serves, serving
+from outpost.office.role import Duty, role_of, serves, serving
 from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.recovery.backup import MANIFEST, Manifest

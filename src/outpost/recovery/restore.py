@@ -21,7 +21,7 @@ from outpost.errors import OutpostError
 from outpost.keys.model import Secrets
 from outpost.office.backup import LIB, SETTINGS, BackupView
 from outpost.office.model import Office
-from outpost.office.roles import role_of, serving
+from outpost.office.role import role_of, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery.backup import PATIENCE, PROGRAM, Count, Name, archives, views
 from outpost.target import Target

@@ -20,8 +20,8 @@ from outpost.transport import answers
 from outpost_lab import engine, pace
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, plain, unverified
-from outpost_lab.info import info as lab_info
 from outpost_lab.instance import Instance
+from outpost_lab.instance import info as lab_info
 from outpost_lab.post import OfficeUser, Town
 
 SINK = "internet.test"  # where bounces to forged senders would go: any local part is a mailbox there

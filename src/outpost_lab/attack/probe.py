@@ -20,7 +20,7 @@ from imap_tools import AND, BaseMailBox
 from imap_tools.errors import MailboxUidsError
 
 from outpost.office import ports
-from outpost.office.roles import role_of
+from outpost.office.role import role_of
 from outpost.office.size import size_of
 from outpost_lab import pace
 from outpost_lab.attack.ground import Ground

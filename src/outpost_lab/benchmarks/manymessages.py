@@ -13,8 +13,7 @@ from outpost.recovery import backup
 from outpost.target import Target
 from outpost_lab import containers, engine
 from outpost_lab.benchmarks.measure import Figures, median
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import Town
 
 MESSAGES, FEW, SCANNED = 50_000, 50, 3_000

@@ -1,16 +1,22 @@
-"""Re-apply an unchanged office: beside a bare login on the same line, Ansible and mitogen."""
+"""Re-apply and verify an unchanged office over a slow line: beside a bare login, Ansible and mitogen."""
 
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from outpost.target import ROOT, Target
+from outpost.target import LAB, ROOT, Target
 from outpost.transport.remote import run_script
+from outpost.verification.live import LEAN, SIDE_BY_SIDE, WHITE_BOX
+from outpost_lab import office
 from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.benchmarks.peers import setup
 from outpost_lab.benchmarks.place import Place, behind
+from outpost_lab.instance import Instance
 
 RTT = 0.150
 RUNS = 5
@@ -109,3 +115,23 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
         )  # this command itself
 
     found["commands"] = {host.name: commands(host.name) for host in place.office.hosts}
+
+
+def white_box(target: Target) -> Figures:
+    """White-box checks of all hosts, cold, beside bare logins; their commands have been learnt without the line."""
+    office.came_up(
+        Instance.load(target.instance or LAB)
+    )  # what journals say about earlier measurements does not count
+    with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
+        listed = Path(temporary) / "asked"
+        _checks(near, listed, *SIDE_BY_SIDE)()
+        with behind(target, rtt=RTT) as place:
+            return of_samples(place.paired(_checks(place, listed), RUNS))
+
+
+def _checks(place: Place, listed: Path, *options: str) -> Callable[[], float]:
+    command = [
+        sys.executable, "-m", "pytest", "tests/live", "-m", WHITE_BOX, "-q", *LEAN,
+        "-p", "outpost.verification.ahead", f"--ahead={listed}", "--office", str(place.directory), "--via", "ssh", *options,
+    ]  # fmt: skip
+    return lambda: place.timed(command)

@@ -1,15 +1,69 @@
-"""The rows of `outpost bench`: what is promised, and the function that measures it."""
+"""The rows of `outpost bench`: what is promised, and the function that measures it; and the one of a cold provision."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from outpost.engine.run import Watcher
+import docker
+
+from outpost.converge.declaration import declarations
+from outpost.engine.run import Silent, Watcher
 from outpost.errors import OutpostError
 from outpost.target import Target
-from outpost_lab.benchmarks import fleet, manymessages, provision, reapply, size, verify
-from outpost_lab.benchmarks.measure import Figures, Measurement, Sense
+from outpost_lab import engine, office
+from outpost_lab import up as lab
+from outpost_lab.benchmarks import fleet, manymessages, reapply, size
+from outpost_lab.benchmarks.measure import Figures, Measurement, Sense, of_samples
+from outpost_lab.instance import Instance
+
+NAME = "bench"
+PATIENCE = 1800.0  # seconds
+INSTALL = (
+    "export DEBIAN_FRONTEND=noninteractive; echo 'Acquire::http::Proxy \"{proxy}\";' >/etc/apt/apt.conf.d/proxy; "
+    "apt-get update && apt-get install --yes -o APT::Install-Recommends=true"  # Debian's default; the lab's image has another one
+)
+
+
+def provision(target: Target, watcher: Watcher | None = None) -> Figures:
+    """Cold provision of a lab of its own (`bench`, removed afterwards) beside plain apt-get; the cache is warmed for both."""
+    del target  # its hosts are provisioned already
+    try:
+        instance = lab.up(NAME)
+        office.seal(instance)
+        packages = {
+            host: sorted(declared.package_names)
+            for host, declared in declarations(instance.directory).items()
+        }
+        install = INSTALL.format(proxy=instance.office.archive.proxy)
+        _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip
+        peer = _on_each(instance, {host: f"{install} {' '.join(names)}" for host, names in packages.items()})
+        client = docker.from_env()  # the hosts are removed; `lab.up` makes them again
+        for host in instance.office.hosts:
+            client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)
+        instance = lab.up(NAME)
+        started = time.monotonic()
+        office.deploy(instance, watcher or Silent())
+        ours = time.monotonic() - started
+    finally:
+        lab.down(NAME)
+    return of_samples({"ours": [ours], "peer": [peer]})
+
+
+def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
+    """Seconds until the last host has run its script, all side by side."""
+
+    def one(host: str) -> None:
+        command = "docker", "exec", instance.container_name(host), "sh", "-c", scripts[host]
+        engine.run(*command, remedy="check that the package archive is reached", lines=5, timeout=PATIENCE)
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(len(scripts)) as pool:
+        list(pool.map(one, scripts))
+    return time.monotonic() - started
+
 
 BARE = "bare `ssh HOST true`"
 NO_OP = "no-op re-apply, all hosts, cold"
@@ -39,9 +93,9 @@ ROWS = {
     "mitogen-0ms": Row(partial(near, mitogen=True), NO_OP, "Ansible with mitogen, no delay", 8, "times faster"),
     "traffic": Row(reapply.traffic, "bytes of a no-op on the link, per host", "8 kB", unit="B"),
     "one-template": Row(reapply.one_template, "one changed file on every host", "no-op (raw pyinfra both)", 2.0),
-    "verify": Row(verify.white_box, "white-box checks of all hosts, cold", BARE, 2.0),
+    "verify": Row(reapply.white_box, "white-box checks of all hosts, cold", BARE, 2.0),
     "provision": Row(
-        provision.provision, "cold provision of all hosts, apt cache warm", "default `apt-get install` of the same packages", 1.2
+        provision, "cold provision of all hosts, apt cache warm", "default `apt-get install` of the same packages", 1.2
     ),
     "fleet": Row(fleet.fleet, fleet_of, "plan of one office"),
     "logins-300": Row(size.logins, f"{USERS} clients log in at once, until the last one has", "a minute"),
@@ -59,7 +113,7 @@ def measured(target: Target, rows: Sequence[str], watcher: Watcher) -> Iterator[
             raise OutpostError(f"there is no row {name}", f"choose one of: {', '.join(ROWS)}")
     for name in rows or ROWS:
         row, load = ROWS[name], os.getloadavg()[0]
-        measure = partial(provision.provision, watcher=watcher) if name == "provision" else row.measure
+        measure = partial(provision, watcher=watcher) if name == "provision" else row.measure
         ours, peer, samples, notes = measure(target)
         yield Measurement(
             name,

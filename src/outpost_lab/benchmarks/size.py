@@ -16,8 +16,7 @@ from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.target import Target
 from outpost_lab.benchmarks.measure import Figures, of_samples
-from outpost_lab.info import info
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.office import seal
 
 USERS = 300

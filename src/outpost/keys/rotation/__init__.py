@@ -2,6 +2,6 @@
 
 Each kind is a state machine kept in ``secrets.age``, so an interrupted run continues where it stopped:
 ``dkim`` and ``tsig`` here, certificates and the office's authority beside them, DNSSEC keys by the primary name server itself
-(``dnssec`` only keeps a copy). ``watch`` asks the authoritative servers what they show; ``engine`` holds what all
-kinds share. ``outpost rotate due`` takes whatever step is due.
+(``dnssec`` only keeps a copy). ``engine`` holds what all kinds share, and asks the authoritative servers what they show.
+``aftermath`` takes whatever step is due.
 """

@@ -15,13 +15,12 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
-from outpost.keys.model import DkimKeys, Secrets
-from outpost.keys.published import public_keys
-from outpost.keys.rotation import watch
+from outpost.keys.model import DkimKeys, Secrets, public_keys
+from outpost.keys.rotation import engine
 from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
 from outpost.keys.secrets_file import new_dkim, new_selector
 from outpost.office.dns import Record, dkim_selector, office_zone
-from outpost.office.roles import serving
+from outpost.office.role import serving
 
 
 def begin(desk: Desk) -> str:
@@ -102,7 +101,7 @@ def _use(desk: Desk) -> bool:
             f"run this command again after {spoken(_usable(desk, keys))}",
             _usable(desk, keys),
         )
-    if absent := watch.missing(desk.office, _records(desk, selector)):
+    if absent := engine.missing(desk.office, _records(desk, selector)):
         _change(desk, selector, seen=None)
         raise NotYetError(
             f"{selector} is no longer shown by {'; '.join(absent)}",
@@ -122,7 +121,7 @@ def _use(desk: Desk) -> bool:
 def _publish(desk: Desk) -> None:
     desk.apply(serving(desk.office, "names"))
     for selector in _in_stage(desk.secrets, "published"):
-        if absent := watch.missing(desk.office, _records(desk, selector)):
+        if absent := engine.missing(desk.office, _records(desk, selector)):
             raise NotYetError(
                 f"{selector} is not shown by {'; '.join(absent)}",
                 "run this command again; if this lasts, ./outpost verify OFFICE says what is wrong with the name server",

@@ -14,11 +14,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from pydantic import SecretStr
 
 from outpost.errors import OutpostError
-from outpost.keys.model import SigningKey
-from outpost.keys.published import public_keys
+from outpost.keys.model import SigningKey, public_keys
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.office.dns import office_zones
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.transport import answers
 from outpost.transport.remote import run_script
 

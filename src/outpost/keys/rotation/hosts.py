@@ -7,7 +7,7 @@ then the old one is forgotten. Each step is applied before the next is written d
 
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.keys.secrets_file import complete, renewed_hosts
-from outpost.office.roles import serving
+from outpost.office.role import serving
 
 
 def due(desk: Desk) -> bool:

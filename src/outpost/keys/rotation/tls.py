@@ -9,15 +9,14 @@ fetches its certificate by ACME goes on with its old pair until it has one for t
 from datetime import datetime, timedelta
 
 from outpost.errors import OutpostError
-from outpost.keys.model import NextKey
+from outpost.keys.model import NextKey, public_keys
 from outpost.keys.pairs import issue_public, new_key
-from outpost.keys.published import public_keys
-from outpost.keys.rotation import watch
+from outpost.keys.rotation import engine
 from outpost.keys.rotation.engine import Desk, NotYetError, Rows, spoken
 from outpost.keys.secrets_file import public_pair
 from outpost.office.certificates import mode, public_names, signing_service
 from outpost.office.dns import Record, key_digest, office_zone
-from outpost.office.roles import role_of, serving
+from outpost.office.role import role_of, serving
 from outpost.office.tables.topology import Host
 from outpost.transport.remote import run_script
 
@@ -45,7 +44,7 @@ def roll(desk: Desk, host: Host) -> None:
 def note_published(desk: Desk, host: Host) -> datetime:
     """Note since when every name server has shown the host's records; returns when the next key may be used."""
     upcoming = desk.secrets.public_next[host.name]
-    if absent := watch.missing(desk.office, records(desk, host)):
+    if absent := engine.missing(desk.office, records(desk, host)):
         _note(desk, host, None)
         raise NotYetError(
             f"the next key of {host.name} is not shown by {'; '.join(absent)}",

@@ -5,12 +5,11 @@ is written down, and an interrupted run continues where it stopped.
 """
 
 from outpost.errors import OutpostError
-from outpost.keys.model import TRANSFER
-from outpost.keys.published import public_keys
+from outpost.keys.model import TRANSFER, public_keys
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.keys.secrets_file import random_key
 from outpost.office.dns import office_zones
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.transport.remote import run_script
 
 

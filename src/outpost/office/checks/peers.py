@@ -6,7 +6,7 @@ from functools import partial
 from outpost.office.checks.rule import Rule, nearest, path_back, placed
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.roles import serving
+from outpost.office.role import serving
 from outpost.office.tables.routes import Peer
 
 

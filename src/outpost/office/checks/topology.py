@@ -6,7 +6,7 @@ from functools import partial
 from outpost.office.checks.rule import Rule, nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.roles import every_role
+from outpost.office.role import every_role
 from outpost.office.tables.topology import Host, Zone
 from outpost.office.tables.values import IPAddress, IPNetwork
 

@@ -1,24 +1,102 @@
-"""Running the office: its logs, hours, backups and alarms, and its end."""
+"""Running the office: who gets in, what hosts take from elsewhere, logs, hours, backups, alarms, what may be tried, and its end."""
 
+import re
+from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from outpost.office import ports
 from outpost.office.tables.topology import Accepted
 from outpost.office.tables.values import (
+    Account,
     Address,
+    AgeRecipient,
     Duration,
     FilePort,
     Fqdn,
+    Line,
     MailAddress,
+    MirrorUrl,
     Part,
+    Proxy,
+    Server,
     Size,
     SshKey,
     counted,
     lasting,
     sized,
 )
+
+
+class Resolver(Part):
+    """How the hosts' validating resolvers find names (`[resolver]`)."""
+
+    forwarders: tuple[Address, ...] = Field(default=(), examples=[["198.51.100.53"]])
+    """Resolvers to which all queries are forwarded. Empty: the hosts resolve from the root, which needs port 53 to
+    the Internet."""
+    trust_anchor: tuple[
+        Annotated[str, Field(pattern=r"^\. IN DS \d{1,5} \d{1,3} \d{1,3} [0-9A-Fa-f]{40,128}$")], ...
+    ] = Field(
+        default=(),
+        examples=[[". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"]],
+    )
+    """DS records of the root key (presentation format); empty: the Internet's, from Debian's dns-root-data."""
+
+
+class Archive(Part):
+    """Where packages come from (`[archive]`)."""
+
+    mirror: MirrorUrl = Field(
+        default="http://deb.debian.org/debian", examples=["http://deb.debian.org/debian"]
+    )
+    """Debian mirror."""
+    security_mirror: MirrorUrl = Field(
+        default="http://deb.debian.org/debian-security", examples=["http://deb.debian.org/debian-security"]
+    )
+    """Debian security mirror."""
+    proxy: Proxy = Field(default="", examples=["http://192.0.2.9:3142"])
+    """HTTP proxy for apt; needed by hosts that must not reach the Internet themselves (the store)."""
+
+
+class Time(Part):
+    """Clock sources (`[time]`)."""
+
+    servers: tuple[Server, ...] = Field(
+        default=("0.debian.pool.ntp.org", "1.debian.pool.ntp.org", "2.debian.pool.ntp.org"),
+        min_length=1,
+        examples=[["ntp.example.com", "192.0.2.123"]],
+    )
+    """NTP servers, names or addresses; at least three let a wrong one be outvoted."""
+
+
+class Ssh(Part):
+    """How administrators reach the hosts (`[ssh]`)."""
+
+    user: Account = Field(default="root", examples=["admin"])
+    """Account the controller logs in as. Any other than root needs sudo without a password: `USER ALL=(ALL:ALL)
+    NOPASSWD: ALL` in `/etc/sudoers.d/outpost-admin`."""
+    authorized_keys: tuple[SshKey, ...] = Field(
+        default=(), min_length=1, examples=[["ssh-ed25519 AAAA… admin@controller"]]
+    )
+    """Public keys of the administrators: only these open SSH. Left out: each host keeps those that it has."""
+    host_keys: dict[str, tuple[str, ...]] = Field(default={}, exclude=True)
+    """Read from `known_hosts` beside the office file: the host keys that the administrator has compared; published as
+    SSHFP (RFC 4255)."""
+
+
+class Webmail(Part):
+    """Webmail (`[webmail]`)."""
+
+    open_to_internet: bool = False
+    """Whether users may log in from the Internet; else only from the users' zone."""
+
+
+class Encryption(Part):
+    """Who can read the office's secrets (`[secrets]`)."""
+
+    recipients: tuple[AgeRecipient, ...] = Field(default=(), examples=[["age1…"]])
+    """age public keys that `secrets.age` is encrypted to."""
 
 
 class Logs(Part):
@@ -118,3 +196,42 @@ class Alarms(Part):
     wrong_logins: int = counted(50, most=100_000)
     """An alarm is sent when more accounts than this got a wrong password within ten minutes; each counts once for
     each address. One account that was locked (`limits.login_failures`) is an alarm in any case."""
+
+
+class Attack(Part):
+    """Whether the office agrees to be attacked by its own administrators (`[attack]`)."""
+
+    consent_until: date | None = Field(default=None, examples=["2026-12-31"])
+    """Last day on which `./outpost attack` may run against this office; never without it (the lab needs none).
+    Attacks that take a service down run in the lab only."""
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+class ExplainedMessage(Part):
+    """What a daemon of this office writes though nothing is wrong (`[[verification.explained]]`)."""
+
+    says: Annotated[str, AfterValidator(_pattern)] = Field(
+        max_length=300, examples=["^chronyd: Source N.N.N.N offline"]
+    )
+    """Regular expression that finds the line: `DAEMON: MESSAGE` as in the journal, each number written as `N`."""
+    why: Line = Field(min_length=10, examples=["the site's power is off at night"])
+    """Why it is harmless."""
+
+
+class Verification(Part):
+    """What the live checks may do and what they accept (`[verification]`)."""
+
+    canary: MailAddress | None = Field(default=None, examples=["canary@po.example.com"])
+    """User whose mailbox gets a verification's own messages, which it removes again; empty: the postmaster."""
+    correspondents: tuple[MailAddress, ...] = Field(default=(), examples=[["postmaster@example.org"]])
+    """Addresses on the Internet whose servers are asked, up to RCPT, whether they would accept mail from the office;
+    nothing is sent. The peers' postmasters are always asked."""
+    explained: tuple[ExplainedMessage, ...] = ()
+    """Warnings and errors in this office's journals that are harmless."""

@@ -1,12 +1,44 @@
-"""Encryption, and where certificates come from."""
+"""Zones and encryption: how long keys live, and where certificates come from."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from outpost.office.tables.topology import CertificateMode
-from outpost.office.tables.values import Duration, Fqdn, MailAddress, Part, Proxy, lasting
-from outpost.office.tls import INTERMEDIATE, LEVELS, TlsLevel, TlsProfile
+from outpost.office.tables.values import Duration, Fqdn, MailAddress, Network, Part, Proxy, lasting
+
+TlsProfile = Literal["intermediate", "old"]
+
+_AEAD = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+)  # fmt: skip
+_CBC = ("ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA")
+_LEGACY = "@SECLEVEL=0"
+"""OpenSSL's setting that makes TLS 1.0 and 1.1 possible at all (their handshake is signed with SHA-1)."""
+
+
+@dataclass(frozen=True)
+class TlsLevel:
+    """What a server accepts.
+
+    Attributes:
+        versions: TLS versions, the oldest first, as nginx writes them.
+        ciphers: Suites of TLS 1.2 and before, the preferred ones first, as OpenSSL writes them.
+    """
+
+    versions: tuple[str, ...]
+    ciphers: str
+
+    @property
+    def oldest(self) -> str:
+        return self.versions[0]
+
+
+INTERMEDIATE = TlsLevel(("TLSv1.2", "TLSv1.3"), ":".join(_AEAD))
+OLD = TlsLevel(("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"), ":".join((*_AEAD, *_CBC, _LEGACY)))
+LEVELS: dict[TlsProfile, TlsLevel] = {"intermediate": INTERMEDIATE, "old": OLD}
 
 
 class TrustedAuthority(Part):
@@ -77,3 +109,34 @@ class Tls(Part):
     def links(self) -> TlsLevel:
         """What the office's hosts and its peers use among themselves."""
         return INTERMEDIATE
+
+
+class Dns(Part):
+    """The office's zones (`[dns]`)."""
+
+    reverse: tuple[Network, ...] = Field(default=(), examples=[["192.0.2.0/24", "2001:db8:40::/48"]])
+    """Networks whose reverse zones are delegated to the office; prefixes end on an octet (IPv4) or a nibble (IPv6),
+    as the delegation does."""
+    ttl: Duration = lasting("1h")
+    """TTL: how long others may cache a record. Every rollover waits two TTLs before it goes on."""
+    signature_lifetime: Duration = lasting("14d")
+    """How long a DNSSEC signature is valid; renewed at half of it, so the zone outlasts that long without its primary
+    (14d: a week)."""
+    zsk_lifetime: Duration = lasting("30d")
+    """Age at which the zone-signing key rolls, by itself (RFC 6781, section 4.1.1)."""
+    ksk_lifetime: Duration = lasting("365d")
+    """Age at which the key-signing key rolls. The rollover goes on once the parent shows the new DS. If your parent
+    zone does not read CDS (RFC 8078), enter the DS there by hand."""
+    propagation: Duration = lasting("15m")
+    """Time for a change to reach every name server of the office, with a margin."""
+    parent_propagation: Duration = lasting("1d")
+    """Time the parent's servers and caches may still show the old DS after the new one was seen; at least the TTL of
+    the DS record there."""
+    parent_interval: Duration = lasting("1h")
+    """How often the parent is asked for the new DS while a key rolls."""
+    dkim_lifetime: Duration = lasting("180d")
+    """Age at which `./outpost rotate due` begins a new pair of DKIM keys."""
+    dkim_retention: Duration = lasting("14d")
+    """How long an old DKIM key stays published after the last signature with it: at least `link.queue_lifetime`,
+    because mail that waited is verified when it arrives. After that it stays revoked for the same time (empty `p=`,
+    RFC 6376, section 3.6.1)."""
