@@ -204,8 +204,8 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
         finding=Finding(
             "file",
             f"{TLS}/public.pem",
-            "not a certificate that this host was given, or not that of its key",
-            "users and peers meet a name that nobody vouches for",
+            "not a certificate that was issued to this host, or it does not match its key",
+            "users and peers are shown a certificate that they cannot verify",
             ("TLS-04",),
         ),
     )

@@ -94,7 +94,7 @@ def hardening(*, office: Office, me: Host) -> Items:
             "file",
             "/etc/cloud/cloud-init.disabled",
             "cloud-init is on",
-            "anybody who answers as a metadata server adds accounts and keys at the next start",
+            "anybody who answers as a metadata server can add accounts and keys at the next boot",
             ("SYS-10",),
         ),
     )
@@ -121,7 +121,11 @@ def timers() -> Items:
         untouched=(),  # what has begun once since the boot has; a new one is a file
         command="systemctl start timers.target",
         finding=Finding(
-            "unit", "timers.target", "a timer has never begun", "logs grow and old sessions stay", ("LOG-01",)
+            "unit",
+            "timers.target",
+            "a timer was never started",
+            "logs are not rotated, and old sessions are not removed",
+            ("LOG-01",),
         ),
     )
 

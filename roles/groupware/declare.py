@@ -54,7 +54,7 @@ def _collections(view: GroupwareView) -> Items:
         finding=Finding(
             "account",
             "at groupware, that the office does not declare",
-            "there are calendars of somebody who is not in the office file: the user left it, or they were added by hand",
+            "there are calendars of a user who is not in the office file: the user was removed there, or they were added by hand",
             f"they move to {STORAGE}/former",
             ("AUT-07",),
         ),

@@ -341,7 +341,7 @@ def _departed(view: StoreView) -> Items:
         finding=Finding(
             "mailbox",
             "that the office does not declare",
-            "a mailbox is here that is not in the office file: it was taken out there, or added here by hand",
+            "the store has a mailbox that is not in the office file: the user was removed there, or it was added by hand",
             "its mail moves to /srv/mail/.former; its passwords and sessions end",
             ("AUT-07",),
         ),

@@ -93,7 +93,7 @@ def _database(view: WebmailView) -> Items:
         finding=Finding(
             "account",
             "at webmail, that the office does not declare",
-            "webmail's database has a user who is not in the office file: the user left it, or the row was added by hand",
+            "webmail's database has a user who is not in the office file: the user was removed there, or the row was added by hand",
             "what webmail has of it (addresses, identities) moves to /var/lib/roundcube/db/former",
             ("AUT-07",),
         ),

@@ -86,7 +86,7 @@ def wait(container: Any, machine: Machine) -> None:
         listed = container.exec_run(units)[1].decode().splitlines()
         names = " ".join(line.split()[0] for line in listed if line.strip()) or state
         remedy = f"docker exec {container.name} systemctl status {names}"
-        raise LabError(f"{container.name} has not booted well: {names}", remedy)
+        raise LabError(f"{container.name} started with failed units: {names}", remedy)
 
 
 def put(container: Any, content: Iterable[File]) -> None:

@@ -56,7 +56,7 @@ def hold(
     report(f"{store.name}: archive {taken['archive']}, {taken['files']} files")
     output = run_script(target, office, store, f"{PROGRAM} check", via, patience=PATIENCE)
     checked = answers.parsed(output, Checked, store.name)
-    report(f"{store.name}: all that is kept is undamaged, up to {checked['checked']}")
+    report(f"{store.name}: all archives are undamaged, up to {checked['checked']}")
     with rooms_of(target, office, store) as rooms:
         started = time.monotonic()
         rooms.build(watcher or run.Silent())
@@ -139,7 +139,7 @@ def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
         if lost := set(mine) - set(theirs):
             yield f"{path}: {len(lost)} messages are missing"
         if more := set(theirs) - set(mine):
-            yield f"{path}: {len(more)} messages more"
+            yield f"{path}: {len(more)} messages were not there before"
         for index, what in enumerate(("UID", "flags", "content")):
             changed = sum(mine[name][index] != theirs[name][index] for name in set(mine) & set(theirs))
             if changed:

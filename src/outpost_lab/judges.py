@@ -110,7 +110,7 @@ def _ssh_audit(_target: Target, office: Office, _via: str | None) -> Iterator[Op
         if not re.search(r"Result:\s+\S*\s*(Passed|Failed)", done.stdout):
             output = answers.line(done.stdout.strip()[-200:])
             remedy = "check that port 22 can be reached from here"
-            raise OutpostError(f"ssh-audit says nothing of {host.name}: {output}", remedy)
+            raise OutpostError(f"ssh-audit printed nothing about {host.name}: {output}", remedy)
         result = "passed" if done.returncode == 0 else "failed"
         yield _opinion("ssh-audit", version, host, POLICY, result, map(answers.line, failed))
 
@@ -190,7 +190,7 @@ def _testssl(target: Target, office: Office, via: str | None) -> Iterator[Opinio
                 entries: list[dict[str, str]] = json.loads(file.read_text()) if file.exists() else []
             grade = next((entry["finding"] for entry in entries if entry["id"] == "overall_grade"), None)
             if grade is None:
-                problem = f"testssl says nothing of {listener.host.name}:{listener.port}"
+                problem = f"testssl printed nothing about {listener.host.name}:{listener.port}"
                 raise OutpostError(problem, "check that the port can be reached from here")
             severe = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
             bad = dict.fromkeys(entry["id"] for entry in entries if entry["severity"] in severe)
@@ -208,7 +208,7 @@ def _sslyze(target: Target, office: Office, via: str | None) -> Iterator[Opinion
             done = _run([*command, *(["--starttls", listener.starttls] if listener.starttls else [])])
             if done.returncode:
                 errors = answers.line(done.stderr.strip()[-200:])
-                problem = f"sslyze says nothing of {listener.host.name}:{listener.port}: {errors}"
+                problem = f"sslyze printed nothing about {listener.host.name}:{listener.port}: {errors}"
                 raise OutpostError(problem, "check that the port can be reached from here")
             left = answers.parsed(done.stdout, dict[str, Any], listener.host.name)
             result = "Mozilla intermediate: " + ("passed" if not left else "failed")
@@ -243,7 +243,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _silent(tool: str, target: Target, host: Host) -> OutpostError:
     remedy = f"./outpost plan {target.typed} --limit {host.name}"
-    return OutpostError(f"{tool} says nothing of {host.name}", remedy)
+    return OutpostError(f"{tool} printed nothing about {host.name}", remedy)
 
 
 def _version(command: list[str], pattern: str) -> str:

@@ -48,7 +48,7 @@ EXPLAINED: dict[str, str] = {
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     r"^pythonN: learn: \S+ \S+: .*; the next run tries again$": "an MTA was away; whether it takes lessons now, JNK-01's check asks",
     # A store that is away, or was lost
-    r"^pythonN: the store does not tell quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
+    r"^pythonN: the store does not report quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
     r'^nginx: .* \[error\] .*(, subrequest: "/login"|auth request unexpected status: N )': "it was away; whether it answers, CAL-02's check says",
     r"^stunnel: LOGN\[N\]: s_connect: connect localhost:/run/outpost-davlogins/socket: ": RESTARTS,
     # The lab

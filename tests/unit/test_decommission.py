@@ -80,7 +80,7 @@ def test_every_step_says_what_is_so_afterwards() -> None:
 
 def test_a_step_that_lacks_something_leaves_no_checkpoint(closing: Closing) -> None:
     (closing.target.data / FILE).write_text(json.dumps({"freeze": {}}))
-    with pytest.raises(OutpostError, match="no address for the office's mail"):
+    with pytest.raises(OutpostError, match="--forward-to is missing"):
         closing.advance()
     assert closing.next == "forward"
 

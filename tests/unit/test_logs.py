@@ -112,9 +112,9 @@ def test_lines_are_sent_when_every_one_is_acknowledged() -> None:
 @pytest.mark.parametrize(
     ("answers", "why"),
     [
-        (b"1 rsp 6 200 OK\n", "hung up"),
+        (b"1 rsp 6 200 OK\n", "closed the connection"),
         (b"1 rsp 9 500 Sorry\n", "answers 500"),
-        (b"0 serverclose 0\n", "hung up"),
+        (b"0 serverclose 0\n", "closed the connection"),
         (b"HTTP/1.1 400 Bad Request\r\n", "does not speak RELP"),
     ],
 )
@@ -146,7 +146,7 @@ def test_lines_that_failed_are_sent_again_over_another_connection(monkeypatch: p
 
         def send(self, lines: list[Line]) -> None:
             if Flaky.tries < 3:
-                raise BrokenError("it hung up")
+                raise BrokenError("it closed the connection")
             sent.append(lines)
 
         def close(self) -> None:

@@ -78,7 +78,7 @@ def run_suite(
     stages: list[tuple[Stage, Callable[[Stage], None]]] = [
         (Stage("ruff", "style and likely bugs"), suite.ruff),
         (Stage("mypy", "types, strict"), suite.mypy),
-        (Stage("lint", "the project's own rules about itself"), suite.pytest("tests/lint")),
+        (Stage("lint", "the project's own rules for code and documentation"), suite.pytest("tests/lint")),
         (
             Stage("unit", "office model, derivations, templates, command line"),
             suite.pytest("tests/unit", "-n", "auto"),

@@ -219,7 +219,8 @@ def send(path: str, news: News) -> None:
     except telling.TROUBLES as error:
         where = urlsplit(path).hostname or shlex.split(path)[0]
         raise OutpostError(
-            f"{where} did not take the message: {error}", "try --notify with `cat` to see what would be sent"
+            f"{where} did not accept the message: {error}",
+            "try --notify with `cat` to see what would be sent",
         ) from None
 
 

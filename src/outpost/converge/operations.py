@@ -87,10 +87,10 @@ def converge(item: Change) -> Generator[Command, None, None]:
         _report(key, changed, gone, answer.files, known=installed, by_hand=loaded)
         if unit and not running:
             cause = f"{active or 'not there'}, {enabled or 'not enabled'}"
-            report(Finding("unit", unit, cause, "its service is missing in the office", ("AVL-01",)))
+            report(Finding("unit", unit, cause, "its service is missing on the host", ("AVL-01",)))
         if record and not loaded and not changed:
             cause = "its daemon has not loaded the current files: an apply was interrupted, or a certificate is new"
-            report(Finding("daemon", unit or key, cause, "the daemon runs with old files"))
+            report(Finding("daemon", unit or key, cause, "the daemon still runs with the files from before"))
         elif answer.records and not record and not changed:
             report(
                 Finding(
@@ -261,7 +261,7 @@ def _report(
         )
         report(finding)
     for path in gone:
-        report(Finding("file", path, "no longer declared", "it is removed; nothing reads it any more"))
+        report(Finding("file", path, "no longer declared", "an apply removes it; nothing reads it any more"))
 
 
 @operation()
@@ -368,7 +368,9 @@ def retire() -> Generator[Command, None, None]:
         units = [unit for unit in _named("unit", entries) if unit not in known.units]
         leaving = [path for path in _named("path", entries) if path not in known.files]
         for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
-            report(Finding(kind, thing, "no longer declared", "it is removed; nothing needs it any more"))
+            report(
+                Finding(kind, thing, "no longer declared", "an apply removes it; nothing needs it any more")
+            )
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
         yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
@@ -382,7 +384,9 @@ def _retire_packages(wanted: frozenset[str]) -> Generator[Command, None, None]:
     if extra := sorted(before - wanted):
         for each in extra:
             report(
-                Finding("package", each, "no longer declared", "it is removed; its data stays", ("SYS-04",))
+                Finding(
+                    "package", each, "no longer declared", "an apply removes it; its data stays", ("SYS-04",)
+                )
             )
         listed = " ".join(map(shlex.quote, extra))
         yield alone(

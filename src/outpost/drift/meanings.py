@@ -226,7 +226,7 @@ FAULTS = (
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
-        "held", always, "put on hold by hand", "nothing there is delivered until somebody lets it go. Remedy: run `./outpost queue OFFICE --release all`, or "
+        "held", always, "put on hold by hand", "nothing there is delivered until somebody releases it. Remedy: run `./outpost queue OFFICE --release all`, or "
         "`--hold` with each queue id that has to wait", ("QUE-01",), "", "messages on hold", lambda it: it.new, "mail queue",
     ),
     Meaning(
@@ -236,7 +236,7 @@ FAULTS = (
     Meaning(
         "timer", always, lambda it: f"a key's date set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
         lambda it: "who has that key can sign false names of the office. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
-        "for the key that nobody rolled" if " second " in it.new[0]
+        "for the key that no rollover made" if " second " in it.new[0]
         else "from that date its zone has no valid signature, and resolvers that validate do not find the office's names", ("DNS-01",),
         lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
     ),
@@ -281,7 +281,7 @@ FAULTS = (
         "moved", always, lambda it: f"moved by hand from interface {it.new[0].split(' ')[0]} to {it.new[0].split(' ')[1]}",
         lambda it: "traffic of one zone is on the network of another. "
         f"Remedy: if it belongs there, put `network {it.thing}` into hosts.NAME.accepted of the office file"
-        + ("; if not, move it back by hand: interfaces have other names, too, so an apply does not do it" if it.new[0].endswith(UNSURE) else ""),
+        + ("; if not, move it back by hand: an apply does not do it, because interfaces were renamed as well" if it.new[0].endswith(UNSURE) else ""),
         ("NET-02",), repairs.moved_back, "network interface",
     ),
     Meaning(

@@ -136,7 +136,7 @@ def _account(it: Difference) -> Iterator[Finding]:
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
         yield Finding(
             "account", thing, f"added by hand (uid {uid}, {shell}, {state})",
-            "somebody that the office does not know can log in" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
+            "somebody who is not in the office file can log in" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
             drop if uid == "0" else lock, facts=facts,
         )  # fmt: skip
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
@@ -207,7 +207,7 @@ def _network(it: Difference) -> Iterator[Finding]:
     cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
     consequence = "what the office sends does not arrive"
     if new and not old:
-        consequence = "traffic takes a way that no flow declares"
+        consequence = "traffic takes a path that no flow declares"
     yield Finding(
         f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
     )

@@ -129,7 +129,10 @@ def judge(
     if memory < (wanted := role_of(host).memory(size_of(office))):
         users = f"{len(office.users)} users"
         yield Finding(
-            host.name, "note", f"{memory} MiB of memory", f"a {host.role} for {users} wants {wanted} MiB"
+            host.name,
+            "note",
+            f"{memory} MiB of memory",
+            f"give it {wanted} MiB: a {host.role} for {users} needs that much",
         )
     yield from _disk(host, [value for key, value in facts if key == "disk"])
     yield from _platform(office, host, first.get("container", ""))
@@ -187,7 +190,7 @@ def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
             host.name,
             "bad" if size < role_of(host).disk // 2 else "note",
             f"{size} MiB of disk are free on {place}",
-            f"a {host.role} wants {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}: enlarge its disk",
+            f"enlarge its disk: a {host.role} needs {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}",
         )
 
 
@@ -205,7 +208,7 @@ def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
             host.name,
             "bad",
             'it is a machine, and the office file says platform = "docker"',
-            f'write platform = "machine" below [hosts.{host.name}]: else its clock and kernel stay unhardened',
+            f'write platform = "machine" below [hosts.{host.name}]: otherwise its clock and kernel are not hardened',
         )
 
 

@@ -236,7 +236,7 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
                 login,
                 "note",
                 f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}",
-                "leave it so: a disk only grows",
+                "keep it: a disk can only grow",
             )
 
 

@@ -156,7 +156,7 @@ def upload(work: Work, image: Image) -> None:
             done = answers.exchange(command, content, patience=UPLOAD, most=server.MOST)
     except (TimeoutError, answers.TooMuchError):
         raise OutpostError(
-            f"{work.login} did not take the image as it should", "check the server before you trust it"
+            f"{work.login} did not store the image as expected", "check the server before you trust it"
         ) from None
     if done.status:
         last = answers.line(

@@ -148,14 +148,16 @@ class Session:
         while head.count(b" ") < 3 and not head.endswith(b"\n") and len(head) < 100:
             sign = self.answers.read(1)
             if not sign:
-                raise BrokenError("it hung up")
+                raise BrokenError("it closed the connection")
             head += sign
         words = head.split()
         if len(words) < 3 or not words[0].isdigit() or not words[2].isdigit() or words[1] != b"rsp":
-            raise BrokenError("it hung up" if b"serverclose" in words else "it does not speak RELP")
+            raise BrokenError(
+                "it closed the connection" if b"serverclose" in words else "it does not speak RELP"
+            )
         length = int(words[2])
         if length > 65536:
-            raise BrokenError("it answers too much")
+            raise BrokenError("its answer is too long")
         data = self.answers.read(length + (0 if head.endswith(b"\n") else 1))
         return int(words[0]), data[:3]
 
@@ -180,7 +182,7 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as reading:
         if reading.stdout is None:
-            raise BrokenError("journalctl says nothing")
+            raise BrokenError("journalctl printed nothing")
         pipe, rest = reading.stdout.fileno(), b""
         last = Line(after[0], after[1], b"") if after else None
         while True:
@@ -272,7 +274,7 @@ def deliver(lines: list[Line], session: Session | None, settings: dict[str, Any]
             attempt += 1
         else:
             if attempt > 1:
-                sys.stderr.write(f"<5>{settings['collector']}: has all that waited\n")
+                sys.stderr.write(f"<5>{settings['collector']}: has accepted all lines that waited\n")
             return session
 
 

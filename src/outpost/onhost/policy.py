@@ -158,7 +158,7 @@ class Holds:
             fresh.replace(self.path)
             self.seen = self.path.stat().st_mtime_ns
         except OSError as trouble:
-            say(3, f"{self.path} cannot be written, a restart will release who is held: {trouble}")
+            say(3, f"{self.path} cannot be written, a restart will release users on hold: {trouble}")
 
 
 @dataclass
@@ -395,7 +395,7 @@ class Store:
                     reason = trouble
                 else:
                     return not answer.startswith((b"action=DUNNO", b"action=OK"))
-            say(4, f"the store does not tell quotas: {reason!r}")
+            say(4, f"the store does not report quotas: {reason!r}")
             self.rests_until = time.monotonic() + STORE_REST
             return False
 
@@ -450,7 +450,7 @@ def keep_for_later(queue_id: str) -> bool:
         LARGE.mkdir(mode=0o700, exist_ok=True)
         (LARGE / queue_id).touch()
     except OSError as trouble:
-        say(3, f"{queue_id} goes at once: {trouble}")
+        say(3, f"{queue_id} is sent at once: {trouble}")
         return False
     return bool(queue_id)
 

@@ -231,7 +231,7 @@ def rescan(settings: dict[str, Any]) -> bool:
     )
     if left:
         sys.stderr.write(
-            f"<3>rescan: {left} more are left in mailboxes of which {MOST_OF_ONE} were taken out\n"
+            f"<3>rescan: {left} more infected messages are still in mailboxes from which {MOST_OF_ONE} were removed\n"
         )
     return not failed and not left
 

@@ -155,7 +155,7 @@ class Vault:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise VaultError("its host is connected for more than ten minutes") from None
+                        raise VaultError("its host has been connected for more than ten minutes") from None
                     time.sleep(0.5)
             yield
 
@@ -206,7 +206,7 @@ class Vault:
         for written in self._written(host):
             if _files(written) > MOST_FILES:
                 _closed(written)
-                raise VaultError("too many files, not copied; takes no more")
+                raise VaultError("too many files: it was not copied, and the server accepts no more for it")
         today = place / f"{datetime.now(UTC):%Y-%m-%d}"
         if today.exists() or not (repository / "config").exists():
             return

@@ -54,7 +54,7 @@ WORDS = {
     "handover": "every mailbox is copied out, and each copied message's SHA-256 compared with the store's",
     "drain": "the MTAs' queues are empty",
     "withdraw": "the domain takes and sends no mail (null MX, SPF -all); DKIM keys are revoked, TLSA and policies gone",
-    "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on saying no",
+    "erase": "mail, accounts, queues and keys are deleted on store, webmail and MTAs; the name servers go on answering that the domain has no mail",
     "certificate": "what was done, when and by whom, signed with the office's authority",
 }
 EVERYWHERE = ("/etc/outpost", "/var/lib/outpost-acme", STATE, "/var/log/journal", "/var/lib/outpost-logs")
@@ -136,7 +136,10 @@ class Closing:
 
     def _forward(self) -> dict[str, Any]:
         if not self.forward:
-            raise OutpostError("no address for the office's mail from now on", "add --forward-to ADDRESS")
+            raise OutpostError(
+                "--forward-to is missing: the office's mail needs an address from now on",
+                "add --forward-to ADDRESS",
+            )
         self._declare(self._with_closing(forward=self.forward))
         self._apply("transport")
         for mta in serving(self.office, "transport"):
@@ -152,7 +155,8 @@ class Closing:
     def _handover(self) -> dict[str, Any]:
         if self.into is None:
             raise OutpostError(
-                "no directory for the mailboxes", "add --into DIRECTORY, with room for all of them"
+                "--into is missing: the mailboxes need a directory",
+                "add --into DIRECTORY, with room for all of them",
             )
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = serving(self.office, "mailboxes")
@@ -273,7 +277,7 @@ class Closing:
             "not done by it": [
                 "the registrant gives back the delegation and DS at the parent, the reverse names and the domain",
                 "a deleted file may stay readable on the disk: destroy disks that were not encrypted",
-                *(["archives at head office stay until their own term ends"] if self.office.backup else []),
+                *(["archives at head office stay until their retention ends"] if self.office.backup else []),
             ],
         }
         file = self.target.data / STATEMENT

@@ -110,7 +110,7 @@ def read(file: Path) -> Run:
         return TypeAdapter(Run).validate_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise OutpostError(
-            f"{shown(file)} is no verification that was kept: {error}",
+            f"{shown(file)} is not a saved verification: {error}",
             "./outpost verify OFFICE --json writes one",
         ) from None
 

@@ -328,7 +328,7 @@ def verify(
     ):  # a file that cannot be imported is no proof
         raise OutpostError(
             f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}",
-            "OUTPOST_DEBUG=1 shows pytest's full output",
+            "run it again with OUTPOST_DEBUG=1 to see pytest's full output",
         )
     return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
 

@@ -65,7 +65,9 @@ def status(desk: Desk) -> Rows:
         (
             name,
             "used" if name == desk.secrets.transfer_key else "accepted",
-            "a roll broke off: ./outpost rotate tsig OFFICE" if len(desk.secrets.transfer_keys) > 1 else "",
+            "a roll was interrupted: run ./outpost rotate tsig OFFICE"
+            if len(desk.secrets.transfer_keys) > 1
+            else "",
         )
         for name in desk.secrets.transfer_keys
     ]

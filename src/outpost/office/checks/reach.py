@@ -73,7 +73,9 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
         addresses = [address for path in office.alarms.tell if (address := _literal(path)) is not None]
         if not any(address in network for address in addresses for network in networks):
             message = f"{host.name} is not on the Internet and reaches none of them"
-            remedy = "add a relay or webhook by its address in a zone of that host, the administrators' best"
+            remedy = (
+                "add a relay or webhook by its address in a zone of that host, best in the administrators'"
+            )
             yield Problem("alarms.tell", ", ".join(office.alarms.tell), message, remedy)
     for index, path in enumerate(office.alarms.tell):
         if path.startswith("http:") and _literal(path) is None:

@@ -50,7 +50,7 @@ def _recipients_free(office: Office) -> Iterator[Problem]:
             yield Problem(
                 field,
                 address,
-                "the name of a task (RFC 2142), which the office gives to its postmaster",
+                "a role address (RFC 2142), whose mail the postmaster gets",
                 f"give the person a name of their own; an alias {local}@ may lead to others",
             )
 
@@ -110,7 +110,9 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
         path = path_back(alias.address, members)
         if path:
             message = "an alias that leads back to itself"
-            yield Problem(f"aliases[{index}].members", " -> ".join(path), message, "break the circle")
+            yield Problem(
+                f"aliases[{index}].members", " -> ".join(path), message, "remove the member that leads back"
+            )
 
 
 def _postmaster(office: Office) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ def _missing_message(location: tuple[int | str, ...]) -> str:
         return "a peer without a TLS policy"
     if location[0] == "hosts" and location[-1] == "addresses":
         return "the host is in no zone"
-    return "required, and not there"
+    return "required, but missing"
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:

@@ -84,7 +84,10 @@ def _local_files(office: Office) -> Iterator[Problem]:
         for index, path in enumerate(host.local):
             wrong = partial(Problem, f"hosts.{host.name}.local[{index}]", path)
             if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
-                yield wrong("this directory belongs to Outpost", "put the file beside the daemon it is for")
+                yield wrong(
+                    "this directory belongs to Outpost",
+                    "choose a path outside it, near the daemon that reads the file",
+                )
             elif not path.startswith(LOCAL_PLACES):
                 yield wrong(
                     "Outpost compares no files there", f"put local files below {', '.join(LOCAL_PLACES)}"
@@ -156,7 +159,7 @@ def _first_boot(office: Office) -> Iterator[Problem]:
             yield Problem(
                 field,
                 ", ".join(map(str, zone.gateways)),
-                "two of one IP version",
+                "two addresses of one IP version",
                 "give one of each IP version",
             )
     owner: dict[str, str] = {}
