@@ -55,7 +55,7 @@ def test_another_office_keeps_its_runs_in_the_state_directory(
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text("{}")
-    with pytest.raises(OutpostError, match="no verification"):
+    with pytest.raises(OutpostError, match="not a saved verification"):
         read(file)
 
 
@@ -138,7 +138,7 @@ def test_a_webhook_gets_the_report() -> None:
 
 @pytest.mark.parametrize("path", ["false", "http://127.0.0.1:1/", "smtp://127.0.0.1:1/?to=a@b&from=c@d"])
 def test_a_path_that_leads_nowhere_is_an_error_with_a_remedy(path: str) -> None:
-    with pytest.raises(OutpostError, match="did not take the message"):
+    with pytest.raises(OutpostError, match="did not accept the message"):
         send(path, NEWS)
 
 

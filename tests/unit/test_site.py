@@ -146,7 +146,7 @@ def test_a_server_that_answers_an_image_without_end_is_left(
     declared = site(place)
     nobody: Any = None
     work = up.Work(nobody, nobody, "root@192.0.2.5", declared, declared, bare(declared))
-    with pytest.raises(OutpostError, match="did not take the image"):
+    with pytest.raises(OutpostError, match="did not store the image"):
         up.upload(work, Image(str(image), "0" * 128))
 
 
@@ -243,7 +243,7 @@ def test_a_disk_grows_while_its_guest_runs_and_never_shrinks(place: Path) -> Non
     assert "blockresize ns1 vda 5G" in step.command
     large = answer(declared, disks={"ns1": 50})
     assert names(declared, large) == []
-    assert any("a disk only grows" in each.remedy for each in server.judge(large, declared, ON))
+    assert any("a disk can only grow" in each.remedy for each in server.judge(large, declared, ON))
 
 
 def test_a_guest_that_is_off_is_started(place: Path) -> None:
