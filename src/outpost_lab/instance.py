@@ -1,7 +1,5 @@
 """An instance of the lab: its state between two commands."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class _Kept:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Instance, _owner: type) -> Path:
+    def __get__(self, instance: "Instance", _owner: type) -> Path:
         return instance.directory / self._name
 
 
@@ -51,7 +49,7 @@ class Instance:
     delegated: bool = True
 
     @classmethod
-    def load(cls, name: str = DEFAULT) -> Instance:
+    def load(cls, name: str = DEFAULT) -> "Instance":
         """The instance of that name; raises `NotUp` if there is none, or its containers are gone or stopped."""
         found = cls.stored(name)
         if found is None:
@@ -65,7 +63,7 @@ class Instance:
         return found
 
     @classmethod
-    def stored(cls, name: str) -> Instance | None:
+    def stored(cls, name: str) -> "Instance | None":
         """The instance from this checkout's state, running or not."""
         path = directory(name) / "instance.json"
         return cls(name=name, slot=int(json.loads(path.read_text())["slot"])) if path.exists() else None

@@ -4,8 +4,6 @@ Pure. `outpost.onhost.observe` (run on the host) prints facts as lines ``kind TA
 become findings, by the templates of `meanings`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -50,7 +48,7 @@ class Beside:
     faults: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, text: str) -> Beside:
+    def parse(cls, text: str) -> "Beside":
         """Parse what `observe` prints; no output means that it is not installed yet."""
         if not text.strip():
             return cls()

@@ -5,8 +5,6 @@ the controller and needs no clock. The record is one line of JSON that the last 
 hostile input, because the host prints them: bounded, typed, shown without control characters.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 import shutil
@@ -64,7 +62,7 @@ class Record(BaseModel):
     office_file: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @classmethod
-    def parse(cls, text: str) -> Record | None:
+    def parse(cls, text: str) -> "Record | None":
         """Parse what a host prints; None if it is no record."""
         try:
             return cls.model_validate_json(text[:LONGEST])

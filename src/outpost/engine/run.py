@@ -5,8 +5,6 @@ and `./outpost apply lab` cannot differ. pyinfra writes events to standard error
 and the result as JSON to standard output.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import queue
@@ -69,7 +67,7 @@ class Outcome:
             if each["thing"] == OBSERVER and each["cause"] == "declared, not on the host yet"
         )
 
-    def expect_success(self, remedy: str, what: str = "the apply failed on") -> Outcome:
+    def expect_success(self, remedy: str, what: str = "the apply failed on") -> "Outcome":
         """Return itself if no host failed; raise otherwise."""
         if self.failed:
             raise OutpostError(

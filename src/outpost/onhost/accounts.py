@@ -11,8 +11,6 @@ exchange for a password and, where the user wants one, a code (RFC 6238): so it 
 One file: each request reads and writes the same account under the same lock.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac
@@ -115,7 +113,7 @@ class Chosen:
         self.sessions = {mine: self.sessions[mine]}
 
     @classmethod
-    def parse(cls, text: str) -> Chosen:
+    def parse(cls, text: str) -> "Chosen":
         """Read what `lines` wrote."""
         chosen = cls("")
         for line in text.splitlines():

@@ -4,8 +4,6 @@ It uses only modules that Python has loaded anyway when it starts without `site`
 command. What commands say goes into files in memory; pipes would want somebody who empties them.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import sys

@@ -7,8 +7,6 @@ unit's; sizes are bounded here. A file that cannot be read has no words. PDF is 
 of OpenDocument with Python's own library: no parser here is in C.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import re

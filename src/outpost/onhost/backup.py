@@ -18,8 +18,6 @@ Commands: ``run``, ``clean``, ``list``, ``check``, ``extract`` (or its halves ``
 They print JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import errno
 import fcntl

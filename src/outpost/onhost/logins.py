@@ -14,8 +14,6 @@ places from which accounts have logged in are kept in a file: without it a resta
 strange one, which a guesser can shut. A place is an IPv4 address or an IPv6 network (/64).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

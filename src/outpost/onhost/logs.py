@@ -11,8 +11,6 @@ RELP (https://rsyslog.readthedocs.io/en/latest/whitepapers/): a frame is ``NUMBE
 number 7 is ``7 rsp LENGTH 200 OK…``. Only Python's own library.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -71,7 +69,7 @@ class Line:
     text: bytes
 
     @classmethod
-    def parse(cls, entry: dict[str, Any], host: str) -> Line:
+    def parse(cls, entry: dict[str, Any], host: str) -> "Line":
         """Text from journalctl's JSON; text that is not UTF-8 is a list of bytes."""
 
         def field(name: str, default: str) -> str:
@@ -98,7 +96,7 @@ class Line:
         return cls(str(entry["__CURSOR"]), at, _cut(head + message))
 
     @classmethod
-    def of(cls, raw: bytes, host: str, before: Line | None) -> Line | None:
+    def of(cls, raw: bytes, host: str, before: "Line | None") -> "Line | None":
         """An entry from a line of journalctl's output; a line that cannot be read is replaced by a note, and the next ones follow."""
         entry: Any = None
         with suppress(Exception):  # any error: the lines after it count

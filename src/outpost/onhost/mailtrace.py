@@ -5,8 +5,6 @@ Runs on a host with the standard library only, sent there by ``outpost trace``:
 one JSON object a line: time, who wrote it, what, and the TLS of the connection it speaks of.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -5,8 +5,6 @@ lists of leaked passwords are made of, as words: a password is judged by what is
 and those of the office), rows of keys, runs and repetitions are taken away. "Summer2026!!Summer" has nothing left.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping

@@ -5,8 +5,6 @@ office's certificates. What is found is taken out of its mailbox into the quaran
 Only Python's own library: it runs where no package but Dovecot's is.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

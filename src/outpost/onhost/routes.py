@@ -12,8 +12,6 @@
 Standard library only; it does nothing while nothing waits.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

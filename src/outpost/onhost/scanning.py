@@ -5,8 +5,6 @@ stunnel starts this for each connection of the store (``exec``), with the connec
 path of clamd's socket as the argument. Only Python's own library.
 """
 
-from __future__ import annotations
-
 import socket
 import struct
 import sys

@@ -8,8 +8,6 @@ before `postfix stop`, wakes and ends the queue manager after it.
 Only Python's own library.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -5,8 +5,6 @@ TLS that is verified; ``https://…`` is a webhook that gets JSON; anything else
 standard input. The controller uses it (``outpost.cli.verify``), and every host (``outpost.onhost.watch``).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

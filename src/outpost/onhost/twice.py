@@ -8,8 +8,6 @@ be the same, too. The one that came first stays; one that somebody has read, ans
 Python's own library.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

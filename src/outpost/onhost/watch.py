@@ -8,8 +8,6 @@ Standard library only, and all checks in one file, as they are one table.
 ``python3 -m outpost.onhost.watch`` checks and sends; with ``look`` it prints the alarms only.
 """
 
-from __future__ import annotations
-
 import calendar
 import json
 import os

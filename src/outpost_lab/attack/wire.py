@@ -4,8 +4,6 @@
 network namespace of a machine of the lab, so that an attack comes from where it says it comes from.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib
@@ -138,7 +136,7 @@ class Session:
         self.patience = patience
         self.greeting = Reply(SILENT, "")
 
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> "Session":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -264,7 +262,7 @@ class Catcher:
         self._arrived = asyncio.Event()
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Catcher:
+    async def __aenter__(self) -> "Catcher":
         listening = self.vantage.socket(socket.AF_INET6, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -1,7 +1,5 @@
 """Accounts, groups, and who has a password."""
 
-from __future__ import annotations
-
 import grp
 import hashlib
 import os

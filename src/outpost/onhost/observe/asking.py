@@ -1,7 +1,5 @@
 """Answers of the running host, read by one shell while the files are scanned; and the results of one scan."""
 
-from __future__ import annotations
-
 import json
 
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES

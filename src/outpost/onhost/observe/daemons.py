@@ -1,7 +1,5 @@
 """The settings that running daemons report."""
 
-from __future__ import annotations
-
 import collections.abc
 import os
 import re

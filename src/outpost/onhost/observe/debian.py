@@ -3,8 +3,6 @@
 Measured on bare images and on provisioned hosts; everything else is shown to a person, never taken for granted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import pathlib

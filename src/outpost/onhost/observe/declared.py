@@ -1,7 +1,5 @@
 """What the office declares for this host: its records, its contract, and its local files."""
 
-from __future__ import annotations
-
 import os
 import re
 

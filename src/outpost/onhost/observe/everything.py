@@ -1,7 +1,5 @@
 """All current states and faults: of the running host and of its files."""
 
-from __future__ import annotations
-
 import collections.abc
 import concurrent.futures
 import hashlib

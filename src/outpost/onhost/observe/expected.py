@@ -3,8 +3,6 @@
 Everything else is reported until it is repaired, even after interrupted applies (docs/adr/0021).
 """
 
-from __future__ import annotations
-
 import collections.abc
 import contextlib
 import gzip

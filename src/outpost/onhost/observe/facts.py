@@ -1,7 +1,5 @@
 """Facts: names for the things in them, and which of them open a host."""
 
-from __future__ import annotations
-
 import re
 
 from outpost.onhost.observe import debian

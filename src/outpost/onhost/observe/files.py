@@ -1,7 +1,5 @@
 """Files in the host's configuration that neither a package nor the office installed."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

@@ -1,7 +1,5 @@
 """Caches answers that depend on files alone, under one mark of all those files."""
 
-from __future__ import annotations
-
 import collections.abc
 import contextlib
 import json

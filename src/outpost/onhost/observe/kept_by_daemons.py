@@ -1,7 +1,5 @@
 """What daemons store: databases, the mail queue, signing keys; and what somebody has added to them by hand."""
 
-from __future__ import annotations
-
 import collections.abc
 import contextlib
 import itertools

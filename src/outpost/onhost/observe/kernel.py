@@ -1,7 +1,5 @@
 """Kernel settings and modules, and the kernel's host name."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os

@@ -1,7 +1,5 @@
 """The known state: what was explained or accepted at the end of the last apply, and the differences from it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

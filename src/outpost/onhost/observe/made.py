@@ -1,7 +1,5 @@
 """What programs make from a source beside it: Python's bytecode, compiled Sieve scripts."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

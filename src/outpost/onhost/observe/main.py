@@ -1,7 +1,5 @@
 """The observer's entry: ``look``, ``view``, ``remember`` and ``release``."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """Packages, and whether their files are as the packages installed them."""
 
-from __future__ import annotations
-
 import collections
 import collections.abc
 import contextlib

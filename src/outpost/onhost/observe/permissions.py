@@ -1,7 +1,5 @@
 """Modes, owners, capabilities, mounts; and attributes that lock declared files, or open them."""
 
-from __future__ import annotations
-
 import collections.abc
 import contextlib
 import errno

@@ -1,7 +1,5 @@
 """The places that are scanned, and those that are left out."""
 
-from __future__ import annotations
-
 import glob
 import re
 

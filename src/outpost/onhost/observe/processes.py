@@ -1,7 +1,5 @@
 """Processes: those that somebody stopped by a signal, and their open files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

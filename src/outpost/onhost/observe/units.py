@@ -1,7 +1,5 @@
 """Units: enabled, running, failed, and older than their files."""
 
-from __future__ import annotations
-
 import collections
 import collections.abc
 import contextlib

@@ -1,7 +1,5 @@
 """A-WEB: attacks on webmail by hand (essay 1.2 and 4.0). What needs a browser is in tests/journeys."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
@@ -60,7 +58,7 @@ class Browser:
     set_cookies: list[str] = field(default_factory=list)
 
     @classmethod
-    async def of(cls, ground: Ground, seen: Evidence, name: str) -> Browser:
+    async def of(cls, ground: Ground, seen: Evidence, name: str) -> "Browser":
         """A logged-in user, by local part."""
         browser, address = cls(ground, seen), f"{name}@{ground.domain}"
         await browser.log_in(address, ground.password(address))
