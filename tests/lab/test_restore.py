@@ -40,7 +40,7 @@ doveadm flags add -u {user} '\\Flagged' mailbox {folder} uid 2
 printf 'require "fileinto"; if header :contains "subject" "{mark}" {{ fileinto "Archive"; }}\\n' | doveadm sieve put -u {user} {mark}
 """
 
-BY_MAIL_SINCE = ("messages more", "next is", ".dovecot.lda-dupes is different")
+BY_MAIL_SINCE = ("messages were not there before", "next is", ".dovecot.lda-dupes is different")
 """What the message changes that waited on the MTA: it is in the mailbox as soon as the store is back."""
 
 TAKEN_OVER = """set -eu

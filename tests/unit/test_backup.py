@@ -193,7 +193,7 @@ def test_a_host_that_writes_files_without_content_is_named(
     assert stat.S_IMODE(data.stat().st_mode) == 0o750
     data.rename(tmp_path / "data")
     shutil.copytree(tmp_path / "data", probe)
-    with pytest.raises(VaultError, match="takes no more"):
+    with pytest.raises(VaultError, match="accepts no more"):
         office.copy("store")  # nor in the other one that its key opens
     with pytest.raises(VaultError, match="4 files"):
         office.thin_out("store", "p")
