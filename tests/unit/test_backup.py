@@ -203,6 +203,7 @@ def test_a_host_that_writes_files_without_content_is_named(
 
 def test_the_other_end_learns_no_secret(office: Office, kept: Secrets) -> None:
     script = backup.other_end(office, kept)
+    assert "OnCalendar=*:0/5\n" in script, "a host makes files in the meantime"
     for keys in kept.backup.values():
         assert keys.passphrase.get_secret_value() not in script
         assert keys.ssh_key.get_secret_value().splitlines()[1] not in script
