@@ -21,12 +21,8 @@ def _watching(office: Office, host: Host) -> dict[str, Any]:
 
 def _fits(_office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if len(hosts) == 1:
-        yield Problem(
-            f"hosts.{hosts[0].name}.role",
-            "dns",
-            "one name server only: without it the domain cannot be resolved (RFC 2182)",
-            "declare a second host with role dns",
-        )
+        message = "one name server only: without it the domain cannot be resolved (RFC 2182)"
+        yield Problem(f"hosts.{hosts[0].name}.role", "dns", message, "declare a second host with role dns")
 
 
 def _restored(office: Office, host: Host) -> tuple[str, ...]:

@@ -51,12 +51,8 @@ def _watching(office: Office, _host: Host) -> dict[str, Any]:
 
 def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if not office.mail_servers:
-        yield Problem(
-            f"hosts.{hosts[0].name}.retiring",
-            "true",
-            "every MTA retires: no host would accept mail",
-            "leave one in service",
-        )
+        message = "every MTA retires: no host would accept mail"
+        yield Problem(f"hosts.{hosts[0].name}.retiring", "true", message, "leave one in service")
 
 
 ROLE = Role(

@@ -45,12 +45,9 @@ def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
 
 def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if len(hosts) > 1:
-        yield Problem(
-            f"hosts.{hosts[1].name}.role",
-            "store",
-            "a second store: mailboxes are not replicated between stores",
-            "keep one store (a lost one is rebuilt from its backup)",
-        )
+        message = "a second store: mailboxes are not replicated between stores"
+        remedy = "keep one store (a lost one is rebuilt from its backup)"
+        yield Problem(f"hosts.{hosts[1].name}.role", "store", message, remedy)
     for host in hosts:
         if office.addresses_of_kind(host, "internet"):
             yield Problem(

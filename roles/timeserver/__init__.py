@@ -11,12 +11,9 @@ from outpost.office.tables.topology import Host
 def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     for host in hosts:
         if not office.addresses_of_kind(host, "servers"):
-            yield Problem(
-                f"hosts.{host.name}.addresses",
-                "",
-                "a time server without an address in the servers' zone",
-                "give it one: chrony answers at one address of each family, and the hosts ask it there",
-            )
+            message = "a time server without an address in the servers' zone"
+            remedy = "give it one: chrony answers at one address of each family, and the hosts ask it there"
+            yield Problem(f"hosts.{host.name}.addresses", "", message, remedy)
 
 
 ROLE = Role(

@@ -64,10 +64,8 @@ def _limit(machines: int, *, consent: bool, note: Callable[[str], None]) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or _small(least):
         reason = (done.stderr.strip().splitlines() or ["they stay what they are"])[-1]
-        raise LabError(
-            f"the kernel's limits cannot be raised here: {reason}",
-            f"{by_hand}; in a container, on the machine that runs it",
-        )
+        remedy = f"{by_hand}; in a container, on the machine that runs it"
+        raise LabError(f"the kernel's limits cannot be raised here: {reason}", remedy)
 
 
 def _memory(machines: int) -> None:
@@ -90,7 +88,5 @@ def _disk(client: docker.DockerClient, machines: int) -> None:
     images = 0 if client.images.list(filters={"label": "outpost.image"}) else IMAGES_MIB
     free, least = shutil.disk_usage(root).free // MIB, images + DISK_MIB * machines
     if free < least:
-        raise LabError(
-            f"{free} MiB are free below {root}, and the lab takes {least} MiB",
-            "docker system prune, or ./outpost lab down --name NAME for another lab",
-        )
+        remedy = "docker system prune, or ./outpost lab down --name NAME for another lab"
+        raise LabError(f"{free} MiB are free below {root}, and the lab takes {least} MiB", remedy)

@@ -91,10 +91,8 @@ def zone_ds(instance: Instance, name: str) -> list[str]:
         except (dns.exception.DNSException, OSError) as error:
             problem = str(error) or type(error).__name__
         time.sleep(0.5)
-    raise LabError(
-        f"{primary.fqdn} ({server}) does not show a signed zone {name}: {problem}",
-        f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}",
-    )
+    remedy = f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}"
+    raise LabError(f"{primary.fqdn} ({server}) does not show a signed zone {name}: {problem}", remedy)
 
 
 def _ds(zone: dns.name.Name, server: str) -> list[str]:

@@ -123,10 +123,8 @@ def change_hosts(
     proposed = None
     if not yes:
         if not sys.stdin.isatty() or as_json:
-            raise OutpostError(
-                "apply asks before it changes hosts, and standard input is not a terminal",
-                "add -y to apply without a question",
-            )
+            message = "apply asks before it changes hosts, and standard input is not a terminal"
+            raise OutpostError(message, "add -y to apply without a question")
         proposed = run.plan(target, limit=hosts, connector=via, watcher=watcher())
         outcomes.show_plan(proposed, target, proposed.new_hosts)
         if proposed.failed or not (proposed.changes or note_version):

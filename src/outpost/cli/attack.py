@@ -84,10 +84,8 @@ def _chosen(only: list[str], *, slow: bool) -> tuple[AttackPlan, ...]:
     try:
         plans = catalogue().chosen(wanted)
     except KeyError as error:
-        raise OutpostError(
-            f"--only {error.args[0]} matches no attack",
-            "choose an id, family, control or fault from: ./outpost attack OFFICE --list",
-        ) from None
+        remedy = "choose an id, family, control or fault from: ./outpost attack OFFICE --list"
+        raise OutpostError(f"--only {error.args[0]} matches no attack", remedy) from None
     return tuple(plan for plan in plans if wanted or slow or not plan.slow)
 
 
@@ -110,10 +108,8 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
     if target.instance is not None:
         return
     if positive:
-        raise OutpostError(
-            "--with-positive-control turns defences off, and runs against a lab only",
-            "./outpost attack lab --with-positive-control",
-        )
+        remedy = "./outpost attack lab --with-positive-control"
+        raise OutpostError("--with-positive-control turns defences off, and runs against a lab only", remedy)
     today = datetime.datetime.now(tz=datetime.UTC).date()
     until = office.attack.consent_until
     if until is None or until < today:
@@ -123,10 +119,8 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
             f"write `[attack] consent_until = {today + datetime.timedelta(days=7)}` into {target.office_file}, or attack the lab",
         )
     if not sys.stdin.isatty():
-        raise OutpostError(
-            "an attack on a real office asks for a confirmation, and standard input is not a terminal",
-            "run it on a terminal",
-        )
+        message = "an attack on a real office asks for a confirmation, and standard input is not a terminal"
+        raise OutpostError(message, "run it on a terminal")
     question = f"This attacks {office.domain}. Type the office's name ({office.name}) to go on: "
     if err.input(question).strip() != office.name:
         raise OutpostError("the name does not match; nothing was attacked", f"type {office.name}")

@@ -190,8 +190,6 @@ def _peers(office: Office, wanted: str | None) -> list[Peer]:
     chosen = [peer for peer in office.peers if wanted in (None, peer.name)]
     if not chosen:
         known = ", ".join(peer.name for peer in office.peers)
-        raise OutpostError(
-            f"{office.domain} has no peer {wanted or ''}".rstrip(),
-            f"choose one of: {known}" if known else "declare one as [[peers]]",
-        )
+        remedy = f"choose one of: {known}" if known else "declare one as [[peers]]"
+        raise OutpostError(f"{office.domain} has no peer {wanted or ''}".rstrip(), remedy)
     return chosen

@@ -179,10 +179,8 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
     if not sys.stdin.isatty():
         if not default and key not in MAY_BE_EMPTY:
             option = f"--{key.replace('_', '-')}"
-            raise OutpostError(
-                f"{option} is missing, and standard input is not a terminal",
-                f"add {option} ({question.lower()})",
-            )
+            remedy = f"add {option} ({question.lower()})"
+            raise OutpostError(f"{option} is missing, and standard input is not a terminal", remedy)
         return sound(default)
     shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
     while True:

@@ -113,9 +113,7 @@ def chosen_hosts(office: Office, patterns: list[str] | None) -> tuple[str, ...]:
         matching = [host.name for host in office.hosts if fnmatch(host.name, pattern) or host.role == pattern]
         if not matching:
             known = sorted({name for host in office.hosts for name in (host.name, host.role)})
-            raise OutpostError(
-                f"--limit {pattern} names no host or role of {office.domain}",
-                f"choose one of: {', '.join(known)}",
-            )
+            remedy = f"choose one of: {', '.join(known)}"
+            raise OutpostError(f"--limit {pattern} names no host or role of {office.domain}", remedy)
         chosen.update(dict.fromkeys(matching))
     return tuple(chosen)

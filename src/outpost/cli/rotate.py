@@ -188,10 +188,9 @@ def init_secrets(
     done = secrets_file.complete(loaded, existing)
     joined, left = secrets_file.readers_changed(existing, recipients) if existing else ((), ())
     if own not in recipients:
-        raise OutpostError(
-            f"your own key {own} is not in secrets.recipients: you could not read the secrets any more",
-            "add it; to leave, let another recipient remove your key and run this command",
-        )
+        message = f"your own key {own} is not in secrets.recipients: you could not read the secrets any more"
+        remedy = "add it; to leave, let another recipient remove your key and run this command"
+        raise OutpostError(message, remedy)
     where, readers = escape(shown(file)), count(len(recipients), "reader")
     if done.added:
         if done.new_passwords:

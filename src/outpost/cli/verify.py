@@ -218,19 +218,15 @@ def send(path: str, news: News) -> None:
         ) from None
     except telling.TROUBLES as error:
         where = urlsplit(path).hostname or shlex.split(path)[0]
-        raise OutpostError(
-            f"{where} did not accept the message: {error}",
-            "try --notify with `cat` to see what would be sent",
-        ) from None
+        remedy = "try --notify with `cat` to see what would be sent"
+        raise OutpostError(f"{where} did not accept the message: {error}", remedy) from None
 
 
 def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
     """Run every check's sabotage in a lab; then an apply and a plan, which must find nothing left of it."""
     if not target.instance:
-        raise OutpostError(
-            f"--sabotage runs against a lab only, and {target.name} is no lab",
-            "run ./outpost verify lab --sabotage",
-        )
+        remedy = "run ./outpost verify lab --sabotage"
+        raise OutpostError(f"--sabotage runs against a lab only, and {target.name} is no lab", remedy)
     arguments = [
         sys.executable, "-m", "pytest", "tests/sabotage", "-m", "slow", "--name", target.instance, "-q", "-n", "5",
         *(("-k", " or ".join(f"{host}:" for host in hosts)) if hosts else ()),

@@ -128,12 +128,8 @@ def judge(
     memory = _number(first.get("memory", ""))
     if memory < (wanted := role_of(host).memory(size_of(office))):
         users = f"{len(office.users)} users"
-        yield Finding(
-            host.name,
-            "note",
-            f"{memory} MiB of memory",
-            f"give it {wanted} MiB: a {host.role} for {users} needs that much",
-        )
+        remedy = f"give it {wanted} MiB: a {host.role} for {users} needs that much"
+        yield Finding(host.name, "note", f"{memory} MiB of memory", remedy)
     yield from _disk(host, [value for key, value in facts if key == "disk"])
     yield from _platform(office, host, first.get("container", ""))
     present = {value for key, value in facts if key == "address"}
@@ -232,12 +228,8 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
             "allow port 53 (UDP and TCP) to it in the firewall, or name resolvers that this host reaches: [resolver] forwarders",
         )
     elif unsigned:
-        yield Finding(
-            host.name,
-            "bad",
-            f"{', '.join(unsigned)} answers without DNSSEC signatures",
-            "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive",
-        )
+        remedy = "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive"
+        yield Finding(host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures", remedy)
     else:
         yield Finding(host.name, "good", "resolves names")
     missing = [url for url in _archives(office) if url not in answers["archive"]]
@@ -245,21 +237,15 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         by = f" by way of {office.archive.proxy}" if office.archive.proxy else ""
         why = {url: text.strip() for url, _, text in (value.partition(" ") for value in answers["unfetched"])}
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
-        yield Finding(
-            host.name,
-            "bad",
-            f"no packages: {', '.join(missing)} is not reached{by} ({answer})",
-            "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]",
-        )
+        seen = f"no packages: {', '.join(missing)} is not reached{by} ({answer})"
+        remedy = "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]"
+        yield Finding(host.name, "bad", seen, remedy)
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
     if BaseView(office, host).is_machine and not answers["ntp"]:
-        yield Finding(
-            host.name,
-            "note",
-            f"no time server answers ({', '.join(office.time.servers)}, UDP 123)",
-            "allow UDP 123 in the firewall, or name servers that this host reaches: [time] servers",
-        )
+        seen = f"no time server answers ({', '.join(office.time.servers)}, UDP 123)"
+        remedy = "allow UDP 123 in the firewall, or name servers that this host reaches: [time] servers"
+        yield Finding(host.name, "note", seen, remedy)
 
 
 def _number(text: str) -> int:
@@ -287,12 +273,8 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
 def _outbound(host: Host, reached: bool) -> Finding:
     if reached:
         return Finding(host.name, "good", "reaches port 25 of other mail servers")
-    return Finding(
-        host.name,
-        "note",
-        "no mail server on the Internet answered on port 25",
-        "ask the provider to open port 25 outwards, or name a [smarthost]",
-    )
+    remedy = "ask the provider to open port 25 outwards, or name a [smarthost]"
+    return Finding(host.name, "note", "no mail server on the Internet answered on port 25", remedy)
 
 
 def _names_at(place: str, kind: str) -> set[str]:
@@ -321,12 +303,8 @@ def delegation(office: Office) -> Iterator[Finding]:
     if present == wanted:
         yield Finding(office.domain, "good", f"delegated to {', '.join(sorted(present))}")
     else:
-        yield Finding(
-            office.domain,
-            "bad",
-            f"delegated to {', '.join(sorted(present))}",
-            f"enter at the parent zone: NS {', '.join(sorted(wanted))}, and no other",
-        )
+        remedy = f"enter at the parent zone: NS {', '.join(sorted(wanted))}, and no other"
+        yield Finding(office.domain, "bad", f"delegated to {', '.join(sorted(present))}", remedy)
 
 
 def reverse_names(office: Office) -> Iterator[Finding]:

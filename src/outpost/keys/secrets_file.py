@@ -225,15 +225,11 @@ def create_identity(path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise OutpostError(
-            f"{path} exists: without it every secret encrypted to it would be lost",
-            "choose another path",
-        ) from None
+        message = f"{path} exists: without it every secret encrypted to it would be lost"
+        raise OutpostError(message, "choose another path") from None
     except OSError as error:
-        raise OutpostError(
-            f"{path} cannot be written ({error.strerror})",
-            f"set {IDENTITY_VARIABLE} to a file that you can write",
-        ) from None
+        remedy = f"set {IDENTITY_VARIABLE} to a file that you can write"
+        raise OutpostError(f"{path} cannot be written ({error.strerror})", remedy) from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"# public key: {identity.to_public()}\n{identity}\n")
     return str(identity.to_public())
@@ -243,10 +239,8 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
-        raise OutpostError(
-            f"no age identity at {path}",
-            f"set {IDENTITY_VARIABLE} to yours, or make one with: ./outpost secrets init OFFICE",
-        ) from None
+        remedy = f"set {IDENTITY_VARIABLE} to yours, or make one with: ./outpost secrets init OFFICE"
+        raise OutpostError(f"no age identity at {path}", remedy) from None
     except UnicodeDecodeError:
         lines = []
     for line in lines:
@@ -267,10 +261,8 @@ def read(directory: Path) -> Secrets:
     try:
         plain = pyrage.decrypt(sealed, [read_identity(path)])
     except pyrage.DecryptError:
-        raise OutpostError(
-            f"{file} was not encrypted to the identity in {path}",
-            f"set {IDENTITY_VARIABLE} to an identity among its recipients",
-        ) from None
+        remedy = f"set {IDENTITY_VARIABLE} to an identity among its recipients"
+        raise OutpostError(f"{file} was not encrypted to the identity in {path}", remedy) from None
     return Secrets.model_validate_json(plain)
 
 

@@ -129,10 +129,8 @@ def chosen(messages: Iterable[Waiting], wanted: Iterable[str]) -> list[Waiting]:
     for word in wanted:
         meant = [message for message in messages if _means(word, message)]
         if not meant:
-            raise OutpostError(
-                f"no message in the queue matches {word}",
-                "give all, a queue id, an address, @domain, or a route (a peer's name, store, Internet)",
-            )
+            remedy = "give all, a queue id, an address, @domain, or a route (a peer's name, store, Internet)"
+            raise OutpostError(f"no message in the queue matches {word}", remedy)
         found |= {(message.host, message.id): message for message in meant}
     return list(found.values())
 

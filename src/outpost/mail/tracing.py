@@ -191,10 +191,8 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
 def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) -> list[Story]:
     """The stories; at least one must exist."""
     if not stories:
-        raise OutpostError(
-            f"no host of {target.title} knows {', '.join(identifiers)} in that time",
-            "search further back with --since, or ask by the sender's or recipient's address",
-        )
+        remedy = "search further back with --since, or ask by the sender's or recipient's address"
+        raise OutpostError(f"no host of {target.title} knows {', '.join(identifiers)} in that time", remedy)
     return stories
 
 

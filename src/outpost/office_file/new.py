@@ -73,10 +73,8 @@ class Plan:
             if network.num_addresses <= max(host.number for host in every) + 1:
                 place = 2 + every.index(new)  # 1 is the router's
             if place >= network.num_addresses - 1:
-                raise OutpostError(
-                    f"{network} has no room for {new.name} and a router",
-                    "give a larger network: /28 holds an office",
-                )
+                remedy = "give a larger network: /28 holds an office"
+                raise OutpostError(f"{network} has no room for {new.name} and a router", remedy)
             found.append(str(network[place]))
         return json.dumps(found)
 

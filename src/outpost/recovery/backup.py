@@ -208,10 +208,8 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
         with _ssh(shown[0], pruning) as command:
             done = answers.exchange(command, passphrases.encode(), patience=PATIENCE)
     except (TimeoutError, answers.TooMuchError):
-        raise OutpostError(
-            "the backup server's answer is too long, or a week late",
-            "check the machine that keeps the backups",
-        ) from None
+        remedy = "check the machine that keeps the backups"
+        raise OutpostError("the backup server's answer is too long, or a week late", remedy) from None
     # an error of borg's may contain text that a host wrote
     output = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
     if refused := [line for line in output if REFUSED in line]:
@@ -221,10 +219,8 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
         )
     if done.status:
         last = (done.errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise OutpostError(
-            f"the backup server failed: {answers.line(last)}",
-            "set it up again with what `./outpost backup OFFICE --other-end` prints",
-        )
+        remedy = "set it up again with what `./outpost backup OFFICE --other-end` prints"
+        raise OutpostError(f"the backup server failed: {answers.line(last)}", remedy)
     return output
 
 
@@ -233,10 +229,8 @@ def _with_keys(office: Office, secrets: Secrets) -> tuple[tuple[BackupView, ...]
     shown = views(office)
     missing = [view.me.name for view in shown if view.me.name not in secrets.backup]
     if missing or secrets.backup_pruning is None:
-        raise OutpostError(
-            f"no keys yet for the backup of {', '.join(missing) or office.domain}",
-            "./outpost secrets init OFFICE",
-        )
+        remedy = "./outpost secrets init OFFICE"
+        raise OutpostError(f"no keys yet for the backup of {', '.join(missing) or office.domain}", remedy)
     return shown, secrets.backup_pruning
 
 

@@ -103,10 +103,8 @@ class Closing:
         """Take the next step; returns it and its result."""
         step = self.next
         if not step:
-            raise OutpostError(
-                f"{self.office.domain} is closed",
-                f"see its certificate: {shown(self.target.data / STATEMENT)}",
-            )
+            remedy = f"see its certificate: {shown(self.target.data / STATEMENT)}"
+            raise OutpostError(f"{self.office.domain} is closed", remedy)
         take: Callable[[], dict[str, Any]] = getattr(self, f"_{step}")
         found = take()
         checkpoint = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "by": who(), "found": found}
@@ -128,36 +126,28 @@ class Closing:
         active = self._ask(store, "grep -c 'ARGON2ID' /etc/dovecot/users || true").strip()
         sessions = len(self._ask(store, "doveadm -f tab who").splitlines()) - 1
         if active != "0" or sessions > 0:
-            raise OutpostError(
-                f"{active} accounts still have a password, {sessions} sessions are open",
-                "run the same command again",
-            )
+            message = f"{active} accounts still have a password, {sessions} sessions are open"
+            raise OutpostError(message, "run the same command again")
         return {"accounts shut": len(self.office.users), "sessions": 0}
 
     def _forward(self) -> dict[str, Any]:
         if not self.forward:
-            raise OutpostError(
-                "--forward-to is missing: the office's mail needs an address from now on",
-                "add --forward-to ADDRESS",
-            )
+            message = "--forward-to is missing: the office's mail needs an address from now on"
+            raise OutpostError(message, "add --forward-to ADDRESS")
         self._declare(self._with_closing(forward=self.forward))
         self._apply("transport")
         for mta in serving(self.office, "transport"):
             for address in self.office.mailboxes:
                 reply = self._ask(mta, f"postmap -q {address} texthash:/etc/postfix/aliases || true").strip()
                 if reply != self.forward:
-                    raise OutpostError(
-                        f"{mta.name} sends {address} to {reply or 'its mailbox'}",
-                        "run the same command again",
-                    )
+                    remedy = "run the same command again"
+                    raise OutpostError(f"{mta.name} sends {address} to {reply or 'its mailbox'}", remedy)
         return {"to": self.forward, "addresses": len(self.office.mailboxes) + len(self.office.all_aliases)}
 
     def _handover(self) -> dict[str, Any]:
         if self.into is None:
-            raise OutpostError(
-                "--into is missing: the mailboxes need a directory",
-                "add --into DIRECTORY, with room for all of them",
-            )
+            remedy = "add --into DIRECTORY, with room for all of them"
+            raise OutpostError("--into is missing: the mailboxes need a directory", remedy)
         self.into.mkdir(parents=True, exist_ok=True, mode=0o700)
         (store,) = serving(self.office, "mailboxes")
         (mail,) = role_of(store).data
@@ -185,10 +175,8 @@ class Closing:
                     "free more there, or name a larger disk with --into; check the store if its mail is smaller",
                 ) from None
         if done.status:
-            raise OutpostError(
-                f"{store.name}: {answers.line(done.errors.decode(errors='replace').strip())}",
-                "run the same command again",
-            )
+            message = f"{store.name}: {answers.line(done.errors.decode(errors='replace').strip())}"
+            raise OutpostError(message, "run the same command again")
         listed = self.into / f"{self.office.domain}-manifest.json"
         listed.touch(mode=0o600)
         listed.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -242,18 +230,15 @@ class Closing:
                 zip(queries, (answers.line(each.strip()) for each in reply), strict=True)
             )
             if shown_by[server.name]["MX"] != "0 .":
-                raise OutpostError(
-                    f"{server.name} still shows MX {shown_by[server.name]['MX']}",
-                    "run the same command again in a moment",
-                )
+                remedy = "run the same command again in a moment"
+                raise OutpostError(f"{server.name} still shows MX {shown_by[server.name]['MX']}", remedy)
         return shown_by
 
     def _erase(self) -> dict[str, Any]:
         if self.confirmed != self.office.domain:
-            raise OutpostError(
-                "this deletes the office's mail, accounts and keys on its hosts for good",
-                f"add --erase {self.office.domain}, after you have examined what was handed over",
-            )
+            message = "this deletes the office's mail, accounts and keys on its hosts for good"
+            remedy = f"add --erase {self.office.domain}, after you have examined what was handed over"
+            raise OutpostError(message, remedy)
         found = {}
         for host in self.office.hosts:
             if serves(host, "names"):

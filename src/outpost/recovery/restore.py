@@ -92,10 +92,8 @@ def host(
 def _pinned(target: Target, lost: Host, key: str) -> None:
     """Restart SSH with the host's own key, which was just restored: otherwise the next connection would be refused."""
     if not re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/=]{1,200}", key):
-        raise OutpostError(
-            f"{lost.name}: its restored SSH host key is not a key",
-            f"./outpost apply {target.typed} --limit {lost.name}",
-        )
+        remedy = f"./outpost apply {target.typed} --limit {lost.name}"
+        raise OutpostError(f"{lost.name}: its restored SSH host key is not a key", remedy)
     if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
         raise OutpostError(
             f"{lost.name}: known_hosts does not have the SSH host key that was restored",
@@ -173,8 +171,6 @@ def mailbox(
     fields = (line.rpartition("\t")[2] for line in done.splitlines()[1:])
     counts = answers.parsed_lines(fields, Count, store.name)
     if not counts:
-        raise OutpostError(
-            f"{address} had no folder {folder}" if folder else f"{address} had no mail then",
-            "leave out --folder to restore all its folders",
-        )
+        message = f"{address} had no folder {folder}" if folder else f"{address} had no mail then"
+        raise OutpostError(message, "leave out --folder to restore all its folders")
     return into, sum(counts)

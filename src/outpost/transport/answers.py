@@ -82,10 +82,8 @@ def parsed_lines(lines: Iterable[str], type_: type[_T], host: str) -> list[_T]:
 
 def unexpected(host: str) -> OutpostError:
     """The host has not answered the question."""
-    return OutpostError(
-        f"{host} gave an answer that cannot be read",
-        "examine the host: somebody may have replaced its programs",
-    )
+    remedy = "examine the host: somebody may have replaced its programs"
+    return OutpostError(f"{host} gave an answer that cannot be read", remedy)
 
 
 @cache

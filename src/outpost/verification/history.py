@@ -109,10 +109,8 @@ def read(file: Path) -> Run:
     try:
         return TypeAdapter(Run).validate_json(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise OutpostError(
-            f"{shown(file)} is not a saved verification: {error}",
-            "./outpost verify OFFICE --json writes one",
-        ) from None
+        remedy = "./outpost verify OFFICE --json writes one"
+        raise OutpostError(f"{shown(file)} is not a saved verification: {error}", remedy) from None
 
 
 def latest(kept: Iterable[Run]) -> dict[str, tuple[Result, Run]]:

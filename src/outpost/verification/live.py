@@ -326,10 +326,8 @@ def verify(
     if (
         process.returncode not in (0, 1) or not results or unexplained
     ):  # a file that cannot be imported is no proof
-        raise OutpostError(
-            f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}",
-            "run it again with OUTPOST_DEBUG=1 to see pytest's full output",
-        )
+        message = f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}"
+        raise OutpostError(message, "run it again with OUTPOST_DEBUG=1 to see pytest's full output")
     return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
 
 

@@ -239,10 +239,8 @@ class Ground:
             out, err = await asyncio.gather(_bounded(process.stdout), _bounded(process.stderr))
         except answers.TooMuchError:
             process.kill()
-            raise OutpostError(
-                f"{machine} answered more than {answers.MOST // 1024**2} MiB",
-                "examine the machine before you trust it",
-            ) from None
+            message = f"{machine} answered more than {answers.MOST // 1024**2} MiB"
+            raise OutpostError(message, "examine the machine before you trust it") from None
         if await process.wait() and (check or command.startswith("set -e")):
             raise OutpostError(
                 f"{machine}: {err.decode(errors='replace').strip().splitlines()[-1:] or 'failed'}"

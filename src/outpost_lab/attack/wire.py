@@ -108,10 +108,8 @@ def _inside(namespace: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         if libc.setns(namespace, CLONE_NEWNET):
-            raise OutpostError(
-                f"cannot enter the lab's network: {os.strerror(ctypes.get_errno())}",
-                "run the command as root",
-            )
+            remedy = "run the command as root"
+            raise OutpostError(f"cannot enter the lab's network: {os.strerror(ctypes.get_errno())}", remedy)
         try:
             yield
         finally:

@@ -103,10 +103,8 @@ def _use(desk: Desk) -> bool:
         )
     if absent := engine.missing(desk.office, _records(desk, selector)):
         _change(desk, selector, seen=None)
-        raise NotYetError(
-            f"{selector} is no longer shown by {'; '.join(absent)}",
-            "repair that name server, then run this command again",
-        )
+        remedy = "repair that name server, then run this command again"
+        raise NotYetError(f"{selector} is no longer shown by {'; '.join(absent)}", remedy)
     now = desk.now()
     changed = {
         name: keys.model_copy(update={"stage": "retired", "since": now, "seen": None})

@@ -26,10 +26,8 @@ def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
     known = tuple(host for host in desk.office.hosts if host.name in desk.secrets.public_next)
     chosen = tuple(host for host in known if name in (None, host.name))
     if name and not chosen:
-        raise OutpostError(
-            f"{name} has no public key",
-            f"choose one of: {', '.join(host.name for host in known) or 'none yet'}",
-        )
+        remedy = f"choose one of: {', '.join(host.name for host in known) or 'none yet'}"
+        raise OutpostError(f"{name} has no public key", remedy)
     return chosen
 
 
@@ -46,10 +44,8 @@ def note_published(desk: Desk, host: Host) -> datetime:
     upcoming = desk.secrets.public_next[host.name]
     if absent := engine.missing(desk.office, records(desk, host)):
         _note(desk, host, None)
-        raise NotYetError(
-            f"the next key of {host.name} is not shown by {'; '.join(absent)}",
-            f"./outpost apply {desk.target.typed} --limit dns, then run this command again",
-        )
+        remedy = f"./outpost apply {desk.target.typed} --limit dns, then run this command again"
+        raise NotYetError(f"the next key of {host.name} is not shown by {'; '.join(absent)}", remedy)
     if upcoming.seen is None:
         _note(desk, host, desk.now())
     return (upcoming.seen or desk.now()) + timedelta(seconds=2 * desk.office.dns.ttl)
@@ -123,10 +119,8 @@ def _finish(desk: Desk, host: Host) -> None:
         if mode(desk.office, host) == "acme":
             _fetch(desk, host)
         if _shown_digest(desk, host) != key_digest(pair.certificate):
-            raise NotYetError(
-                f"{host.name} still shows its old key",
-                f"see systemctl status {signing_service(host)} on it, then run the same command again",
-            )
+            remedy = f"see systemctl status {signing_service(host)} on it, then run the same command again"
+            raise NotYetError(f"{host.name} still shows its old key", remedy)
     desk.report(f"{host.name} shows its new key")
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}
     desk.change(public_past=rest)

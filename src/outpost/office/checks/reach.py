@@ -79,12 +79,8 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
             yield Problem("alarms.tell", ", ".join(office.alarms.tell), message, remedy)
     for index, path in enumerate(office.alarms.tell):
         if path.startswith("http:") and _literal(path) is None:
-            yield Problem(
-                f"alarms.tell[{index}]",
-                path,
-                "not encrypted, and it crosses the Internet",
-                "write https:// for a name",
-            )
+            remedy = "write https:// for a name"
+            yield Problem(f"alarms.tell[{index}]", path, "not encrypted, and it crosses the Internet", remedy)
         parameters = parse_qs(urlsplit(path).query)
         if path.startswith("smtp") and not (parameters.get("to") and parameters.get("from")):
             message = "the sender (from) or the recipient (to) is missing"

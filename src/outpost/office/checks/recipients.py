@@ -47,12 +47,8 @@ def _recipients_free(office: Office) -> Iterator[Problem]:
             message = "mail servers send their own notices from this address"
             yield Problem(field, address, message, "give it another name")
         elif person and local in ROLE_NAMES:
-            yield Problem(
-                field,
-                address,
-                "a role address (RFC 2142), whose mail the postmaster gets",
-                f"give the person a name of their own; an alias {local}@ may lead to others",
-            )
+            remedy = f"give the person a name of their own; an alias {local}@ may lead to others"
+            yield Problem(field, address, "a role address (RFC 2142), whose mail the postmaster gets", remedy)
 
 
 def _unknown(
@@ -89,19 +85,11 @@ def _users_rights(office: Office) -> Iterator[Problem]:
         yield from _unknown(f"users[{index}].send_as", user.send_as, ours, message, remedy)
         for address in user.forward:
             if address.endswith(f"@{office.domain}"):
-                yield Problem(
-                    f"users[{index}].forward",
-                    address,
-                    "an address of this office",
-                    "forwarding is for addresses outside: make an alias with both members",
-                )
+                remedy = "forwarding is for addresses outside: make an alias with both members"
+                yield Problem(f"users[{index}].forward", address, "an address of this office", remedy)
         if len(user.forward) > office.limits.redirects:
-            yield Problem(
-                f"users[{index}].forward",
-                str(len(user.forward)),
-                f"more copies than limits.redirects ({office.limits.redirects}) allows",
-                "name fewer",
-            )
+            message = f"more copies than limits.redirects ({office.limits.redirects}) allows"
+            yield Problem(f"users[{index}].forward", str(len(user.forward)), message, "name fewer")
 
 
 def _alias_loops(office: Office) -> Iterator[Problem]:
@@ -128,12 +116,9 @@ def _verification(office: Office) -> Iterator[Problem]:
     yield from _unknown("verification.canary", canaries, people, "not one of the users")
     for index, address in enumerate(office.verification.correspondents):
         if address.partition("@")[2] in {office.domain, *domains}:
-            yield Problem(
-                f"verification.correspondents[{index}]",
-                address,
-                "not on the Internet: the office's own or a peer's",
-                "remove it (peers are asked in any case)",
-            )
+            message = "not on the Internet: the office's own or a peer's"
+            remedy = "remove it (peers are asked in any case)"
+            yield Problem(f"verification.correspondents[{index}]", address, message, remedy)
 
 
 RULES: tuple[Rule, ...] = (

@@ -73,10 +73,8 @@ def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
     if "Cannot declare" in text or "overwrite" in text:
         remedy = "merge them, or rename one: a host has one table and one role"
         return wrong(f"the same table or key stands twice ({text})", remedy)
-    return wrong(
-        f"not valid TOML ({text})",
-        "correct the line that it names; strings need quotes, tables need brackets",
-    )
+    remedy = "correct the line that it names; strings need quotes, tables need brackets"
+    return wrong(f"not valid TOML ({text})", remedy)
 
 
 def derived(

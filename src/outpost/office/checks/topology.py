@@ -55,12 +55,8 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
-            yield Problem(
-                field,
-                "{}",
-                "the host is in no zone",
-                f"give it an address in one of {', '.join(office.zones)}",
-            )
+            remedy = f"give it an address in one of {', '.join(office.zones)}"
+            yield Problem(field, "{}", "the host is in no zone", remedy)
         for zone_name, addresses in host.addresses.items():
             zone = office.zones.get(zone_name)
             if zone is None:
@@ -84,10 +80,8 @@ def _local_files(office: Office) -> Iterator[Problem]:
         for index, path in enumerate(host.local):
             wrong = partial(Problem, f"hosts.{host.name}.local[{index}]", path)
             if path.startswith(OUTPOST_OWN) or f"{path}/".startswith(OUTPOST_OWN):
-                yield wrong(
-                    "this directory belongs to Outpost",
-                    "choose a path outside it, near the daemon that reads the file",
-                )
+                remedy = "choose a path outside it, near the daemon that reads the file"
+                yield wrong("this directory belongs to Outpost", remedy)
             elif not path.startswith(LOCAL_PLACES):
                 yield wrong(
                     "Outpost compares no files there", f"put local files below {', '.join(LOCAL_PLACES)}"
@@ -156,12 +150,8 @@ def _first_boot(office: Office) -> Iterator[Problem]:
                 remedy = f"give the router's address in {', '.join(map(str, zone.networks))}"
                 yield Problem(field, str(address), "outside the zone's networks", remedy)
         if len({address.version for address in zone.gateways}) < len(zone.gateways):
-            yield Problem(
-                field,
-                ", ".join(map(str, zone.gateways)),
-                "two addresses of one IP version",
-                "give one of each IP version",
-            )
+            message = "two addresses of one IP version"
+            yield Problem(field, ", ".join(map(str, zone.gateways)), message, "give one of each IP version")
     owner: dict[str, str] = {}
     for host in office.hosts:
         for name, mac in host.macs.items():
