@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def _shown(file: str) -> str:
     return file[file.rfind("/templates/") + 1 :]
 
 
+@cache
 def environment(directory: Path) -> Environment:
     """The environment for templates below a directory; an undefined name is an error, and nothing is escaped.
 

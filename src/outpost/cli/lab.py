@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.target import LAB
+from outpost.templates import environment, render
 from outpost_lab import LabError, engine
 from outpost_lab import box as vagrant
 from outpost_lab import up as bringing
@@ -93,28 +95,10 @@ def _verified(name: str, *, as_json: bool) -> bool:
 
 def _show_next(instance: Instance) -> None:
     """Print what there is to see, and what to try next."""
-    data = lab_info(instance)
-    option = "" if instance.name == DEFAULT else f" --name {instance.name}"
-    lan = next(host["addresses"]["lan"] for host in data["hosts"].values() if host["role"] == "webmail")
-    webmail = lan[0]
-    user, password = next(iter(data["users"].items()))
-    domain = data["domain"]
-    lines = [
-        f"[bold]{domain} runs.[/] Mail went in every direction: within the office, to and from head office, the",
-        "client site and the Internet.",
-        "",
-        f"  webmail   https://webmail.{domain}/ at {webmail}, as [bold]{user}[/] with [bold]{password}[/]",
-        f"            chromium --host-resolver-rules='MAP webmail.{domain} {webmail}' https://webmail.{domain}/",
-        f"            (authority: {data['ca']})",
-        "",
-        "  try next",
-        f"    ./outpost lab info{option}             machines, addresses, users and passwords",
-        f"    ./outpost lab shell mta{option}        a root shell on a host",
-        f"    ./outpost plan lab{option}             drift: change a file on a host first, and see it named",
-        f"    ./outpost verify lab{option}           the checks again",
-        f"    ./outpost lab down{option}             remove it all",
-    ]
-    out.print("\n".join(lines))
+    data, option = lab_info(instance), "" if instance.name == DEFAULT else f" --name {instance.name}"
+    at = next(host["addresses"]["lan"][0] for host in data["hosts"].values() if host["role"] == "webmail")
+    facts = {"option": option, "at": at, "login": next(iter(data["users"].items()))}
+    out.print(render(environment(Path(__file__).parent), "lab-next.j2", data | facts))
 
 
 def _show_timings(seconds: dict[str, float]) -> None:

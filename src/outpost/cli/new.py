@@ -4,7 +4,7 @@ import inspect
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -21,38 +21,10 @@ from outpost.transport.ssh import target
 
 app = App()
 
-QUESTIONS = {
-    "domain": ("Mail domain of the office", ""),
-    "organisation": ("Name that users see", ""),
-    "postmaster": ("Who gets postmaster's mail (a local part, like maria)", ""),
-    "wan": ("Network on the Internet's side, IPv4 and IPv6, with a comma", ""),
-    "core": ("Network between the servers", ""),
-    "lan": ("Network of the users", ""),
-    "mgmt": ("Network of the administrators", ""),
-    "users": ("Further users (local parts, with a comma)", ""),
-    "rate": ("Rate of the line to the Internet, outwards, in kbit/s", "10000"),
-    "smarthost": ("Relay for mail to the Internet, where the provider closes port 25", ""),
-    "forwarders": ("Resolvers to ask, where port 53 is closed outwards (addresses, with a comma)", ""),
-    "proxy": ("HTTP proxy for packages in the administrators' network (http://…), for the store", ""),
-    "acme_proxy": ("HTTP proxy to the certificate authority (http://…), for the store", ""),
-    "certificates": ("Certificates: acme (Let's Encrypt) or office (its own authority)", "acme"),
-    "ssh_user": ("Account on the machines for your SSH login: root, or one with sudo without a password", "root"),
-    "key": ("Your SSH public key, or the file that holds it", ""),
-}  # fmt: skip
-"""Option → the question that is asked if it is missing, and the default."""
-MAY_BE_EMPTY = ("users", "proxy", "acme_proxy", "smarthost", "forwarders", "key")
-UNASKED = dict.fromkeys(MAY_BE_EMPTY, "") | {
-    "domain": "office.example",
-    "organisation": "Office",
-    "postmaster": "postmaster-to-be",
-    "wan": "192.0.2.0/24",
-    "core": "10.255.252.0/24",
-    "lan": "10.255.253.0/24",
-    "mgmt": "10.255.254.0/24",
-    "certificates": "acme",
-    "rate": "10000",
-    "ssh_user": "root",
-}
+QUESTIONS: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("questions.toml").read_text(encoding="utf-8")
+)
+UNASKED = {key: asked.get("sound", asked.get("default", "")) for key, asked in QUESTIONS.items()}
 """A placeholder for answers that are missing while the rules of an office file check the others."""
 
 
@@ -60,8 +32,10 @@ def _with_questions(command: Command) -> Command:
     """Declare an option for each question."""
     office, secrets, _ = inspect.signature(command, eval_str=True).parameters.values()
     options = (
-        secrets.replace(name=key, default=None, annotation=Annotated[str | None, typer.Option(help=text)])
-        for key, (text, _) in QUESTIONS.items()
+        secrets.replace(
+            name=key, default=None, annotation=Annotated[str | None, typer.Option(help=asked["question"])]
+        )
+        for key, asked in QUESTIONS.items()
     )
     return takes(command, [office, *options, secrets])
 
@@ -174,18 +148,18 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
 
     if given is not None:
         return sound(given)
-    question, default = QUESTIONS[key]
-    default = defaults.get(key, default)
+    question, optional = QUESTIONS[key]["question"], QUESTIONS[key].get("optional", False)
+    default = defaults.get(key, QUESTIONS[key].get("default", ""))
     if not sys.stdin.isatty():
-        if not default and key not in MAY_BE_EMPTY:
+        if not (default or optional):
             option = f"--{key.replace('_', '-')}"
             remedy = f"add {option} ({question.lower()})"
             raise OutpostError(f"{option} is missing, and standard input is not a terminal", remedy)
         return sound(default)
-    shown_default = f" [{default}]" if default else " (may be empty)" if key in MAY_BE_EMPTY else ""
+    shown_default = f" [{default}]" if default else " (may be empty)" if optional else ""
     while True:
         typed = err.input(f"{escape(question + shown_default)}: ").strip() or default
-        if not typed and key not in MAY_BE_EMPTY:
+        if not (typed or optional):
             continue
         try:
             return sound(typed)

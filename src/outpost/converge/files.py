@@ -95,11 +95,6 @@ def parses(*programs: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    return environment(TEMPLATES)
-
-
-@cache
 def _scripts() -> Environment:
     made = environment(Path(__file__).with_name("shell"))
     made.filters |= {"quote": shlex.quote, "above": lambda path: str(PurePosixPath(path).parent)}
@@ -125,7 +120,7 @@ def rendered(
 ) -> File:
     """The file at `path` from ``templates/<role><path>.j2`` (or the `template` named, relative to the role)."""
     source = f"{role}/{(template or path).lstrip('/')}.j2"
-    content = render(_environment(), source, context)
+    content = render(environment(TEMPLATES), source, context)
     return text(path, content, mode=mode, owner=owner, group=group, secret=secret)
 
 

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from outpost.drift import repairs
 from outpost.drift.differences import Difference, Finding, as_lines, facts_of
@@ -11,43 +13,7 @@ from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.facts import account_of
 from outpost.onhost.observe.places import CHROOT, DEVICE
 
-MEANINGS = (
-    ("/etc/cron", "it runs as root on a schedule of its own"),
-    ("/var/spool/cron", "it runs on a schedule of its own"),
-    ("/etc/sudoers.d", "it makes somebody an administrator"),
-    ("/root/.ssh", "it may open the host to another key"),
-    ("/root", "a program reads or runs it when an administrator works as root"),
-    ("/home", "it may open the host to another key"),
-    ("/etc/ssh", "it changes how the host is administered"),
-    ("/etc/sysctl.d", "it changes the kernel at the next boot"),
-    ("/etc/modprobe.d", "it changes which kernel modules load"),
-    ("/etc/modules-load.d", "it loads a kernel module at the next boot"),
-    ("/etc/systemd", "it changes a unit, or adds one"),
-    ("/run/systemd", "it changes a unit until the next boot"),
-    ("/etc/apt", "it changes where packages come from or how they are trusted"),
-    ("/etc/ld.so", "it loads code into every program"),
-    ("/etc/ssl/certs", "it can certify any name"),
-    ("/usr/lib/python3", "every Python program may load it"),
-    ("/var/lib/clamav", "the scanner does not report what it names"),
-    ("/var/lib/roundcube", "webmail runs it"),
-    ("/var/www", "the web server may hand it to every client"),
-    ("/usr/local", "it is found before the system's own programs"),
-    ("/etc/pam.d", "it changes who may log in"),
-    ("/etc/profile.d", "it runs in every administrator's shell"),
-    ("/etc/logrotate.d", "its commands run as root when logs are rotated"),
-    ("/etc/apparmor.d", "it may allow a daemon more than its profile"),
-    ("/etc/polkit-1", "it may make somebody an administrator"),
-    ("/run/polkit-1", "it may make somebody an administrator"),
-    ("/usr/share/polkit-1", "it may make somebody an administrator"),
-    ("/run/userdb", "it may make an account"),
-    ("/etc/udev", "it may run a command when a device appears"),
-    ("/run/udev", "it may run a command when a device appears"),
-    ("/usr/lib/systemd", "it changes a unit, or adds one"),
-    ("/usr/lib", "programs may load it"),
-    ("/usr/bin", "it starts by its name"),
-    ("/usr/sbin", "it starts by its name"),
-    ("/usr/share", "programs may read or run it"),
-)
+MEANINGS: dict[str, str] = tomllib.loads(Path(__file__).with_name("places.toml").read_text(encoding="utf-8"))
 
 
 def _file(it: Difference) -> Iterator[Finding]:
@@ -81,7 +47,7 @@ def _file(it: Difference) -> Iterator[Finding]:
     else:
         yield Finding(
             "file", thing, "put there by hand; neither a role nor a package has it",
-            next((words for top, words in MEANINGS if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
+            next((words for top, words in MEANINGS.items() if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
             f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
             facts=facts,
         )  # fmt: skip

@@ -13,11 +13,8 @@ from pathlib import Path
 
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.templates import environment, render
 
-KEPT = "90m"
-"""How long an unused connection stays open: an hourly re-apply finds it."""
-NOT_LENT = ("ForwardAgent", "ForwardX11", "GSSAPIDelegateCredentials", "PermitLocalCommand", "Tunnel")
-"""What no host gets, whatever the user's own configuration says (ssh_config(5))."""
 LANGUAGE = "env LC_ALL=C.UTF-8"
 """Before each command: otherwise sudo's messages would be in the host's language."""
 NEW = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
@@ -47,7 +44,7 @@ def configuration(office: Office, directory: Path) -> Path:
         directory: Where ``known_hosts`` is, and ``ssh_key`` unless the user's own keys are meant.
     """
     reached = {host.name: target(office, host) for host in office.hosts}
-    return _written(reached, directory, f"# Made by Outpost for {office.domain}.")
+    return _written(reached, directory, office.domain)
 
 
 def server_configuration(login: str, name: str, directory: Path) -> Path:
@@ -59,61 +56,21 @@ def server_configuration(login: str, name: str, directory: Path) -> Path:
     """
     user, address, port = parted(login)
     own = Path.home() / ".ssh" / "known_hosts"
-    return _written(
-        {name: (user or "root", address, port)}, directory, f"# Made by Outpost for {login}.", own
-    )
+    return _written({name: (user or "root", address, port)}, directory, login, own)
 
 
-def _written(reached: dict[str, tuple[str, str, int]], directory: Path, title: str, *known: Path) -> Path:
+def _written(reached: dict[str, tuple[str, str, int]], directory: Path, made_for: str, *known: Path) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outpost" / "ssh"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     cache.chmod(0o700)
-    place = "\n".join([str(directory.resolve()), *([title] if known else [])])
+    here = directory.resolve()
+    place = "\n".join([str(here), *([f"# Made by Outpost for {made_for}."] if known else [])])
     file = cache / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}.conf"
-    text = _text(reached, directory.resolve(), cache, title, known)
+    facts = {"made_for": made_for, "reached": reached, "key": here / "ssh_key", "cache": cache}
+    known = (here / "known_hosts", *known)
+    text = render(environment(Path(__file__).parent), "ssh.conf.j2", facts | {"known": known})
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # several threads may ask for it
         new.write_text(text, encoding="utf-8")
         new.replace(file)
     return file
-
-
-def _text(
-    reached: dict[str, tuple[str, str, int]],
-    directory: Path,
-    cache: Path,
-    title: str,
-    known: tuple[Path, ...],
-) -> str:
-    lines = [title]
-    for name, (user, address, port) in reached.items():
-        lines += [f"Host {name}", f"    HostName {address}", f"    User {user}", f"    Port {port}"]
-    lines += ["Host *"]
-    key = directory / "ssh_key"
-    if key.is_file():
-        lines += [f'    IdentityFile "{key}"', "    IdentitiesOnly yes"]
-    files = " ".join(f'"{file}"' for file in (directory / "known_hosts", *known))
-    lines += [
-        f"    UserKnownHostsFile {files}",
-        # otherwise a line of /etc/ssh/ssh_known_hosts, a DNS record or a command could vouch for a host's key, too
-        "    GlobalKnownHostsFile /dev/null",
-        "    VerifyHostKeyDNS no",
-        "    KnownHostsCommand none",
-        "    StrictHostKeyChecking yes",
-        "    UpdateHostKeys no",
-        # SSH-02: without it a line for all hosts in ~/.ssh/config forwards the administrator's agent, and with it access to all hosts, to
-        # a compromised host, for as long as the connection is open
-        *(f"    {option} no" for option in NOT_LENT),
-        "    ClearAllForwardings yes",
-        "    BatchMode yes",
-        "    ConnectTimeout 30",
-        "    PreferredAuthentications publickey",
-        "    Compression yes",
-        "    ServerAliveInterval 15",
-        "    ControlMaster auto",
-        f"    ControlPersist {KEPT}",
-        f'    ControlPath "{cache}/%C"',
-        "Include ~/.ssh/config",
-        "Match final all",  # the user's file again, for its settings about the address
-    ]
-    return "\n".join(lines) + "\n"
