@@ -25,26 +25,26 @@ EXTRA_UNIT = "outpost-sabotage"  # of a program that should not run
 
 SABOTAGES = (
     broken(
-        "base", "nobody looks at the host", "systemctl stop outpost-watch.timer",
+        "base", "the host does not check itself", "systemctl stop outpost-watch.timer",
         "base::the_host_checks_itself_and_sends_its_alarms", undo="systemctl start outpost-watch.timer",
     ),
     # SSH
     edited(
-        "base", "sshd takes passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",
+        "base", "sshd accepts passwords", SSHD, "s/^PasswordAuthentication no/PasswordAuthentication yes/",
         "base::ssh_accepts_keys_only_from_any_source_address",
     ),
     broken(
-        "base", "sshd takes passwords from one network",
+        "base", "sshd accepts passwords from one network",
         written("/etc/ssh/sshd_config.d/zz-trial.conf", r"Match Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
         "base::ssh_accepts_keys_only_from_any_source_address", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
     ),
     broken(
-        "base", "sshd takes passwords from one network, in another spelling",
+        "base", "sshd accepts passwords from one network, in another spelling",
         written("/etc/ssh/sshd_config.d/zz-trial.conf", r"match=Address 192.0.2.0/24\n  AuthenticationMethods any\n  PasswordAuthentication yes\n"),
         "base::ssh_accepts_keys_only_from_any_source_address", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
     ),
     broken(
-        "base", "sshd still takes the passwords that its file forbids again",
+        "base", "sshd still accepts passwords that its file forbids again",
         f"cp -p {SSHD} {SAVED}/sshd; {edit(SSHD, 's/^AuthenticationMethods .*/AuthenticationMethods any/; s/^PasswordAuthentication no/PasswordAuthentication yes/')}; "
         f"systemctl restart ssh; cp -p {SAVED}/sshd {SSHD}",
         "base::ssh_offers_keys_only", keeps=(SSHD,), activate=":", undo="systemctl restart ssh",
@@ -59,7 +59,7 @@ SABOTAGES = (
         activate="systemctl restart ssh",
     ),
     broken(
-        "base", "sshd lets programs of the host knock",
+        "base", "sshd listens on a Unix socket",
         f"rm {GENERATOR}; systemctl daemon-reload; systemctl start sshd-unix-local.socket",
         "base::ssh_has_no_listener_that_the_packet_filter_does_not_see", keeps=(GENERATOR,),
         undo="systemctl stop sshd-unix-local.socket", activate="systemctl daemon-reload",
@@ -67,27 +67,27 @@ SABOTAGES = (
     stopped("base", "ssh.service", red=("base::every_listener_of_the_role_contract_is_there",)),
     # Packet filter and kernel
     broken(
-        "base", "the packet filter lets everything through",
+        "base", "the packet filter accepts everything",
         "for chain in inbound outbound forward; do nft chain inet outpost $chain '{ policy accept; }'; done",
         "base::packet_filter_drops_what_no_flow_allows", "base::live_packet_filter_is_the_one_on_disk_rule_by_rule",
         undo=NFT,
     ),
     broken(
-        "base", "somebody has opened a port for a moment",
+        "base", "a port was opened in the running packet filter",
         "for chain in inbound outbound; do nft insert rule inet outpost $chain tcp dport 8080 accept comment '\"trial\"'; done",
         "base::packet_filter_allows_exactly_the_offices_flows", "base::live_packet_filter_is_the_one_on_disk_rule_by_rule",
         undo=NFT,
     ),
     broken(
-        "base", "the packet filter does not come up with the host", "systemctl disable nftables",
+        "base", "the packet filter is not loaded at boot", "systemctl disable nftables",
         "base::packet_filter_comes_up_with_the_host", undo="systemctl enable nftables",
     ),
     broken(
-        "base", "the host is a router", "sysctl -w net.ipv4.ip_forward=1", "base::host_does_not_forward_between_its_zones",
+        "base", "the host forwards packets", "sysctl -w net.ipv4.ip_forward=1", "base::host_does_not_forward_between_its_zones",
         undo="sysctl --system",
     ),
     broken(
-        "base", "the kernel takes a neighbour for its router", "sysctl -w net.ipv6.conf.lo.accept_ra=1",
+        "base", "the kernel accepts router advertisements", "sysctl -w net.ipv6.conf.lo.accept_ra=1",
         "base::no_neighbour_becomes_the_hosts_ipv6_router", undo="sysctl -w net.ipv6.conf.lo.accept_ra=0",
     ),
     broken(
@@ -96,41 +96,41 @@ SABOTAGES = (
     ),
     # Names and time
     edited(
-        "base", "the resolver believes what it hears", UNBOUND,
+        "base", "the resolver does not validate", UNBOUND,
         's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-dnssec-stripped): yes'
         r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
         "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
         activate="systemctl restart unbound",
     ),
     edited(
-        "base", "names outside may point inside", UNBOUND, "/private-address/d", "base::resolver_lets_no_outside_name_point_inside",
+        "base", "outside names may point to private addresses", UNBOUND, "/private-address/d", "base::resolver_lets_no_outside_name_point_inside",
         activate="systemctl restart unbound",
     ),
     edited(
-        "webmail", "the resolver serves anybody who asks", UNBOUND, "s/interface: 127.0.0.1/interface: 0.0.0.0/",
+        "webmail", "the resolver serves every client", UNBOUND, "s/interface: 127.0.0.1/interface: 0.0.0.0/",
         "base::resolver_serves_this_host_only", activate="systemctl restart unbound",
     ),
     broken(
-        "base", "the office's hosts are looked up in the DNS",
+        "base", "/etc/hosts lacks hosts of the office",
         f"cat /etc/hosts > {SAVED}/hosts; grep -v mta {SAVED}/hosts > /etc/hosts",
         "base::office_hosts_are_found_without_the_dns", undo=f"cat {SAVED}/hosts > /etc/hosts",
     ),
     edited(
-        "base", "the clock follows a server that is not there", "/etc/chrony/chrony.conf", "s/^server [^ ]+/server 192.0.2.1/",
+        "base", "the clock follows a server that does not exist", "/etc/chrony/chrony.conf", "s/^server [^ ]+/server 192.0.2.1/",
         "base::clock_follows_its_sources", "upkeep::clock_is_right_to_a_second", activate="systemctl restart chrony",
     ),
     # Packages, accounts, logs, keys
     edited(
-        "base", "security upgrades wait for somebody", "/etc/apt/apt.conf.d/52outpost-unattended",
+        "base", "security updates are not installed automatically", "/etc/apt/apt.conf.d/52outpost-unattended",
         's/Unattended-Upgrade "1"/Unattended-Upgrade "0"/', "base::security_upgrades_install_themselves",
     ),
     edited(
-        "base", "security upgrades come in office hours", "/etc/systemd/system/apt-daily-upgrade.timer.d/outpost.conf",
+        "base", "security updates come during office hours", "/etc/systemd/system/apt-daily-upgrade.timer.d/outpost.conf",
         r"s/^OnCalendar=.*[0-9].*/OnCalendar=*-*-* 11:11/", "hardening::security_upgrades_come_in_their_hours",
         activate="systemctl daemon-reload",
     ),
     broken(
-        "base", "an archive without signatures",
+        "base", "a package archive has no signature",
         written("/etc/apt/sources.list.d/trial.list", r"deb [trusted=yes] http://archive.invalid/ stable main\n"),
         "base::packages_come_from_signed_archives_only", undo="rm -f /etc/apt/sources.list.d/trial.list",
     ),
@@ -139,13 +139,13 @@ SABOTAGES = (
         "base::packages_come_from_signed_archives_only",
     ),
     broken(
-        "base", "a second mail server",
+        "base", "a second mail server is installed",
         r"printf '\nPackage: exim4-daemon-light\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
         r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
         "base::no_mail_server_but_the_roles", keeps=("/var/lib/dpkg/status",),
     ),
     broken(
-        "base", "a second resolver",
+        "base", "a second resolver is installed",
         r"printf '\nPackage: systemd-resolved\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
         r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
         "base::no_second_resolver", keeps=("/var/lib/dpkg/status",),
@@ -154,12 +154,12 @@ SABOTAGES = (
         "base", "cloud-init is on", "mkdir /etc/cloud", "base::cloud_init_is_off", undo="rmdir /etc/cloud",
     ),
     broken(
-        "base", "the journal is gone with the next restart",
+        "base", "the journal is in memory only",
         written("/etc/systemd/journald.conf.d/zzz-trial.conf", r"[Journal]\nStorage=volatile\n"), "base::journal_survives_a_restart",
         undo="rm -f /etc/systemd/journald.conf.d/zzz-trial.conf", activate="systemctl restart systemd-journald; journalctl --flush",
     ),
     closed_to_nobody(
-        "mta", "everybody on the host reads its keys", "/etc/outpost/tls/host.key /etc/outpost/tls/public.key", "0644", "0640",
+        "mta", "every account can read the host's keys", "/etc/outpost/tls/host.key /etc/outpost/tls/public.key", "0644", "0640",
         "base::certificate_keys_are_private_and_match",
     ),
     broken(
@@ -171,20 +171,20 @@ SABOTAGES = (
         "base::no_unit_has_failed", undo=f"systemctl reset-failed {EXTRA_UNIT}",
     ),
     broken(
-        "base", "a daemon may take all memory and every process",
+        "base", "a daemon has no limit of memory and processes",
         written("/etc/systemd/system/unbound.service.d/zz-trial.conf", r"[Service]\nMemoryMax=infinity\nTasksMax=infinity\n"),
         "hardening::no_daemon_may_take_the_whole_host",
         undo="rm -f /etc/systemd/system/unbound.service.d/zz-trial.conf", activate="systemctl daemon-reload",
     ),
     broken(
-        "base", "a sandbox that came after the daemon's start",
+        "base", "the sandbox was added after the daemon's start",
         written(f"{DROP_IN}", r"\n".join(("[Service]", *BARE, ""))) + f"; systemctl daemon-reload; systemctl restart unbound; rm {DROP_IN}",
         "hardening::what_listens_runs_within_what_its_unit_allows",
         undo=f"rm -f {DROP_IN}; systemctl daemon-reload; systemctl restart unbound", activate="systemctl daemon-reload",
     ),
     drop_ins_gone("base", "unbound.service", red=("hardening::every_listening_unit_is_in_a_sandbox",)),
     edited(
-        "base", "a session leaves files that everybody reads", "/etc/default/login", "s/UMASK=.*/UMASK=022/",
+        "base", "a session's files are readable for everybody", "/etc/default/login", "s/UMASK=.*/UMASK=022/",
         "hardening::a_session_leaves_no_memory_on_the_disk",
     ),
     edited(
@@ -193,46 +193,46 @@ SABOTAGES = (
     ),
     stopped("base", "outpost-logs.service", red=("logs::what_the_host_writes_goes_to_the_collector",)),
     broken(
-        "base", "what carries the logs runs as root",
+        "base", "the log shipper runs as root",
         "mkdir -p /etc/systemd/system/outpost-logs.service.d; " + written("/etc/systemd/system/outpost-logs.service.d/zz-trial.conf", r"[Service]\nUser=root\n"),
         "logs::what_carries_the_logs_has_none_of_roots_rights",
         undo="rm -rf /etc/systemd/system/outpost-logs.service.d", activate="systemctl daemon-reload; systemctl restart outpost-logs",
     ),
     edited(
-        "base", "sudo tells nobody", "/etc/sudoers.d/outpost", "s/syslog=authpriv, log_allowed/!syslog, !log_allowed/",
+        "base", "sudo does not log", "/etc/sudoers.d/outpost", "s/syslog=authpriv, log_allowed/!syslog, !log_allowed/",
         "logs::what_an_administrator_does_as_somebody_else_is_logged",
     ),
     broken(
-        "base", "programs run from where everybody writes", "mount -o remount,bind,nosuid,nodev,exec /var/tmp",
+        "base", "programs can run from directories that everybody can write to", "mount -o remount,bind,nosuid,nodev,exec /var/tmp",
         "hardening::nothing_runs_from_where_everybody_writes", undo="systemctl restart outpost-mounts",
     ),
     broken(
-        "base", "a program is not its package's", "printf trial >> /usr/bin/dpkg-split",
+        "base", "a program differs from its package", "printf trial >> /usr/bin/dpkg-split",
         "hardening::no_program_differs_from_its_package", keeps=("/usr/bin/dpkg-split",),
     ),
     # Upkeep
     stopped("base", "dpkg-db-backup.timer", red=("upkeep::what_packages_do_regularly_is_scheduled",)),
     stopped("base", "apt-daily-upgrade.timer", red=("upkeep::what_the_host_does_by_itself_was_begun_lately",)),
     broken(
-        "base", "a timer that fired years ago",
+        "base", "a timer last ran years ago",
         f"mkdir -p {NEVER}; " + written(f"{NEVER}/zz-trial.conf", r"[Timer]\nOnCalendar=\nOnCalendar=2020-01-01\nPersistent=yes\n")
         + f"; touch -d 2020-06-01 {STAMP}",
         "upkeep::what_the_host_does_by_itself_was_begun_lately", keeps=(STAMP,), undo=f"rm -rf {NEVER}",
         activate="systemctl daemon-reload; systemctl restart apt-daily.timer",
     ),
     broken(
-        "base", "security updates that nobody installs",
+        "base", "a security update waits",
         written("/etc/apt/preferences.d/trial", r"Package: *\nPin: release l=Debian-Security\nPin-Priority: 1001\n"),
         "hardening::no_security_update_waits", undo="rm -f /etc/apt/preferences.d/trial",
     ),
     broken(
-        "ns1", "a program at a fixed address listens",
+        "ns1", "a program without PIE listens",
         "cp $(readlink -f /usr/bin/python3) /usr/local/bin/trial; systemd-run --quiet --unit=outpost-sabotage /usr/local/bin/trial -c "
         f"'import signal, socket\nheld = socket.create_server((\"127.0.0.9\", 8080))\nsignal.pause()'; {listening('127.0.0.9:8080')}",
         "hardening::programs_that_listen_are_hard_to_break_into", undo="systemctl stop outpost-sabotage; rm -f /usr/local/bin/trial",
     ),
     broken(
-        "base", "half-open connections fill the host", "sysctl -w net.ipv4.tcp_syncookies=0",
+        "base", "SYN cookies are off", "sysctl -w net.ipv4.tcp_syncookies=0",
         "hardening::half_open_connections_do_not_fill_the_table", undo="sysctl -w net.ipv4.tcp_syncookies=1",
     ),
     broken(
@@ -240,11 +240,11 @@ SABOTAGES = (
         "upkeep::a_packet_comes_in_where_it_belongs_or_not_at_all", undo="sysctl -w net.ipv4.conf.lo.arp_ignore=1",
     ),
     broken(
-        "base", "a second packet filter for one family", "nft add table ip trial; nft add chain ip trial input '{ type filter hook input priority 0; }'",
+        "base", "there is a second packet filter for IPv4", "nft add table ip trial; nft add chain ip trial input '{ type filter hook input priority 0; }'",
         "upkeep::one_packet_filter_judges_both_families", undo="nft delete table ip trial",
     ),
     broken(
-        "base", "a daemon that dies stays dead",
+        "base", "a daemon is not restarted after a crash",
         written("/etc/systemd/system/unbound.service.d/zz-trial.conf", r"[Service]\nRestart=no\n"),
         "upkeep::a_daemon_that_dies_comes_back",
         undo="rm -f /etc/systemd/system/unbound.service.d/zz-trial.conf", activate="systemctl daemon-reload",
@@ -257,13 +257,13 @@ SABOTAGES = (
         undo=f"systemctl reset-failed {EXTRA_UNIT}; journalctl --sync; touch /var/lib/outpost/applied",
     ),
     broken(
-        "base", "a daemon writes that something is wrong", "logger --priority daemon.err --tag trial something is wrong; journalctl --sync",
+        "base", "a daemon logs an error", "logger --priority daemon.err --tag trial something is wrong; journalctl --sync",
         "upkeep::nothing_worse_than_notice_is_in_the_journal_or_it_is_explained",
         undo="journalctl --sync; touch /var/lib/outpost/applied",
     ),
     # Certificates
     broken(
-        "webmail", "a certificate of nobody's making, for another name, for a day, by the name of the office's authority",
+        "webmail", "the certificate is self-signed, for another name and for one day",
         "name=$(openssl x509 -in /etc/outpost/tls/ca.pem -noout -subject -nameopt compat); "
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj \"${name#subject=}\" -addext subjectAltName=DNS:somebody.invalid "
         "-keyout /etc/outpost/tls/public.key -out /etc/outpost/tls/public.pem 2>/dev/null",
@@ -274,11 +274,11 @@ SABOTAGES = (
         keeps=("/etc/outpost/tls/public.key", "/etc/outpost/tls/public.pem"), activate="systemctl restart nginx",
     ),
     broken(
-        "webmail", "nobody renews the certificate", "systemctl stop outpost-certificate.timer",
+        "webmail", "the certificate is not renewed", "systemctl stop outpost-certificate.timer",
         "certificates::renewal_runs_by_a_timer_and_did_not_fail", undo="systemctl start outpost-certificate.timer",
     ),
     broken(
-        "webmail", "the ACME client reads the keys",
+        "webmail", "the ACME client can read the keys",
         "chmod o+x /etc/outpost /etc/outpost/tls /etc/outpost/acme; chmod o+r /etc/outpost/tls/public.key /etc/outpost/acme/public.key",
         "certificates::the_client_that_talks_to_the_authority_cannot_read_the_key",
         keeps=("/etc/outpost/tls", "/etc/outpost/acme"),

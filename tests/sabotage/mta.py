@@ -37,7 +37,7 @@ def postfix(what: str, *red: str, entries: tuple[str, ...] = (), **settings: str
 
 SABOTAGES = (
     edited(
-        "mta", "one user alone teaches the filter", "/etc/rspamd/local.d/classifier-bayes.conf", "s/min_learns = .*/min_learns = 1;/",
+        "mta", "one user alone can train the filter", "/etc/rspamd/local.d/classifier-bayes.conf", "s/min_learns = .*/min_learns = 1;/",
         "mta::bayes_has_no_weight_until_several_users_taught_it_and_teaches_itself_nothing",
     ),
     # The host
@@ -46,69 +46,69 @@ SABOTAGES = (
     stopped("mta", "postfix.service", red=("defences::endless_commands_end_in_an_error_or_the_end",)),
     laid_bare("mta", *UNITS, red=("mta::daemon_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox")),
     postfix(
-        "a setting that Postfix does not know", "mta::postfix_finds_nothing_wrong_with_its_configuration",
+        "Postfix has an unknown setting", "mta::postfix_finds_nothing_wrong_with_its_configuration",
         no_such_setting="yes",
     ),
     broken(
-        "mta", "Postfix outside its chroot", "postconf -F '*/*/chroot=n'",
+        "mta", "Postfix runs outside its chroot", "postconf -F '*/*/chroot=n'",
         "mta::what_parses_strangers_words_is_unprivileged_and_chrooted", keeps=(MASTER,),
     ),
     postfix(
-        "every account on the host sends mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
+        "every account of the host can send mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
         authorized_submit_users="static:anyone", virtual_transport="discard:",
     ),
     # What waits
     postfix(
-        "mail is given up after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_probed",
+        "mail bounces after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_probed",
         maximal_queue_lifetime="1h",
     ),
     # Who gets mail
     postfix(
-        "every recipient is taken", "mta::unknown_recipient_is_refused_at_once_and_learns_nothing_else",
+        "every recipient is accepted", "mta::unknown_recipient_is_refused_at_once_and_learns_nothing_else",
         "mta::guessing_addresses_ends_after_ten_errors", virtual_mailbox_maps="static:taken",
     ),
     broken(
-        "mta", "a recipient of any octets", "sed -i '/^[^#]/d' /etc/postfix/recipient_syntax",
+        "mta", "recipients with any octets are accepted", "sed -i '/^[^#]/d' /etc/postfix/recipient_syntax",
         "mta::what_the_store_cannot_read_is_no_recipient", keeps=("/etc/postfix/recipient_syntax",), activate=POSTFIX,
     ),
-    postfix("no recipient is known", "mta::every_address_of_the_office_is_known", virtual_mailbox_maps="inline:{nobody@invalid=x}"),
-    postfix("an open relay", "mta::stranger_cannot_relay", smtpd_relay_restrictions="permit, reject"),
+    postfix("no recipient is accepted", "mta::every_address_of_the_office_is_known", virtual_mailbox_maps="inline:{nobody@invalid=x}"),
+    postfix("the MTA is an open relay", "mta::stranger_cannot_relay", smtpd_relay_restrictions="permit, reject"),
     # Who sends
     postfix(
-        "senders are not looked at", "mta::nobody_outside_writes_in_the_offices_name",
+        "envelope senders are not checked", "mta::nobody_outside_writes_in_the_offices_name",
         "mta::peers_names_are_believed_from_their_relays_only", "mta::an_address_has_one_at_sign",
         "defences::who_cannot_be_answered_is_not_listened_to",
         smtpd_sender_restrictions="", smtpd_helo_restrictions="",
     ),
     postfix(
-        "envelopes as anybody writes them", "mta::envelopes_follow_the_rfc",
+        "the syntax of envelopes is not checked", "mta::envelopes_follow_the_rfc",
         smtpd_command_filter="regexp:{{/^MAIL FROM:/ MAIL FROM:<>}}",
     ),
-    postfix("no EHLO is needed", "mta::helo_is_required", smtpd_helo_required="no"),
-    postfix("a bounce to many", "mta::a_bounce_has_one_recipient", smtpd_data_restrictions=""),
+    postfix("HELO is not required", "mta::helo_is_required", smtpd_helo_required="no"),
+    postfix("the null sender may have many recipients", "mta::a_bounce_has_one_recipient", smtpd_data_restrictions=""),
     postfix(
-        "everything Postfix can do is offered to strangers", "mta::strangers_get_no_delivery_notifications",
+        "strangers are offered every SMTP extension", "mta::strangers_get_no_delivery_notifications",
         "mta::strangers_are_offered_nothing_but_delivery", "mta::who_speaks_something_else_is_cut_off",
         smtpd_discard_ehlo_keywords="", disable_vrfy_command="no", smtpd_forbidden_commands="",
     ),
     postfix(
-        "messages of any size", "mta::a_message_too_large_is_refused_before_it_is_sent",
+        "messages of any size are accepted", "mta::a_message_too_large_is_refused_before_it_is_sent",
         "mta::the_scanner_reads_more_than_postfix_takes", message_size_limit="1000000000", queue_minfree="0",
     ),
     postfix(
-        "a bare line feed ends a line", "mta::a_bare_line_feed_ends_no_message", smtpd_forbid_bare_newline="no",
+        "a bare LF ends a line", "mta::a_bare_line_feed_ends_no_message", smtpd_forbid_bare_newline="no",
         virtual_transport="discard:",
     ),
     broken(
-        "mta", "strangers meet no postscreen",
+        "mta", "postscreen is off",
         edit(MASTER, r"s/ 1 postscreen$/ - smtpd/; /postscreen_cache_map/d"), "filter::strangers_meet_postscreen_before_anything_else",
         "mta::what_parses_strangers_words_is_unprivileged_and_chrooted", keeps=(MASTER,), activate=POSTFIX,
     ),
-    postfix("who talks first is welcome", "mta::who_talks_before_the_greeting_is_no_mail_server", postscreen_greet_action="ignore"),
-    postfix("guesses without end", "mta::guessing_addresses_ends_after_ten_errors", smtpd_hard_error_limit="1000"),
+    postfix("a client may talk before the greeting", "mta::who_talks_before_the_greeting_is_no_mail_server", postscreen_greet_action="ignore"),
+    postfix("guessing addresses has no limit", "mta::guessing_addresses_ends_after_ten_errors", smtpd_hard_error_limit="1000"),
     # What it carries
     postfix(
-        "nothing is looked into", "mta::a_virus_is_refused_in_the_session", "mta::a_virus_from_inside_is_refused_as_well",
+        "mail is not scanned", "mta::a_virus_is_refused_in_the_session", "mta::a_virus_from_inside_is_refused_as_well",
         "mta::spam_is_refused_in_the_session", "mta::nothing_passes_while_a_filter_is_down",
         "defences::nobody_outside_writes_the_offices_name_into_from",
         "defences::peers_names_in_from_are_believed_from_their_relays_only",
@@ -120,41 +120,41 @@ SABOTAGES = (
     ),
     # Routes
     postfix(
-        "messages get a second subject on the way", "routes::a_message_from_outside_reaches_its_mailbox_with_valid_headers",
+        "the MTA adds a second Subject", "routes::a_message_from_outside_reaches_its_mailbox_with_valid_headers",
         header_checks="regexp:{{/^Date:/ PREPEND Subject: trial}}",
     ),
     edited(
-        "mta", "users are not told what became of their mail", MASTER, "s/(etrn,chunking,vrfy,auth)$/\\1,dsn/",
+        "mta", "users get no DSN", MASTER, "s/(etrn,chunking,vrfy,auth)$/\\1,dsn/",
         "routes::a_users_message_arrives_and_its_sender_gets_a_report", activate=POSTFIX,
     ),
     # Links
     broken(
-        "mta", "who comes in the users' name is not asked for a certificate",
+        "mta", "users' mail is accepted without a certificate",
         edit(MASTER, "s/smtpd_tls_req_ccert=yes/smtpd_tls_req_ccert=no/")
         + "; postconf -e 'submission_client_restrictions=check_client_access static:permit, reject' submission_sender_restrictions=permit",
         "mta::users_mail_comes_with_the_stores_certificate_or_not_at_all", "mta::a_login_owns_its_sender_addresses",
         "mta::without_a_login_the_store_sends_for_its_own_users_only", keeps=(MAIN, MASTER), activate=POSTFIX,
     ),
     edited(
-        "mta", "a user names any number of recipients", MASTER, "s/smtpd_recipient_limit=.*/smtpd_recipient_limit=1000/",
+        "mta", "a message may have any number of recipients", MASTER, "s/smtpd_recipient_limit=.*/smtpd_recipient_limit=1000/",
         "mta::a_user_names_so_many_recipients_and_no_more", activate=POSTFIX,
     ),
     edited(
-        "mta", "peers may speak in clear text", MASTER, "s/smtpd_tls_security_level=encrypt/smtpd_tls_security_level=may/",
+        "mta", "peers may send in clear text", MASTER, "s/smtpd_tls_security_level=encrypt/smtpd_tls_security_level=may/",
         "mta::a_peers_listener_speaks_with_its_relays_and_in_no_clear_text", activate=POSTFIX,
     ),
     postfix(
-        "what peers must prove is in a table that nobody reads", "mta::mail_to_peers_waits_rather_than_travel_unproven",
+        "the TLS policy of peers is in a table that Postfix does not read", "mta::mail_to_peers_waits_rather_than_travel_unproven",
         smtp_tls_policy_maps="",
     ),
     edited(
-        "mta", "mail to peers goes in clear text where it must", "/etc/postfix/tls_policy", r"s/\b(secure|dane-only)\b/may/",
+        "mta", "mail to peers may go in clear text", "/etc/postfix/tls_policy", r"s/\b(secure|dane-only)\b/may/",
         "mta::mail_to_peers_waits_rather_than_travel_unproven",
     ),
-    postfix("the store need not prove itself", "mta::delivery_proves_the_store_and_itself", lmtp_tls_security_level="encrypt"),
-    postfix("DANE is not looked at", "mta::the_internet_is_reached_by_dane_where_it_has_it", smtp_tls_security_level="may"),
+    postfix("the store's certificate is not verified", "mta::delivery_proves_the_store_and_itself", lmtp_tls_security_level="encrypt"),
+    postfix("DANE is off", "mta::the_internet_is_reached_by_dane_where_it_has_it", smtp_tls_security_level="may"),
     broken(
-        "mta", "TLS as it was twenty years ago, with a certificate for another name",
+        "mta", "old TLS is accepted, and the certificate has another name",
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=somebody.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
         f"2>/dev/null; postconf -e smtpd_tls_chain_files={OLD_TLS}.key,{OLD_TLS}.pem smtpd_tls_protocols= smtpd_tls_exclude_ciphers= "
         "tls_config_name= tls_config_file=none tls_high_cipherlist=ALL:@SECLEVEL=0 tls_ffdhe_auto_groups=ffdhe2048",
@@ -163,12 +163,12 @@ SABOTAGES = (
         keeps=(MAIN,), activate=POSTFIX, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem",
     ),
     postfix(
-        "no key exchange that a quantum computer cannot open", "mta::good_offers_are_taken[post-quantum key exchange]",
+        "post-quantum key exchange is off", "mta::good_offers_are_taken[post-quantum key exchange]",
         tls_eecdh_auto_curves="X25519 prime256v1"
     ),
-    postfix("no TLS for strangers", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),
+    postfix("strangers are not offered TLS", "mta::good_offers_are_taken", smtpd_tls_security_level="none"),
     broken(
-        "mta", "a peer shows a certificate that is not the expected one",
+        "mta", "a peer has an unexpected certificate",
         edit("/etc/postfix/tls_policy", r"s/secure.*/secure match=somebody.invalid/")
         + f"; {POSTFIX}; "
         "postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
@@ -182,20 +182,20 @@ SABOTAGES = (
     ),
     # Signatures
     closed_to_nobody(
-        "mta", "everybody on the host reads the signing keys", "/etc/rspamd/dkim/*.key", "0644", "0640",
+        "mta", "every account can read the DKIM keys", "/etc/rspamd/dkim/*.key", "0644", "0640",
         "mta::the_signing_keys_are_two_and_private",
     ),
     Sabotage(
-        "only one From is signed",
+        "DKIM does not oversign From",
         weakness.rspamd("oversigning", dkim_signing='sign_headers = "from:to:subject:date";'),
         ("mta::nobody_adds_a_second_from_or_subject_to_what_was_signed",),
     ),
     edited(
-        "mta", "a key signs that nobody can look up", "/etc/rspamd/local.d/dkim_signing.conf",
+        "mta", "DKIM signs with a key that is not in the DNS", "/etc/rspamd/local.d/dkim_signing.conf",
         r's/(selector = ")[^"]*rsa"/\1trial"/', "mta::the_keys_that_sign_are_published",
     ),
     Sabotage(
-        "nothing is signed", weakness.rspamd("DKIM signing", dkim_signing="enabled = false;"),
+        "users' mail is not signed", weakness.rspamd("DKIM signing", dkim_signing="enabled = false;"),
         ("filter::what_users_send_is_signed_so_that_others_can_verify_it",),
     ),
     Sabotage(
@@ -204,7 +204,7 @@ SABOTAGES = (
         ("filter::nobody_else_is_signed_for",),
     ),
     Sabotage(
-        "nobody asks the senders' domains",
+        "SPF, DKIM, DMARC and ARC are not checked",
         weakness.rspamd("SPF, DKIM, DMARC and ARC", **dict.fromkeys(("spf", "dkim", "dmarc", "arc"), "enabled = false;")),
         ("mta::senders_domains_are_asked_whether_it_was_they", "filter::mail_that_its_domain_disowns_ends_as_the_office_says"),
     ),
@@ -219,35 +219,35 @@ SABOTAGES = (
         ),
     ),
     edited(
-        "mta", "what a domain disowns is taken", "/etc/rspamd/local.d/force_actions.conf", "/DMARC_(REFUSED|TO_JUNK) \\{/,/^  \\}/d",
+        "mta", "mail that fails DMARC is accepted", "/etc/rspamd/local.d/force_actions.conf", "/DMARC_(REFUSED|TO_JUNK) \\{/,/^  \\}/d",
         "filter::mail_that_its_domain_disowns_ends_as_the_office_says", activate=weakness.RSPAMD_RESTARTS,
     ),
     edited(
-        "mta", "what a stranger writes in our name stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
+        "mta", "a stranger's Authentication-Results header stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
         "mta::what_strangers_say_of_their_own_authenticity_goes",
     ),
     stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_get_daily_reports_of_what_was_sent_in_their_name",)),
     edited(
-        "mta", "notifications tell who is behind an alias, and where mail is kept", "/etc/postfix/notices",
+        "mta", "DSNs name the members of an alias and the store", "/etc/postfix/notices",
         "/undisclosed@|Remote-MTA/d", "mta::a_notification_names_neither_the_store_nor_who_is_behind_an_alias",
     ),
-    postfix("a mailbox gets messages side by side", "mta::a_mailbox_gets_one_message_at_a_time", lmtp_destination_recipient_limit="50"),
+    postfix("a mailbox gets several deliveries at a time", "mta::a_mailbox_gets_one_message_at_a_time", lmtp_destination_recipient_limit="50"),
     postfix("a bounce carries the message", "mta::a_bounce_carries_no_more_than_headers", bounce_size_limit="50000"),
-    postfix("a bounce in one language", "mta::a_notification_is_in_english_and_german", bounce_template_file=""),
+    postfix("bounces are in one language", "mta::a_notification_is_in_english_and_german", bounce_template_file=""),
     edited(
-        "mta", "the users' machines are named to the world", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",
+        "mta", "Received headers show users' clients", MASTER, "s/smtpd_hide_client_session=yes/smtpd_hide_client_session=no/",
         "mta::a_users_machine_is_not_named_to_the_world",
     ),
     postfix(
-        "commands may run ahead", "mta::commands_do_not_run_ahead_of_their_answers", smtpd_forbid_unauth_pipelining="no",
+        "unauthorised pipelining is accepted", "mta::commands_do_not_run_ahead_of_their_answers", smtpd_forbid_unauth_pipelining="no",
         smtpd_data_restrictions="", virtual_transport="discard:",
     ),
     edited(
-        "mta", "a mailbox that the edge does not know", "/etc/postfix/mailboxes", "0,/@/{/@/d}",
+        "mta", "the MTA does not know a mailbox", "/etc/postfix/mailboxes", "0,/@/{/@/d}",
         "upkeep::the_edge_knows_the_stores_mailboxes_and_no_other",
     ),
     edited(
-        "mta", "the scanner lets go of what is large", CLAMD, "s/^StreamMaxLength .*/StreamMaxLength 1M/",
+        "mta", "the scanner skips large messages", CLAMD, "s/^StreamMaxLength .*/StreamMaxLength 1M/",
         "mta::the_scanner_reads_more_than_postfix_takes", activate=CLAMD_RESTARTS,
     ),
     edited(
@@ -255,15 +255,15 @@ SABOTAGES = (
         "filter::the_scanner_opens_archives_within_archives", activate=CLAMD_RESTARTS,
     ),
     edited(
-        "mta", "the scanner is silent about passwords", CLAMD, "s/^AlertEncryptedArchive .*/AlertEncryptedArchive no/",
+        "mta", "the scanner does not report archives with a password", CLAMD, "s/^AlertEncryptedArchive .*/AlertEncryptedArchive no/",
         "filter::the_scanner_reports_what_has_a_password", activate=CLAMD_RESTARTS,
     ),
     broken(
-        "mta", "the scanner's own signatures are gone", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",
+        "mta", "the office's virus signatures are missing", "rm /var/lib/clamav/local.hdb", "mta::the_scanner_knows_fresh_signatures",
         keeps=("/var/lib/clamav/local.hdb",),
     ),
     broken(
-        "mta", "the scanner believes what archives declare", "rm /var/lib/clamav/outpost.yar",
+        "mta", "the scanner trusts the sizes that archives declare", "rm /var/lib/clamav/outpost.yar",
         "filter::the_scanner_refuses_an_archive_that_lies_in_any_wrapping",
         keeps=("/var/lib/clamav/outpost.yar",), activate=CLAMD_RESTARTS,
     ),
@@ -277,25 +277,25 @@ SABOTAGES = (
     ),
     unit_laid_bare("mta", "outpost-policy.service", "defences::the_policy_service_runs_in_a_sandbox"),
     postfix(
-        "the alarm listener takes mail for anybody", "defences::the_alarm_listener_takes_mail_for_the_postmaster_only",
+        "the alarm listener accepts any recipient", "defences::the_alarm_listener_takes_mail_for_the_postmaster_only",
         alarm_recipient_restrictions="permit", smtpd_relay_restrictions="permit, reject",
     ),
     stopped("mta", "outpost-shaping.service", red=("defences::mail_leaves_below_the_rate_of_the_line",)),
     # Floods
     postfix(
-        "commands of any length", "defences::endless_commands_end_in_an_error_or_the_end[EHLO ]", line_length_limit="100000"
+        "commands of any length are accepted", "defences::endless_commands_end_in_an_error_or_the_end[EHLO ]", line_length_limit="100000"
     ),
     postfix(
-        "a client gets what it wants", "defences::one_client_gets_so_much_and_no_more",
+        "one client has no limits", "defences::one_client_gets_so_much_and_no_more",
         smtpd_client_connection_count_limit="0",
     ),
     postfix(
-        "main.cf has limits, and the strangers' listener goes before it", "defences::one_client_gets_so_much_and_no_more",
+        "master.cf overrides the limits of main.cf", "defences::one_client_gets_so_much_and_no_more",
         entries=("smtpd/pass/smtpd_client_message_rate_limit=0",),
     ),
     edited(
-        "mta", "users behind one address are counted as one", MASTER, "/^ *-o smtpd_client_(message|recipient)_rate_limit=0/d",
+        "mta", "users are counted by address", MASTER, "/^ *-o smtpd_client_(message|recipient)_rate_limit=0/d",
         "defences::users_behind_one_address_are_counted_by_login",
     ),
-    postfix("an alias without end", "defences::one_message_does_not_become_many", virtual_alias_expansion_limit="100000"),
+    postfix("an alias may have any number of members", "defences::one_message_does_not_become_many", virtual_alias_expansion_limit="100000"),
 )  # fmt: skip

@@ -21,100 +21,100 @@ OLD_TLS, TRUSTED = "/etc/dovecot/trial", "/etc/outpost/tls/ca.pem"
 
 SABOTAGES = (
     edited(
-        "store", "anybody asks about accounts", "/etc/stunnel/accounts.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store", "every client can query the accounts service", "/etc/stunnel/accounts.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::only_webmail_asks_about_accounts", activate=f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}",
     ),
     broken(
-        "store", "anybody reads what users chose", "chmod 0755 /var/lib/outpost-accounts",
+        "store", "every account can read users' passwords and settings", "chmod 0755 /var/lib/outpost-accounts",
         "store::nobody_reads_what_users_chose_but_dovecot", keeps=("/var/lib/outpost-accounts",),
     ),
     broken(
-        "store", "nobody scans mailboxes again", "systemctl disable --now --quiet outpost-rescan.timer",
+        "store", "the nightly scan is off", "systemctl disable --now --quiet outpost-rescan.timer",
         "store::mailboxes_are_scanned_again_by_night", undo="systemctl enable --now --quiet outpost-rescan.timer",
     ),
     broken(
-        "store", "nobody tells Dovecot that the clock was set", "systemctl disable --now --quiet outpost-clock.timer",
+        "store", "Dovecot does not restart when the clock is set", "systemctl disable --now --quiet outpost-clock.timer",
         "store::dovecot_restarts_when_somebody_sets_the_clock", undo="systemctl enable --now --quiet outpost-clock.timer",
     ),
     broken(
-        "store", "what is given twice stays twice", "systemctl disable --now --quiet outpost-twice.timer",
+        "store", "duplicates are not removed", "systemctl disable --now --quiet outpost-twice.timer",
         "store::what_is_given_twice_leaves_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
     ),
     edited(
-        "mta", "the scanner takes messages from anybody", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "mta", "the scanner accepts messages from every client", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::the_scanner_takes_messages_from_the_store_and_nobody_else",
         activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
     ),
     edited(
-        "mta", "the scanner obeys the store", "/etc/stunnel/scanner.conf", "s@^exec = .*@connect = /run/clamav/clamd.ctl@; /^execArgs/d",
+        "mta", "the store can control the scanner", "/etc/stunnel/scanner.conf", "s@^exec = .*@connect = /run/clamav/clamd.ctl@; /^execArgs/d",
         "store::the_scanner_does_nothing_for_the_store_but_scan_a_message",
         activate=f"systemctl restart stunnel@scanner; {listening(f':{ports.SCANNER}')}", looked_at="store",
     ),
     broken(
-        "store", "nobody teaches the filter", "systemctl disable --now --quiet outpost-learn.timer",
+        "store", "the filter is not trained", "systemctl disable --now --quiet outpost-learn.timer",
         "store::the_filter_hears_what_users_call_junk", undo="systemctl enable --now --quiet outpost-learn.timer",
     ),
     edited(
-        "store", "nobody notices what users move", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block) /,/^ *}/d",
+        "store", "moves into Junk start no training", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block) /,/^ *}/d",
         "store::a_move_into_junk_and_out_of_it_is_noticed",
     ),
     edited(
-        "store", "one user fills what waits to be learnt", "/usr/local/lib/outpost/sieve/learn", "s/-lt [0-9]+ /-lt 9999 /; s@^\\*/\\* .*@nobody) ;;@",
+        "store", "one user can fill the training spool", "/usr/local/lib/outpost/sieve/learn", "s/-lt [0-9]+ /-lt 9999 /; s@^\\*/\\* .*@nobody) ;;@",
         "store::no_user_fills_what_waits_to_be_learnt",
     ),
     edited(
-        "mta", "anybody teaches the filter", "/etc/stunnel/learning.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "mta", "every client can train the filter", "/etc/stunnel/learning.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::only_the_store_teaches_the_filter",
         activate=f"systemctl restart stunnel@learning; {listening(f':{ports.LEARN_SPAM}')}", looked_at="store",
     ),
     edited(
-        "mta", "the filter obeys the store", "/etc/stunnel/learning.conf",
+        "mta", "the store can control the filter", "/etc/stunnel/learning.conf",
         "s@^exec = .*@connect = /var/spool/outpost-learning/controller.sock@; /^execArgs/d",
         "store::the_store_does_nothing_to_the_filter_but_teach_it",
         activate=f"systemctl restart stunnel@learning; {listening(f':{ports.LEARN_SPAM}')}", looked_at="store",
     ),
     edited(
-        "store", "users' filters start programs", DOVECOT, "s/^sieve_global_extensions/sieve_extensions/",
+        "store", "users' Sieve filters may start programs", DOVECOT, "s/^sieve_global_extensions/sieve_extensions/",
         "store::no_filter_of_a_users_starts_a_program", activate=RESTART,
     ),
     edited(
-        "store", "any author is allowed", "/usr/local/lib/outpost/sieve/allowed", "s/grep -qixF/grep -qvixF/",
+        "store", "every author is allowed", "/usr/local/lib/outpost/sieve/allowed", "s/grep -qixF/grep -qvixF/",
         "store::who_was_taken_out_of_junk_is_allowed_and_nobody_else",
     ),
     edited(
-        "store", "whom a user has blocked comes through", "/usr/local/lib/outpost/sieve/learn", "s/fileinto .Junk.; stop;/keep;/",
+        "store", "mail of blocked authors reaches the inbox", "/usr/local/lib/outpost/sieve/learn", "s/fileinto .Junk.; stop;/keep;/",
         "store::who_was_blocked_lands_in_junk_and_nobody_else",
     ),
     edited(
-        "store", "a delivery does not ask who is blocked", DOVECOT, "/^sieve_script blocked /,/^}/d",
+        "store", "a delivery does not check blocked authors", DOVECOT, "/^sieve_script blocked /,/^}/d",
         "store::a_delivery_asks_who_is_blocked_before_the_filters_word",
     ),
     broken(
-        "store", "nobody reads what is in Junk", "systemctl disable --now --quiet outpost-digest.timer",
+        "store", "the weekly digest is off", "systemctl disable --now --quiet outpost-digest.timer",
         "store::users_read_every_week_what_is_in_junk", undo="systemctl enable --now --quiet outpost-digest.timer",
     ),
     edited(
-        "store", "an author is allowed without proof", "/etc/dovecot/sieve/junk.sieve", "s/header :is .X-Office[^,]*, //",
+        "store", "an author is allowed without DMARC", "/etc/dovecot/sieve/junk.sieve", "s/header :is .X-Office[^,]*, //",
         "store::an_author_is_allowed_only_where_dmarc_proves_it", activate="sievec /etc/dovecot/sieve/junk.sieve",
     ),
     broken(
-        "store", "nobody reads attachments", "systemctl disable --now --quiet outpost-text.socket",
+        "store", "attachments are not read", "systemctl disable --now --quiet outpost-text.socket",
         "store::words_of_attachments_are_found", undo="systemctl enable --now --quiet outpost-text.socket",
     ),
     edited(
-        "store", "what reads attachments reads mail", "/etc/systemd/system/outpost-text@.service",
+        "store", "the attachment reader can read mail", "/etc/systemd/system/outpost-text@.service",
         "/^(DynamicUser|PrivateNetwork|InaccessiblePaths)=/d",
         "store::what_reads_attachments_reaches_nothing_else", activate="systemctl daemon-reload",
     ),
     # Who gets in
     edited(
-        "store", "the delivery port takes anybody", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store", "LMTP accepts every client", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "store::delivery_is_refused_without_a_certificate",
         "store::delivery_is_refused_with_a_certificate_of_a_foreign_authority",
         "store::delivery_is_refused_to_the_offices_hosts_that_are_no_mta", activate=LISTENER,
     ),
     edited(
-        "store", "anybody asks who has room", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
+        "store", "every client can query quotas", STUNNEL, "/^(requireCert|verifyChain|checkHost|CAfile)/d",
         "defences::the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room", activate=LISTENER, looked_at="mta",
     ),
     stopped(
@@ -124,11 +124,11 @@ SABOTAGES = (
         ),
     ),
     edited(
-        "store", "what a stranger types is read by root", DOVECOT, r"s/^service imap-login \{/&\n  user = root/",
+        "store", "login processes run as root", DOVECOT, r"s/^service imap-login \{/&\n  user = root/",
         "store::what_strangers_send_is_read_without_root",
     ),
     broken(
-        "store", "services in clear text",
+        "store", "services in clear text listen",
         "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import signal, socket\n"
         "held = [socket.create_server((\"::\", port), family=socket.AF_INET6, dualstack_ipv6=True) for port in (110, 143, 587, 995, 2000)]\n"
         f"signal.pause()'; {listening(':2000')}",
@@ -136,27 +136,27 @@ SABOTAGES = (
         undo="systemctl stop outpost-sabotage",
     ),
     edited(
-        "store", "passwords in clear text", DOVECOT, r"s/^ssl = required/ssl = yes\nauth_allow_cleartext = yes/",
+        "store", "passwords in clear text are accepted", DOVECOT, r"s/^ssl = required/ssl = yes\nauth_allow_cleartext = yes/",
         "store::managesieve_takes_no_password_before_tls", activate=RESTART,
     ),
     edited(
-        "store", "another way to log in", DOVECOT, "s/^auth_mechanisms = plain/auth_mechanisms = plain login/",
+        "store", "submission offers another login mechanism", DOVECOT, "s/^auth_mechanisms = plain/auth_mechanisms = plain login/",
         "store::submission_wants_a_login_and_offers_plain_only", activate=RESTART,
     ),
     edited(
-        "store", "the answer tells whether an account exists", "/etc/dovecot/accounts.lua",
+        "store", "the answer reveals whether an account exists", "/etc/dovecot/accounts.lua",
         r's/^( *)request:password_verify\(DECOY, password\)/\1do return result.PASSDB_RESULT_OK, { nologin = "y", reason = "no such account" } end/',
         "store::a_wrong_password_and_an_unknown_user_get_the_same_answer", activate=RESTART,
     ),
     edited(
-        "store", "a login from anywhere", DOVECOT, "/^ *allow_real_nets = /d",
+        "store", "logins from every address are accepted", DOVECOT, "/^ *allow_real_nets = /d",
         "store::a_login_needs_a_certificate_or_the_users_network",
         "store::the_right_password_opens_nothing_from_a_host_without_its_certificate",
         "store::the_right_password_opens_nothing_from_outside_the_users_networks", activate=RESTART,
     ),
     # Encryption
     broken(
-        "store", "TLS as it was twenty years ago",
+        "store", "old TLS is accepted",
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=store.invalid -keyout {OLD_TLS}.key -out {OLD_TLS}.pem "
         f"2>/dev/null; openssl genpkey -genparam -algorithm DH -pkeyopt group:ffdhe2048 -out {OLD_TLS}.dh; "
         f"cat {OLD_TLS}.pem >> {TRUSTED}; printf '' > {OPENSSL}; "
@@ -170,20 +170,20 @@ SABOTAGES = (
         keeps=(DOVECOT, OPENSSL, TRUSTED), activate=RESTART, undo=f"rm -f {OLD_TLS}.key {OLD_TLS}.pem {OLD_TLS}.dh",
     ),
     edited(
-        "store", "no key exchange that a quantum computer cannot open", DOVECOT, "s/^ssl_curve_list = X25519MLKEM768:/ssl_curve_list = /",
+        "store", "post-quantum key exchange is off", DOVECOT, "s/^ssl_curve_list = X25519MLKEM768:/ssl_curve_list = /",
         "store::a_current_client_gets_a_post_quantum_key_exchange", activate=RESTART,
     ),
     edited(
-        "store", "a filter's answer without its owner's address", DOVECOT,
+        "store", "a Sieve filter sends without its owner's address", DOVECOT,
         "/^sieve_vacation_send_from_recipient = /d; /^sieve_redirect_envelope_from = /d",
         "store::the_mta_gets_to_know_whose_filter_answers", activate=RESTART,
     ),
     edited(
-        "store", "filters refuse what was taken", DOVECOT, "/^  e?reject = no/d; /^  enotify = no/d",
+        "store", "Sieve filters can reject accepted mail", DOVECOT, "/^  e?reject = no/d; /^  enotify = no/d",
         "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
     ),
     edited(
-        "store", "nothing newer than TLS 1.2", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
+        "store", "TLS 1.3 is off", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
         "store::a_current_client_gets_tls_1_3", activate=RESTART,
     ),
     edited(
@@ -192,23 +192,23 @@ SABOTAGES = (
     ),
     # Accounts and mailboxes
     broken(
-        "store", "a setting that Dovecot does not know", f"echo 'no_such_setting = yes' >> {DOVECOT}",
+        "store", "Dovecot has an unknown setting", f"echo 'no_such_setting = yes' >> {DOVECOT}",
         "store::the_configuration_is_accepted_without_a_warning", keeps=(DOVECOT,),
     ),
     edited(
-        "store", "a password hash of yesterday", "/etc/dovecot/users", r"0,/\{ARGON2ID\}\$argon2id/s//{SHA512-CRYPT}$6/",
+        "store", "a password has an old hash", "/etc/dovecot/users", r"0,/\{ARGON2ID\}\$argon2id/s//{SHA512-CRYPT}$6/",
         "store::accounts_are_the_offices_users_with_argon2id",
     ),
     closed_to_nobody(
-        "store", "every account on the host reads mail", "/srv/mail", "0755", "0700",
+        "store", "every account of the host can read mail", "/srv/mail", "0755", "0700",
         "store::mail_belongs_to_one_account_and_nobody_else_reads_it",
     ),
     edited(
-        "store", "mailboxes without end", "/etc/dovecot/users", "s/userdb_quota_storage_size=[0-9]+B/userdb_quota_storage_size=900G/",
+        "store", "mailboxes have no quota", "/etc/dovecot/users", "s/userdb_quota_storage_size=[0-9]+B/userdb_quota_storage_size=900G/",
         "store::each_mailbox_has_the_size_that_the_office_file_gives_it",
     ),
     edited(
-        "store", "a filter computes for as long as it likes", DOVECOT, "s/^sieve_max_cpu_time = .*/sieve_max_cpu_time = 0/",
+        "store", "a Sieve filter has no CPU limit", DOVECOT, "s/^sieve_max_cpu_time = .*/sieve_max_cpu_time = 0/",
         "store::no_user_fills_the_disk_with_what_has_no_size",
     ),
     edited(
@@ -216,19 +216,19 @@ SABOTAGES = (
         "store::a_full_mailbox_makes_mail_wait_and_never_bounce",
     ),
     edited(
-        "store", "what was acknowledged is in memory only", DOVECOT, "s/^mail_fsync = always/mail_fsync = never/",
+        "store", "an acknowledged message is in memory only", DOVECOT, "s/^mail_fsync = always/mail_fsync = never/",
         "store::what_was_acknowledged_is_on_disk",
     ),
     edited(
-        "store", "an automatic reply to every message", DOVECOT, "s/^sieve_vacation_min_period = .*/sieve_vacation_min_period = 1 secs/",
+        "store", "every message gets a vacation reply", DOVECOT, "s/^sieve_vacation_min_period = .*/sieve_vacation_min_period = 1 secs/",
         "store::an_automatic_reply_comes_once_a_day_at_most",
     ),
     edited(
-        "store", "one program takes every session", DOVECOT, "s/^mail_max_userip_connections = .*/mail_max_userip_connections = 5000/",
+        "store", "one user may open 5000 IMAP connections", DOVECOT, "s/^mail_max_userip_connections = .*/mail_max_userip_connections = 5000/",
         "store::one_users_program_does_not_take_everybodys_sessions",
     ),
     edited(
-        "store", "passwords in the log", DOVECOT, r"s/^auth_mechanisms = .*/&\nauth_verbose_passwords = plain/",
+        "store", "passwords are logged", DOVECOT, r"s/^auth_mechanisms = .*/&\nauth_verbose_passwords = plain/",
         "store::passwords_are_in_no_log",
     ),
     # Processes
@@ -239,12 +239,12 @@ SABOTAGES = (
     unit_laid_bare("store", "outpost-forget.service", "store::what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root[outpost-forget.service]"),
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
     edited(
-        "store", "any account of the host reports guesses", "/usr/local/lib/outpost/logins", "s/^    def verify_request/    def not_asked/",
+        "store", "every account can report wrong passwords", "/usr/local/lib/outpost/logins", "s/^    def verify_request/    def not_asked/",
         "store::no_other_account_of_the_host_shuts_anybody_out", activate="systemctl restart outpost-logins.service",
     ),
     stopped("store", "outpost-logins.service", red=("store::guessers_are_shut_out_and_nobody_else",)),
     edited(
-        "store", "who shares an address waits for each other's mistakes", DOVECOT,
+        "store", "wrong passwords delay all users of an address", DOVECOT,
         "/unix_listener anvil-auth-penalty/,/}/d",
         "store::nobody_is_slowed_for_what_others_behind_the_same_address_do", activate=RESTART,
     ),

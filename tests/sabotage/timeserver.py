@@ -10,7 +10,7 @@ RESTART = "systemctl restart chrony"
 SABOTAGES = (
     edited(
         "timeserver",
-        "no host may ask for the time",
+        "no host may query the time",
         SERVE,
         "/^allow /d",
         "timeserver::every_host_of_the_office_gets_the_time",
@@ -18,7 +18,7 @@ SABOTAGES = (
     ),
     edited(
         "timeserver",
-        "anybody may ask for the time",
+        "every client may query the time",
         SERVE,
         "s/^allow .*/allow/",
         "timeserver::nobody_else_is_answered",

@@ -24,11 +24,11 @@ POLICY, SETTINGS, OUTLOOK = (
 
 SABOTAGES = (
     broken(
-        "webmail", "no profile for Apple's devices", "rm /var/www/autoconfig/mail/apple.mobileconfig",
+        "webmail", "the Apple profile is missing", "rm /var/www/autoconfig/mail/apple.mobileconfig",
         "webmail::apple_devices_are_given_a_profile_to_install", keeps=("/var/www/autoconfig/mail/apple.mobileconfig",),
     ),
     broken(
-        "webmail", "no guide", "rm /var/www/webmail/guide.html",
+        "webmail", "the guide is missing", "rm /var/www/webmail/guide.html",
         "webmail::users_find_the_offices_guide", keeps=("/var/www/webmail/guide.html",),
     ),
     # The host
@@ -40,31 +40,31 @@ SABOTAGES = (
         ),
     ),
     broken(
-        "webmail", "a second web server",
+        "webmail", "a second web server is installed",
         r"printf '\nPackage: apache2\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n"
         r"Maintainer: nobody\nDescription: trial\n' >> /var/lib/dpkg/status",
         "webmail::no_second_web_server_and_no_database_server_is_installed", keeps=("/var/lib/dpkg/status",),
     ),
     broken(
-        "webmail", "somebody else listens for browsers",
+        "webmail", "another program listens on port 443",
         "systemd-run --quiet --unit=outpost-sabotage python3 -c 'import signal, socket\n"
         f"held = socket.create_server((\"127.0.0.9\", 443))\nsignal.pause()'; {listening('127.0.0.9:443')}",
         "webmail::web_server_listens_on_its_zone_addresses_and_no_wildcard", undo="systemctl stop outpost-sabotage",
     ),
     edited(
-        "webmail", "one client uploads as much as it likes", NGINX, r"s/^ *limit_conn uploads .*//",
+        "webmail", "one client may open any number of uploads", NGINX, r"s/^ *limit_conn uploads .*//",
         "webmail::one_client_does_not_take_the_room_for_uploads", activate=RELOAD,
     ),
     edited(
-        "webmail", "pages bring files", NGINX, r"s/^ *client_max_body_size 1k;$/client_max_body_size 36m;/",
+        "webmail", "GET requests may have a large body", NGINX, r"s/^ *client_max_body_size 1k;$/client_max_body_size 36m;/",
         "webmail::only_a_form_brings_a_file", activate=RELOAD,
     ),
     edited(
-        "webmail", "HTTP leads to any name", NGINX, r"s|return 301 https://[^/]*/|return 301 https://$host/|",
+        "webmail", "the HTTP redirect follows the Host header", NGINX, r"s|return 301 https://[^/]*/|return 301 https://$host/|",
         "webmail::http_answers_with_a_redirect_to_https_and_nothing_else", activate=RELOAD,
     ),
     broken(
-        "webmail", "PHP shares nginx's files", "usermod --append --groups www-data roundcube",
+        "webmail", "PHP is in the group of nginx", "usermod --append --groups www-data roundcube",
         "webmail::php_runs_as_an_account_of_its_own_and_never_as_root", keeps=("/etc/group", "/etc/gshadow"),
     ),
     drop_ins_gone(
@@ -75,38 +75,38 @@ SABOTAGES = (
         "webmail::php_keeps_what_an_intruder_would_want_switched_off", activate=RESTART,
     ),
     closed_to_nobody(
-        "webmail", "nginx reads Roundcube's key", ROUNDCUBE, "0644", "0640",
+        "webmail", "nginx can read Roundcube's key", ROUNDCUBE, "0644", "0640",
         "webmail::only_roundcube_reads_its_key_and_its_database",
     ),
     broken(
-        "webmail", "a database of another version, with somebody's mail in it",
+        "webmail", "the database has another schema and a cached message",
         f"sqlite3 {DATABASE}/roundcube.sqlite \"UPDATE system SET value = '2000010100' WHERE name = 'roundcube-version'; "
         "INSERT INTO cache_shared (cache_key, expires, data) VALUES ('trial', NULL, 'mail')\"",
         "webmail::database_has_the_schema_of_the_installed_version",
         "webmail::no_message_and_no_session_is_in_the_database", keeps=(DATABASE,),
     ),
     broken(
-        "webmail", "uploads and sessions on the disk",
+        "webmail", "uploads and sessions are on the disk",
         "for pair in php8.4-fpm:/var/lib/roundcube/temp php8.4-fpm:/var/lib/roundcube/sessions nginx:/var/lib/nginx; do nsenter --mount "
         "--target $(systemctl show --property MainPID --value ${pair%%:*}) umount --lazy ${pair#*:}; done",
         "webmail::sessions_and_uploads_live_in_the_units_own_memory",
         undo="systemctl restart nginx php8.4-fpm",
     ),
     edited(
-        "webmail", "sessions lie with attachments", "/etc/php/8.4/fpm/php-fpm.conf", "s@/roundcube/sessions@/roundcube/temp@",
+        "webmail", "sessions share the file system of attachments", "/etc/php/8.4/fpm/php-fpm.conf", "s@/roundcube/sessions@/roundcube/temp@",
         "webmail::attachments_take_no_room_of_sessions", activate="systemctl restart php8.4-fpm",
     ),
     edited(
-        "webmail", "what PHP writes can be run", "/etc/systemd/system/php8.4-fpm.service.d/outpost.conf",
+        "webmail", "files that PHP writes can be run", "/etc/systemd/system/php8.4-fpm.service.d/outpost.conf",
         "/^(NoExecPaths|ExecPaths|TemporaryFileSystem)/d", "hardening::what_a_daemon_writes_cannot_be_run",
         activate="systemctl daemon-reload; systemctl restart php8.4-fpm",
     ),
     edited(
-        "webmail", "anybody who answers for the store is believed", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
+        "webmail", "webmail does not verify the store's certificate", ROUNDCUBE, "s/('verify_peer' *)=> true/\\1=> false/",
         "webmail::roundcube_speaks_with_the_store_alone_and_checks_that_it_is",
     ),
     broken(
-        "webmail", "pictures from anywhere, the protocol in the log, and no plug-in that says who knocks",
+        "webmail", "remote pictures are loaded, the protocol is logged, and the plug-in is missing",
         f"printf '%s\\n' '$config[\"show_images\"] = 2; $config[\"imap_debug\"] = true; $config[\"plugins\"] = [];' >> {ROUNDCUBE}",
         "webmail::no_picture_is_fetched_unasked", "webmail::neither_protocol_nor_session_is_logged",
         "webmail::guesses_at_webmail_are_counted_by_the_browsers_address", keeps=(ROUNDCUBE,),
@@ -114,42 +114,42 @@ SABOTAGES = (
     stopped("webmail", "roundcube-cleandb.timer", red=("webmail::deleted_contacts_go_for_good",)),
     # What a browser gets
     edited(
-        "webmail", "pages without security headers", NGINX, "/^ *add_header/d", "webmail::pages_carry_the_security_headers_once",
+        "webmail", "pages have no security headers", NGINX, "/^ *add_header/d", "webmail::pages_carry_the_security_headers_once",
         activate=RELOAD,
     ),
     edited(
-        "webmail", "an attachment may run its script", ACCESS, "s/script-src 'none'/script-src 'self'/",
+        "webmail", "attachments may run scripts", ACCESS, "s/script-src 'none'/script-src 'self'/",
         "webmail::attachments_shown_in_the_browser_run_no_script", activate=RESTART,
     ),
     edited(
-        "webmail", "guesses among the pages", NGINX, "s/OUTPOST_POOL .*/OUTPOST_POOL login;/",
+        "webmail", "logins share the processes of pages", NGINX, "s/OUTPOST_POOL .*/OUTPOST_POOL login;/",
         "webmail::a_login_has_processes_of_its_own", activate=RELOAD,
     ),
     edited(
-        "webmail", "any method reaches PHP", NGINX, "s/return 405/break/",
+        "webmail", "every HTTP method reaches PHP", NGINX, "s/return 405/break/",
         "webmail::webmail_knows_no_other_method_than_browsers_use", activate=RELOAD,
     ),
     edited(
-        "webmail", "cookies that scripts read", FPM, r"s/(session.cookie_(secure|httponly)\]) = on/\1 = off/",
+        "webmail", "scripts can read cookies", FPM, r"s/(session.cookie_(secure|httponly)\]) = on/\1 = off/",
         "webmail::session_cookies_stay_with_this_host_and_out_of_scripts", activate=RESTART,
     ),
     broken(
-        "webmail", "users choose their mail server",
+        "webmail", "the login form offers a choice of server",
         f"echo \"\\$config['imap_host'] = ['ssl://a.invalid:993', 'ssl://b.invalid:993'];\" >> {ROUNDCUBE}",
         "webmail::login_form_offers_no_choice_of_server", keeps=(ROUNDCUBE,), activate=RESTART,
     ),
     edited(
-        "webmail", "uploads of any size", NGINX, "s/client_max_body_size .*/client_max_body_size 0;/",
+        "webmail", "uploads of any size are accepted", NGINX, "s/client_max_body_size .*/client_max_body_size 0;/",
         "webmail::too_large_a_file_is_refused_in_plain_words", activate=RELOAD,
     ),
     # What the Internet gets
     edited(
-        "webmail", "any name gets a handshake", NGINX, "s/ssl_reject_handshake on/ssl_reject_handshake off/",
+        "webmail", "every name gets a certificate", NGINX, "s/ssl_reject_handshake on/ssl_reject_handshake off/",
         "webmail::webmail_is_not_there_for_the_internet_unless_the_office_opens_it",
         "webmail::unknown_names_get_no_handshake_and_see_no_certificate", activate=RELOAD,
     ),
     broken(
-        "webmail", "a policy that asks for nothing, and settings for another server",
+        "webmail", "the MTA-STS policy and the client settings are wrong",
         "; ".join(
             (
                 edit(POLICY, "s/enforce/testing/"),
@@ -162,7 +162,7 @@ SABOTAGES = (
     ),
     # TLS
     edited(
-        "webmail", "TLS as it was twenty years ago", NGINX,
+        "webmail", "old TLS is accepted", NGINX,
         r"s/ssl_protocols .*/ssl_protocols TLSv1 TLSv1.1 TLSv1.2;/; s/ssl_ciphers .*/ssl_ciphers ALL:@SECLEVEL=0;/; "
         "/SignatureAlgorithms|NoRenegotiation/d",
         "webmail::old_offers_are_taken_only_where_the_office_says_so", "webmail::only_forward_secret_authenticated_ciphers_are_taken",
