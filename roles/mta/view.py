@@ -7,7 +7,7 @@ import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,8 +33,7 @@ def pattern(text: str) -> str:
     return re.sub(r"([][.^$*+?(){}|\\/])", r"\\\1", text)
 
 
-@dataclass(frozen=True)
-class PeerRoute:
+class PeerRoute(NamedTuple):
     """Both directions to one peer, as Postfix sees them.
 
     Attributes:

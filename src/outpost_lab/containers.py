@@ -5,7 +5,6 @@ import io
 import tarfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import docker
@@ -68,7 +67,7 @@ def update_peers(client: docker.DockerClient, instance: Instance) -> None:
         held = [container.exec_run(["cat", file.path])[1] for file in settings]
         if [file.content for file in settings] != held:
             # Docker mounts /etc/hosts: it is overwritten, not replaced
-            put(container, [replace(file, path=f"/root/settings{file.path}") for file in settings])
+            put(container, [file._replace(path=f"/root/settings{file.path}") for file in settings])
             for file in settings:
                 run(container, "sh", "-c", f"cat /root/settings{file.path} > {file.path}")
             run(container, "sh", "-c", RELOADS)

@@ -1,8 +1,8 @@
 """The lab's DNS above the office: a signed root, ``test.``, the peers' domains, the reverse zones."""
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from outpost.office.dns import reverse_zone
 from outpost_lab import keys, world
@@ -15,8 +15,7 @@ REGISTRY = f"{STORAGE}/registry"
 """Where the parent keeps the DS records of the office's zones; its zone files include them."""
 
 
-@dataclass(frozen=True)
-class Zone:
+class Zone(NamedTuple):
     """A zone of the lab's root server, with the base names of its files and of its template.
 
     Attributes:
@@ -34,8 +33,7 @@ class Zone:
 ROOT_ZONE = Zone(name=".", file="root", template="registry", parent="")
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(NamedTuple):
     """A zone of the office, and the zone of the test environment that delegates it."""
 
     name: str

@@ -16,10 +16,9 @@ import tempfile
 import venv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outpost.errors import OutpostError
 from outpost.evidence.opinions import TOOLS, Opinion
@@ -48,8 +47,7 @@ LIFTED = "postconf -e smtpd_client_event_limit_exceptions=static:all; systemctl 
 """The tool connects a hundred times from one address; DOS-01 proves elsewhere that such clients are refused."""
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """A TLS port that outsiders see."""
 
     host: Host

@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from outpost.mail import peers
 from outpost.office.peering import OtherEnd
@@ -15,8 +15,7 @@ from outpost_lab.world import Machine
 WANTED = "/etc/systemd/system/multi-user.target.wants"
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file of root's to put into a container; with ``target``, a symbolic link."""
 
     path: str

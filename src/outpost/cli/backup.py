@@ -86,7 +86,7 @@ def back_up(
             out.print(line, markup=False)
     found = backup.archives(target, loaded, hosts, via)
     if as_json:
-        say_json([vars(archive) | {"when": archive.when.isoformat()} for archive in found])
+        say_json([archive._asdict() | {"when": archive.when.isoformat()} for archive in found])
     else:
         _show(found, hosts or loaded.hosts)
     return 0

@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -25,8 +24,7 @@ AT_ONCE = 2 * (os.cpu_count() or 1)
 DRIFT = 2
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """What the command came to for one office.
 
     Attributes:

@@ -89,7 +89,7 @@ def queue_office(
     if release or hold:
         messages = queues.waiting(target, loaded, via)
     if as_json:
-        say_json([asdict(message) for message in messages])
+        say_json([message._asdict() for message in messages])
         return 0
     if not messages:
         out.print(f"{escape(target.title)}: [green]the queue is empty[/]")

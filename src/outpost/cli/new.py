@@ -189,7 +189,7 @@ def look_ahead(at: At, limit: LimitOption = None, as_json: JsonOption = False) -
     findings = preflight.examine(at.target, at.office, at.via, hosts or tuple(at.office.hosts_by_name))
     bad = [finding for finding in findings if finding.level == "bad"]
     if as_json:
-        say_json([vars(finding) for finding in findings])
+        say_json([finding._asdict() for finding in findings])
         return 1 if bad else 0
     marks = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "bad": "[red]✗[/]"}
     for finding in findings:

@@ -9,10 +9,9 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from outpost.errors import OutpostError
 from outpost.office import Host, Office
@@ -41,8 +40,7 @@ ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
 _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One result about a host or its environment; it has no remedy if it is good."""
 
     where: str
@@ -69,8 +67,7 @@ def examine(target: Target, office: Office, via: str | None, names: tuple[str, .
     return found
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A host's answer, and the controller's time before and after it."""
 
     facts: list[tuple[str, str]]

@@ -10,9 +10,10 @@ import re
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
+from typing import NamedTuple
 
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -27,8 +28,7 @@ PATIENCE = 600.0
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-@dataclass(frozen=True)
-class Rollout:
+class Rollout(NamedTuple):
     """The result of a rollout.
 
     Attributes:

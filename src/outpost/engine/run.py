@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from outpost.engine import unchanged
 from outpost.engine.follower import Follower, HostState
@@ -30,8 +30,7 @@ LONGEST = 64 * 1024
 """Most bytes of a line of pyinfra's log; a host controls its content."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """An operation that would change, or has changed, a host."""
 
     host: str

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outpost.evidence.controls import named
 from outpost.office import Host, Office
@@ -20,8 +20,7 @@ LONGEST = 5  # lines below a comment that names a control
 _BEGIN = "=== outpost "
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line in effect, or the few lines that one comment explains."""
 
     host: str

@@ -7,10 +7,9 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from outpost.evidence import opinions as others
 from outpost.evidence.controls import FAMILIES, catalogue, measured
@@ -48,8 +47,7 @@ PROTOCOLS = {
 }  # everything else in the diagram is SMTP, on any port
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """A file, or a marked part of it, and the content that it should have."""
 
     path: Path

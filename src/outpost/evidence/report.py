@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from outpost.errors import OutpostError
 from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault
@@ -38,8 +38,7 @@ WORDS: dict[State, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """A check's latest result."""
 
     result: Result
@@ -60,8 +59,7 @@ class Checked:
         return self.result.seen.removeprefix("Skipped: ") if self.result.outcome == "skipped" else ""
 
 
-@dataclass(frozen=True)
-class Attacked:
+class Attacked(NamedTuple):
     """An attack as last recorded."""
 
     plan: AttackPlan
@@ -142,8 +140,7 @@ def state_of(checked: Sequence[Checked]) -> State:
     return "failed" if "failed" in outcomes else "proven" if "passed" in outcomes else "open"
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One fault on one host."""
 
     state: State

@@ -11,11 +11,10 @@ import secrets as random
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyrage
 from cryptography import x509
@@ -43,8 +42,7 @@ IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """The outcome of ``complete``.
 
     Attributes:

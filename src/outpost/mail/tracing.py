@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from outpost.errors import OutpostError
 from outpost.office.model import Office
@@ -59,8 +60,7 @@ class Story:
     hops: tuple[Hop, ...]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """How a line of a daemon's log is printed.
 
     Attributes:

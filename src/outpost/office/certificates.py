@@ -6,8 +6,8 @@ records can be derived and a rebuilt host comes back with the same key. Pure.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from outpost.office.model import Office
@@ -83,8 +83,7 @@ def caa_issuer(office: Office, host: Host, account: str = "") -> str:
             return ";"
 
 
-@dataclass(frozen=True)
-class AcmeView:
+class AcmeView(NamedTuple):
     """A host that fetches its certificate, as its configuration sees it."""
 
     office: Office

@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,8 +62,7 @@ class Record:
             )
 
 
-@dataclass(frozen=True)
-class ZoneData:
+class ZoneData(NamedTuple):
     """A zone the office is authoritative for: its absolute name and its records, SOA first."""
 
     name: str
@@ -78,8 +77,7 @@ class ZoneData:
         return tuple(record for record in self.records if (record.name, record.type) == (name, rtype))
 
 
-@dataclass(frozen=True)
-class DkimKey:
+class DkimKey(NamedTuple):
     """The public half of a DKIM key: selector, algorithm (``rsa`` or ``ed25519``), the ``p=`` value (empty: revoked)."""
 
     selector: str

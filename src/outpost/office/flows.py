@@ -5,9 +5,8 @@ tests and for the README's diagram. What is not here is refused (invariant 5; co
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from outpost.office import ports
@@ -21,8 +20,7 @@ BOTH: tuple[Protocol, ...] = ("udp", "tcp")
 REDIRECT = "redirect from HTTP to HTTPS"
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """One end of a flow.
 
     Attributes:
@@ -44,8 +42,7 @@ class Where:
         return not self.networks
 
 
-@dataclass(frozen=True)
-class Flow:
+class Flow(NamedTuple):
     """Permission to open connections from one end to a port of the other.
 
     Attributes:
@@ -61,8 +58,7 @@ class Flow:
     why: str
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """A socket that a host must have; a host may have only the sockets of its contract."""
 
     address: IPAddress

@@ -3,7 +3,7 @@
 Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configured by what it prints.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outpost.office.model import Office
 from outpost.office.role import serving
@@ -13,8 +13,7 @@ from outpost.office.tables.values import IPAddress
 DAY = 86400
 
 
-@dataclass(frozen=True)
-class OtherEnd:
+class OtherEnd(NamedTuple):
     """A peer's side of the route between it and the office."""
 
     office: Office

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from outpost.office.model import Office
 from outpost.office.problems import Problem
@@ -20,8 +20,7 @@ def any_number(_office: Office, _hosts: tuple[Host, ...]) -> Iterator[Problem]:
     yield from ()
 
 
-@dataclass(frozen=True)
-class NewHost:
+class NewHost(NamedTuple):
     """A host of this role in the office that `outpost new` writes.
 
     Attributes:
@@ -37,8 +36,7 @@ class NewHost:
     note: str
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """How hosts of a role show their public certificate.
 
     Attributes:

@@ -4,7 +4,7 @@ Pure. All of it grows in steps of `STEP` users, so that one user more changes no
 What was measured is said where it is used (docs/adr/0028).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outpost.office.model import Office
 
@@ -31,16 +31,14 @@ WORKER_MIB = 32
 """A PHP process that shows a list or a message."""
 
 
-@dataclass(frozen=True)
-class CgroupLimit:
+class CgroupLimit(NamedTuple):
     """Most that a daemon may take of its host: memory in MiB, and tasks (systemd.resource-control(5))."""
 
     memory: int
     tasks: int
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """One office's size.
 
     Attributes:

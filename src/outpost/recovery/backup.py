@@ -9,10 +9,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, SecretStr, StringConstraints
 from typing_extensions import TypedDict
@@ -99,8 +98,7 @@ class Refused(TypedDict):
     refused: Count
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """One backup of one host."""
 
     host: str

@@ -11,10 +11,9 @@ import base64
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -37,8 +36,7 @@ ASIDE = "/run/outpost-restore"
 APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(NamedTuple):
     """What was restored.
 
     Attributes:

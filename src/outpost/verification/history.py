@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -122,8 +122,7 @@ def latest(kept: Iterable[Run]) -> dict[str, tuple[Result, Run]]:
     return found
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """The differences from before.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from outpost_lab import pace
 from outpost_lab.attack.wire import SILENT, Reply
@@ -9,8 +10,7 @@ from outpost_lab.attack.wire import SILENT, Reply
 KEPT = 400  # lines of a transcript; a flood repeats the same line a thousand times
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Whether one expectation held, and what was observed.
 
     Attributes:

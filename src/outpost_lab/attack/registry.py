@@ -6,10 +6,9 @@ import importlib
 import pkgutil
 import tomllib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outpost_lab.attack.weakness import Weakness, switches
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 Work = Callable[["Ground", "Evidence"], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class Attack:
+class Attack(NamedTuple):
     """An attack that can be run; without the defence, if that has a switch, it must succeed."""
 
     id: str

@@ -14,9 +14,8 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from outpost.errors import OutpostError
 from outpost_lab import pace
@@ -27,8 +26,7 @@ CLOSED = 0
 SILENT = -1
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer: its code (0: the connection was closed, -1: nothing came) and its lines."""
 
     code: int

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import tomlkit
 
@@ -125,8 +126,7 @@ FAR = ("hosts", "world", "instance.json")
 """Parts of an instance's directory that do not belong to an office."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """An office directory whose hosts are reached over a line, by local ports of it."""
 
     directory: Path

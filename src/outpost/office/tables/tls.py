@@ -1,7 +1,6 @@
 """Zones and encryption: how long keys live, and where certificates come from."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,8 +18,7 @@ _LEGACY = "@SECLEVEL=0"
 """OpenSSL's setting that makes TLS 1.0 and 1.1 possible at all (their handshake is signed with SHA-1)."""
 
 
-@dataclass(frozen=True)
-class TlsLevel:
+class TlsLevel(NamedTuple):
     """What a server accepts.
 
     Attributes:
