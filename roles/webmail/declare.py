@@ -134,9 +134,7 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
 def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, ...]) -> Items:
     """nginx and what it serves besides Roundcube."""
     policy = text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office))
-    profile = text(
-        f"/var/www/autoconfig{PROFILE}", apple_profile(view.office, authority=secrets.authority.certificate)
-    )
+    profile = apple_profile(view.office, authority=secrets.authority.certificate)
     yield settings(
         name="client-setup",
         files=[

@@ -1,12 +1,8 @@
 """The users' guide (one page), and a profile that configures Apple's mail programs."""
 
-import plistlib
-import uuid
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from typing import ClassVar
+from uuid import NAMESPACE_DNS, uuid5
 
 from outpost.converge.files import File, rendered
 from outpost.office import ports
@@ -77,74 +73,20 @@ class Guide:
         """Largest file in a message, MiB."""
         return WebmailView(self.office, self.webmail).file_size // MIB
 
+    def uuid(self, part: str) -> str:
+        """The identity of a part of the profile: the same office always gives the same one, so that a new profile replaces the old one."""
+        return str(uuid5(NAMESPACE_DNS, f"{part}.{self.office.domain}")).upper()
 
-def apple_profile(office: Office, *, authority: str) -> str:
-    """Settings for Mail on iOS and macOS; the program asks for name, address and password itself.
+
+def apple_profile(office: Office, *, authority: str) -> File:
+    """Settings for Mail on iOS and macOS.
 
     Args:
         authority: The office's authority, PEM; in the profile where its certificates are the office's own.
     """
-    guide = Guide(office)
-    payloads: list[dict[str, Any]] = [
-        {
-            "PayloadType": "com.apple.mail.managed",
-            "PayloadVersion": 1,
-            **_identity(office, "mail"),
-            "PayloadDisplayName": office.organisation,
-            "EmailAccountType": "EmailTypeIMAP",
-            "EmailAccountDescription": office.organisation,
-            "IncomingMailServerHostName": guide.store.fqdn,
-            "IncomingMailServerPortNumber": ports.IMAPS,
-            "IncomingMailServerUseSSL": True,
-            "IncomingMailServerAuthentication": "EmailAuthPassword",
-            "OutgoingMailServerHostName": guide.store.fqdn,
-            "OutgoingMailServerPortNumber": ports.SUBMISSIONS,
-            "OutgoingMailServerUseSSL": True,
-            "OutgoingMailServerAuthentication": "EmailAuthPassword",
-            "OutgoingPasswordSameAsIncomingPassword": True,
-        }
-    ]
-    if guide.calendars:
-        for kind, label in (("CalDAV", "Calendar"), ("CardDAV", "Contacts")):
-            payloads.append(
-                {
-                    "PayloadType": f"com.apple.{kind.lower()}.account",
-                    "PayloadVersion": 1,
-                    **_identity(office, kind.lower()),
-                    "PayloadDisplayName": label,
-                    f"{kind}AccountDescription": office.organisation,
-                    f"{kind}HostName": guide.calendars.fqdn,
-                    f"{kind}Port": ports.HTTPS,
-                    f"{kind}UseSSL": True,
-                }
-            )
-    if guide.own_authority:
-        der = x509.load_pem_x509_certificate(authority.encode()).public_bytes(Encoding.DER)
-        payloads.append(
-            {
-                "PayloadType": "com.apple.security.root",
-                "PayloadVersion": 1,
-                **_identity(office, "authority"),
-                "PayloadDisplayName": f"Authority of {office.organisation}",
-                "PayloadContent": der,
-            }
-        )
-    profile = {
-        "PayloadType": "Configuration",
-        "PayloadVersion": 1,
-        **_identity(office, "profile"),
-        "PayloadDisplayName": f"Mail of {office.organisation}",
-        "PayloadOrganization": office.organisation,
-        "PayloadDescription": f"Sets up mail for an address of {office.domain}.",
-        "PayloadContent": payloads,
-    }
-    return plistlib.dumps(profile).decode()
-
-
-def _identity(office: Office, part: str) -> dict[str, str]:
-    """The same office always gives the same profile, so that a new version replaces the old one."""
-    name = f"{part}.{office.domain}"
-    return {"PayloadIdentifier": name, "PayloadUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)).upper()}
+    own = "".join(authority.splitlines()[1:-1])
+    path = f"/var/www/autoconfig{PROFILE}"
+    return rendered("webmail", path, guide=Guide(office), office=office, ports=ports, authority=own)
 
 
 def page(office: Office, language: str = "en") -> File:

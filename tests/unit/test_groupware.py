@@ -106,9 +106,9 @@ def test_guide_and_profile_name_it_where_it_is(office: Office, bare: Office) -> 
         ).content.decode().replace("…/office/directory", "https://dav.harbour.example.com/office/directory")
         assert "DAVx" not in page(bare, language).content.decode()
     authority = ""
-    shown = plistlib.loads(apple_profile(bare, authority=authority).encode())
+    shown = plistlib.loads(apple_profile(bare, authority=authority).content)
     assert len(shown["PayloadContent"]) == 1
-    accounts = plistlib.loads(apple_profile(office, authority=authority).encode())["PayloadContent"][1:]
+    accounts = plistlib.loads(apple_profile(office, authority=authority).content)["PayloadContent"][1:]
     assert [
         (one["PayloadType"], one.get("CalDAVHostName", one.get("CardDAVHostName"))) for one in accounts
     ] == [
