@@ -5,16 +5,15 @@ daemon ever runs without it: a store whose mailboxes are empty for a minute woul
 and take mail that the old mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from shlex import quote
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from outpost.converge.files import File, shell
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys.model import Secrets
@@ -26,9 +25,7 @@ from outpost.recovery.backup import PATIENCE, PROGRAM, Count, Name, archives, vi
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
-
-if TYPE_CHECKING:
-    from outpost.converge.files import File
+from roles.base.backup import files
 
 Report = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
@@ -114,9 +111,6 @@ def placed(files: Iterable[File], below: str = "") -> Iterator[str]:
 
 def _before(view: BackupView, office: Office, secrets: Secrets, archive: str) -> str:
     """On the empty machine: accounts, borg, the data."""
-    from outpost.converge.files import shell
-    from roles.base.backup import files
-
     return shell(
         "restore-host", view=view, archive=archive, data=role_of(view.me).data, borg=borg(office), ASIDE=ASIDE, LIB=LIB,
         SETTINGS=SETTINGS, placed=placed(files(office=office, me=view.me, secrets=secrets), ASIDE),
@@ -146,8 +140,6 @@ def mailbox(
 
     Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
     """
-    from outpost.converge.files import shell
-
     if address not in {user.address for user in office.users}:
         raise OutpostError(
             f"{address} is no user of {office.domain}",

@@ -1,22 +1,18 @@
 """Which function runs which attack of ``controls/attacks.toml``."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import tomllib
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from outpost_lab.attack.evidence import Evidence
+from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.weakness import Weakness, switches
 
-if TYPE_CHECKING:
-    from outpost_lab.attack.evidence import Evidence
-    from outpost_lab.attack.ground import Ground
-
-Work = Callable[["Ground", "Evidence"], Awaitable[None]]
+Work = Callable[[Ground, Evidence], Awaitable[None]]
 
 
 class Attack(NamedTuple):

@@ -4,8 +4,6 @@ A check that has never been seen to fail proves nothing. Each weakness saves wha
 it back byte for byte: the next apply finds nothing to do. After a run that broke off, the next one puts it back (`mend`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import shlex
@@ -15,12 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from outpost_lab.attack.evidence import Evidence
-
-if TYPE_CHECKING:
-    from outpost_lab.attack.ground import Ground
+from outpost_lab.attack.ground import Ground
 
 SAVED = "/root/outpost-attack"
 # systemd refuses the sixth start of a unit within ten seconds (systemd.unit(5))
