@@ -1,9 +1,11 @@
-"""`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS` and `drill`."""
+"""`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS`, `drill` and `decommission`: hosts that are lost or given up."""
 
+import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +22,7 @@ from outpost.office.role import serves, serving
 from outpost.office.tables.topology import Host
 from outpost.recovery import backup
 from outpost.recovery import restore as recovery
+from outpost.recovery.decommission import STEPS, WORDS, Closing
 from outpost.transport.remote import run_script
 
 ArchiveOption = Annotated[
@@ -204,3 +207,53 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
             table.add_row(host.name, "0", "", "[red]no backup yet[/]", "")
     out.print(table)
     out.print(f"[dim]as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC[/]")
+
+
+@app.of_office(
+    "decommission",
+    epilog="Examples: `./outpost decommission po` shows the steps, `./outpost decommission po --next` takes the next one. "
+    "Exit code 0: done, 1: too early, or failed.",
+)
+def close_office(
+    at: At,
+    following: Annotated[bool, typer.Option("--next", help="Take the next step.")] = False,
+    forward: Annotated[
+        str,
+        typer.Option(
+            "--forward-to", metavar="ADDRESS", help="Where the office's mail goes from `forward` on."
+        ),
+    ] = "",
+    into: Annotated[
+        Path | None, typer.Option("--into", metavar="DIR", help="Where `handover` puts the mailboxes.")
+    ] = None,
+    erase: Annotated[
+        str,
+        typer.Option("--erase", metavar="DOMAIN", help="The office's domain: `erase` may delete its data."),
+    ] = "",
+) -> int:
+    """Close an office, step by step.
+
+    The steps: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint.
+    """
+    closing = Closing(at.target, at.via, watcher(), forward, into, erase)
+    if following:
+        step, found = closing.advance()
+        out.print(f"[green]{step}[/]: {WORDS[step]}")
+        out.print(json.dumps(found, indent=1), markup=False)
+    _show_steps(closing)
+    return 0
+
+
+def _show_steps(closing: Closing) -> None:
+    table = Table("step", "", "afterwards")
+    for step in STEPS:
+        taken = closing.done.get(step)
+        state = (
+            f"[green]{escape(taken['when'])}[/]"
+            if taken
+            else "[yellow]next[/]"
+            if step == closing.next
+            else ""
+        )
+        table.add_row(step, state, WORDS[step])
+    out.print(table)

@@ -1,10 +1,20 @@
-"""The rows of `outpost bench`: what is promised, and the function that measures it; and the one of a cold provision."""
+"""The rows of `outpost bench`: what is promised, and the function that measures it; and the rows of a cold provision and of many offices.
 
+Many offices: their hosts are simulated, with answers recorded from a lab's hosts. Simulated is `ssh`, the program: first every
+question to the lab's hosts is noted with its answer, then each office, a copy of the lab's, is answered from these notes. So the
+controller does all its work, and the hosts none.
+"""
+
+import contextlib
 import os
+import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import docker
@@ -12,12 +22,69 @@ import docker
 from outpost.converge.declaration import declarations
 from outpost.engine.run import Silent, Watcher
 from outpost.errors import OutpostError
-from outpost.target import Target
+from outpost.office import load
+from outpost.target import ROOT, Target
+from outpost.transport import ssh
 from outpost_lab import engine, office
 from outpost_lab import up as lab
-from outpost_lab.benchmarks import fleet, manymessages, reapply, size
-from outpost_lab.benchmarks.measure import Figures, Measurement, Sense, of_samples
+from outpost_lab.benchmarks import reapply, size
+from outpost_lab.benchmarks.measure import Figures, Measurement, Sense, median, of_samples
+from outpost_lab.benchmarks.place import FAR, INVENTORY
 from outpost_lab.instance import Instance
+
+OFFICES = 100
+JOBS = 4
+RUNS = 5  # for each office
+SSH = Path(__file__).with_name("simulated-ssh.sh")
+
+
+def fleet(target: Target) -> Figures:
+    """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
+    jobs = ["--jobs", str(JOBS)]
+    with _offices(target, OFFICES) as (offices, environment):
+        one = [_plan(environment, "plan", offices[0], "--refresh") for _ in range(RUNS)]
+        many = _plan(environment, "each", "plan", *offices, "--refresh", *jobs)
+        again = [_plan(environment, "plan", offices[0]) for _ in range(RUNS)]
+        many_again = _plan(environment, "each", "plan", *offices, *jobs)
+    known = {"one": round(median(again), 2), f"of {OFFICES}": round(many_again / OFFICES, 3)}
+    notes = {"offices at a time": JOBS, "nothing changed since the last plan, s per office": known}
+    return of_samples({"peer": one, "ours": [many / OFFICES]}, notes)
+
+
+@contextlib.contextmanager
+def _offices(target: Target, count: int) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Copies of the lab's office, and the environment in which their hosts are simulated."""
+    with tempfile.TemporaryDirectory(prefix="outpost-fleet-") as temporary:
+        top = Path(temporary)
+        offices = [top / f"office-{number:03}" for number in range(count)]
+        for office in offices:
+            shutil.copytree(target.data, office, ignore=shutil.ignore_patterns(*FAR))
+            shutil.copy(INVENTORY, office / "ssh.py")
+        program = top / "bin" / "ssh"
+        program.parent.mkdir()
+        shutil.copy(SSH, program)
+        program.chmod(0o700)
+        (top / "answers").mkdir()
+        environment = os.environ | {
+            "PATH": f"{program.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "ANSWERS": str(top / "answers"),
+            "XDG_CACHE_HOME": str(top / "cache"),
+            "PYINFRA_PROGRESS": "off",
+        }
+        configuration = ssh.configuration(load(target.data), target.data)
+        learning = {"REAL": shutil.which("ssh") or "ssh", "CONFIGURATION": str(configuration)}
+        for _ in range(2):  # the second plan asks only whether everything is unchanged
+            _plan(environment | learning, "plan", str(offices[0]))
+        yield [str(office) for office in offices], environment
+
+
+def _plan(environment: dict[str, str], *words: str) -> float:
+    """Seconds that a command takes."""
+    started = time.monotonic()
+    remedy = "run ./outpost apply lab -y first: the lab's hosts must be as declared"
+    engine.run(sys.executable, "-m", "outpost", *words, lines=15, remedy=remedy, cwd=ROOT, env=environment)
+    return time.monotonic() - started
+
 
 NAME = "bench"
 PATIENCE = 1800.0  # seconds
@@ -81,9 +148,9 @@ class Row(NamedTuple):
 
 
 ansible, near = reapply.ansible, partial(reapply.ansible, rtt=0.0)
-fleet_of = f"plan of {fleet.OFFICES} offices, {5 * fleet.OFFICES} simulated hosts, per office"
-scan = f"nightly scan, {manymessages.USERS} users, {manymessages.DAILY} messages a day each"
-MANY, USERS = manymessages.MESSAGES, size.USERS
+fleet_of = f"plan of {OFFICES} offices, {5 * OFFICES} simulated hosts, per office"
+scan = f"nightly scan, {size.SCANNED_USERS} users, {size.DAILY} messages a day each"
+MANY, USERS = size.MESSAGES, size.USERS
 ROWS = {
     "reapply-cold": Row(reapply.cold, NO_OP, BARE, 1.25),
     "reapply-open": Row(reapply.opened, "no-op re-apply, connections open", "cold `ssh HOST true`", 0.6),
@@ -97,12 +164,12 @@ ROWS = {
     "provision": Row(
         provision, "cold provision of all hosts, apt cache warm", "default `apt-get install` of the same packages", 1.2
     ),
-    "fleet": Row(fleet.fleet, fleet_of, "plan of one office"),
+    "fleet": Row(fleet, fleet_of, "plan of one office"),
     "logins-300": Row(size.logins, f"{USERS} clients log in at once, until the last one has", "a minute"),
     "no-op-300": Row(size.unchanged, f"comparison without a difference, {USERS} users", "the same with the lab's users", 1.5),
-    "search-50000": Row(manymessages.search, f"search in the text of {MANY} messages", f"{manymessages.ANSWER:.0f} s"),
-    "backup-50000": Row(manymessages.frozen, f"delivery stopped by a backup, {MANY} messages", "a second"),
-    "rescan-300": Row(manymessages.rescanned, scan, "six hours"),
+    "search-50000": Row(size.search, f"search in the text of {MANY} messages", f"{size.ANSWER:.0f} s"),
+    "backup-50000": Row(size.frozen, f"delivery stopped by a backup, {MANY} messages", "a second"),
+    "rescan-300": Row(size.rescanned, scan, "six hours"),
 }  # fmt: skip
 
 

@@ -1,1 +1,0 @@
-"""The peers: the same hosts with the same content, kept by Ansible."""
