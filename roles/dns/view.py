@@ -31,7 +31,6 @@ class DnsView(HostView):
 
     @property
     def is_primary(self) -> bool:
-        """Whether this host is the primary."""
         return self.me == self.primary
 
     @property

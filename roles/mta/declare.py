@@ -22,6 +22,9 @@ from roles.mta import LEARNING
 from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
 
+PACKAGES = (
+    "clamav-daemon", "clamav-freshclam", "libsasl2-modules", "postfix", "redis-server", "rspamd", "stunnel4"
+)  # fmt: skip
 PRESEED = (
     # otherwise its package would write a main.cf and edit it five times, with a pause of two seconds after each
     "postfix postfix/main_mailer_type select No configuration",
@@ -34,18 +37,8 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Declare the office's MTA."""
     view, certificates = MtaView(office, me), tls_files(office=office, me=me, secrets=secrets)
-    yield packages(
-        "clamav-daemon",
-        "clamav-freshclam",
-        "libsasl2-modules",
-        "postfix",
-        "redis-server",
-        "rspamd",
-        "stunnel4",
-        preseed=PRESEED,
-    )
+    yield packages(*PACKAGES, preseed=PRESEED)
     yield service(
         name="redis",
         unit="redis-server.service",
@@ -61,9 +54,13 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _stores_listener("learning", view, certificates, after="rspamd.service")
     yield from _policy(view, certificates)
     yield from _shaping(view)
-    yield from _routes(view)
+    # what Postfix itself does only for the whole queue, for each peer separately (QUE-01)
+    routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
+    yield job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
     yield from _transport_security(view)
-    yield from _reports(view)
+    # DMARC aggregate reports, once a day (DMC-03)
+    reports = rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view)
+    yield job("mta", "outpost-dmarc-reports", reports)
     yield from _listener(view, secrets, certificates)
 
 
@@ -180,12 +177,6 @@ def _shaping(view: MtaView) -> Items:
         )
 
 
-def _routes(view: MtaView) -> Items:
-    """What Postfix itself does only for the whole queue, for each peer separately (QUE-01)."""
-    routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
-    yield job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
-
-
 def _transport_security(view: MtaView) -> Items:
     """MTA-STS for domains without DANE (TLS-06); it must answer before Postfix asks."""
     if not view.finds_policies:
@@ -202,12 +193,6 @@ def _transport_security(view: MtaView) -> Items:
         ],
         check=parses("/usr/local/lib/outpost/mta-sts"),
     )
-
-
-def _reports(view: MtaView) -> Items:
-    """DMARC aggregate reports, once a day (DMC-03)."""
-    reports = rendered("mta", "/usr/local/lib/outpost/dmarc-reports", mode="0755", mta=view)
-    yield job("mta", "outpost-dmarc-reports", reports)
 
 
 def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> Items:

@@ -62,7 +62,6 @@ CHECK_DOVECOT = 'output=$(doveconf -n 2>&1 >/dev/null) && [ -z "$output" ] || { 
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Declare the office's store."""
     view = StoreView(office, me)
     yield packages(*PACKAGES)
     yield account("vmail", home="/srv/mail")
@@ -85,7 +84,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _listener("lmtp", view, certificates)
     yield from _listener("accounts", view, certificates)
     if view.calendars:
-        yield from _calendars(view)
+        # whether a login opens calendars, which are on a host of their own
+        content = {"auth": "/run/dovecot/auth-calendars", "socket": DAV, "realm": view.office.domain}
+        yield own("store", "davlogins", outpost.onhost.davlogins, content)
         yield from _listener("calendars", view, certificates)
     # deleted messages leave the indexes every night
     yield job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
@@ -279,12 +280,6 @@ def _chosen(view: StoreView) -> Items:
             rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
         ],
     )
-
-
-def _calendars(view: StoreView) -> Items:
-    """Whether a login opens calendars, which are on a host of their own."""
-    content = {"auth": "/run/dovecot/auth-calendars", "socket": DAV, "realm": view.office.domain}
-    yield own("store", "davlogins", outpost.onhost.davlogins, content)
 
 
 def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runtime: str = "") -> Items:

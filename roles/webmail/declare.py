@@ -64,7 +64,6 @@ STATIC = (
 
 
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
-    """Declare the office's webmail."""
     view = WebmailView(office, me)
     yield packages(*PACKAGES, preseed=PRESEED)
     yield account("roundcube", home="/var/lib/roundcube")

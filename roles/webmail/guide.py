@@ -90,6 +90,5 @@ def apple_profile(office: Office, *, authority: str) -> File:
 
 
 def page(office: Office, language: str = "en") -> File:
-    """The guide in one of `LANGUAGES`."""
     path = "/var/www/webmail/guide.html" if language == "en" else f"/var/www/webmail/guide.{language}.html"
     return rendered("webmail", path, guide=Guide(office), idle_minutes=IDLE_MINUTES)

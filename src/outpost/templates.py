@@ -20,7 +20,6 @@ class TemplateMistakeError(Exception):
 
 
 def render(templates: Environment, name: str, context: Mapping[str, Any]) -> str:
-    """A template's text."""
     try:
         return templates.get_template(name).render(context)
     except TemplateSyntaxError as error:

@@ -117,7 +117,6 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
 
 
 def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
-    """Compare Dovecot's answers."""
     for user in rooms.office.users:
         local = user.address.partition("@")[0]
         mine = f"{local}/Maildir"

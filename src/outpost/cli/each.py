@@ -126,7 +126,9 @@ def each_office(
         }
         more = "".join(f", {count} {what}" for what, count in counts.items() if count)
         out.print(f"{len(done)} offices{more} ({time.monotonic() - started:.1f} s)", highlight=False)
-    return max((ended.code for ended in done.values()), key=_badness)
+    # drift is worse than nothing, and a failure is worse than drift
+    codes = (ended.code for ended in done.values())
+    return max(codes, key=lambda code: (code not in (0, DRIFT), code == DRIFT, code))
 
 
 def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:
@@ -141,8 +143,3 @@ def _carried_out(command: str, office: str, options: Sequence[str]) -> Ended:
         result = None
     error = (process.stderr.strip().splitlines() or [""])[-1]
     return Ended(office, process.returncode, time.monotonic() - started, result, error)
-
-
-def _badness(code: int) -> tuple[bool, bool, int]:
-    """The order of exit codes: drift is worse than nothing, and a failure is worse than drift."""
-    return code not in (0, DRIFT), code == DRIFT, code

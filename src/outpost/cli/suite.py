@@ -213,7 +213,6 @@ class Suite:
             stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
 
     def lab_up(self, stage: Stage) -> None:
-        """A cold lab of the suite's own."""
         self._browser()
         consent = ("--yes",) if self.yes else ()
         self.lab_down()

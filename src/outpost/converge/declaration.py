@@ -120,7 +120,6 @@ class Declaration:
         return found
 
     def of(self, kind: type[Kind]) -> Iterator[Kind]:
-        """All items of a kind."""
         return (item for item in self.titles.values() if isinstance(item, kind))
 
     @cached_property

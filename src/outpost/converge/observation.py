@@ -139,7 +139,6 @@ def begin(known: Declaration, *, local: Iterable[str] | None = None) -> None:
 
 
 def run() -> Run:
-    """The current host's run."""
     return _runs[ctx_host.get()]  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
 
 

@@ -52,7 +52,6 @@ def named(path: str) -> str:
 
 
 def facts_of(kind: str, thing: str, values: Iterable[str]) -> frozenset[str]:
-    """The lines of the observation."""
     return frozenset(f"{kind}\t{thing}\t{value}" for value in values)
 
 
@@ -149,7 +148,6 @@ class Meaning:
     thing: Words = lambda it: it.thing
 
     def about(self, it: Difference) -> Finding:
-        """The finding for a difference."""
         cause, consequence, repair, thing = (
             words if isinstance(words, str) else words(it)
             for words in (self.cause, self.consequence, self.repair, self.thing)

@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from outpost.target import INVENTORY, LAB, ROOT
 from outpost.templates import environment, render
 
 Schema = dict[str, Any]
+OPINIONS = "<!-- outside opinions, by `./outpost judge --record` -->"
 BEGIN, END = "<!-- made by `./outpost reference` -->", "<!-- end of what is made -->"
 NOTE = "<!-- Made by `./outpost reference` from src/outpost/office/. Do not edit. -->\n\n"
 OPINIONS_NOTE = "<!-- Made by `./outpost reference` from controls/judged.json and controls/opinions.toml. Do not edit. -->\n\n"
@@ -66,6 +67,7 @@ def pages() -> tuple[Page, ...]:
     office = case_study()
     docs = ROOT / "docs"
     readme, measurements = ROOT / "README.md", docs / "measurements.md"
+    scanned = others.table(others.recorded())
     return (
         Page(docs / "reference" / "office.md", NOTE + office_reference()),
         Page(docs / "reference" / "flows.md", NOTE + flow_reference(office)),
@@ -76,7 +78,7 @@ def pages() -> tuple[Page, ...]:
         Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
         Page(docs / "appendices.md", of_catalogue("appendices")),
         Page(readme, replaced(readme.read_text(encoding="utf-8"), diagram(office))),
-        Page(measurements, with_opinions(measurements.read_text(encoding="utf-8"))),
+        Page(measurements, replaced(measurements.read_text(encoding="utf-8"), scanned, OPINIONS)),
     )
 
 
@@ -123,12 +125,6 @@ def opinions() -> str:
     return f"# Outside opinions\n\n{others.table(judged)}\n{others.left(judged, others.reasons())}"
 
 
-def with_opinions(text: str) -> str:
-    """The text with the last results of other scanners."""
-    marker = "<!-- outside opinions, by `./outpost judge --record` -->"
-    return replaced(text, others.table(others.recorded()), marker)
-
-
 def replaced(text: str, content: str, marker: str = BEGIN) -> str:
     """The text with everything between the markers replaced."""
     before, begin, rest = text.partition(marker)
@@ -148,11 +144,7 @@ def diagram(office: Office) -> str:
             label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in labels
         ]
     outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
-    return _page("diagram", office=office, outside=outside, links=links, node=_node)
-
-
-def _node(label: str) -> str:
-    return re.sub(r"\W", "_", label)
+    return _page("diagram", office=office, outside=outside, links=links, node=partial(re.sub, r"\W", "_"))
 
 
 def _shown(office: Office) -> Iterator[Flow]:

@@ -72,7 +72,6 @@ class Attacked(NamedTuple):
 
     @property
     def observed(self) -> str:
-        """What was observed."""
         return str((self.recorded.get("with") or {}).get("observed", ""))
 
     @property
@@ -124,7 +123,6 @@ class Evidence:
         return self.recorded(self.data.attacks_of(fault.id))
 
     def recorded(self, plans: Iterable[AttackPlan]) -> tuple[Attacked, ...]:
-        """These attacks as last recorded."""
         return tuple(Attacked(plan, self.attacked.get(plan.id, {})) for plan in plans)
 
 

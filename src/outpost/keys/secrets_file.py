@@ -195,7 +195,6 @@ def new_selector(taken: Iterable[str], now: datetime) -> str:
 
 
 def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:
-    """A pair of DKIM keys."""
     return DkimKeys(
         rsa=SecretStr(pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))),
         ed25519=SecretStr(pem(ed25519.Ed25519PrivateKey.generate())),

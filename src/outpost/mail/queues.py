@@ -100,7 +100,6 @@ def listed(office: Office, host: str, answer: str) -> list[Waiting]:
 
 
 def route(office: Office, address: str) -> str:
-    """The route of mail to an address."""
     domain = address.rpartition("@")[2].lower()
     if domain == office.domain:
         return "store"

@@ -86,7 +86,6 @@ class Office(Part):
         return tuple(self.hosts_by_name.values())
 
     def host(self, name: str) -> Host:
-        """The host of that name."""
         return self.hosts_by_name[name]
 
     def with_role(self, role: RoleName) -> tuple[Host, ...]:

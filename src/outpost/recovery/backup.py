@@ -113,7 +113,6 @@ class Archive(NamedTuple):
 
 
 def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
-    """The backups of some or all hosts."""
     found = tuple(view for host in (tuple(hosts) or office.hosts) if (view := backup_of(office, host)))
     if not found:
         raise OutpostError(

@@ -86,7 +86,6 @@ class Closing:
 
     @property
     def file(self) -> Path:
-        """Where the checkpoints are."""
         return self.target.data / FILE
 
     @property

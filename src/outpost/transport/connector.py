@@ -165,7 +165,6 @@ class OpenSSHConnector(BoundedConnector):
         yield name, {}, []
 
     def ssh(self, *arguments: str) -> list[str]:
-        """The ssh command with this host's configuration."""
         return ["ssh", "-F", self.data["openssh_config"], *arguments]
 
     @override

@@ -54,7 +54,6 @@ class Shell:
         self._unreached: OutpostError | None = None
 
     def run(self, command: str) -> Answer:
-        """The answer to a command."""
         coming = self.ask(command)
         process = self._process
         try:

@@ -31,7 +31,6 @@ PATIENCE = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The file of the lists."""
     parser.addoption(
         "--ahead",
         type=Path,
@@ -144,7 +143,6 @@ class Ahead:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """A check begins."""
         self._looks = bool(item.get_closest_marker("looks") and not item.get_closest_marker("live"))
         self._served.clear()
 
@@ -158,7 +156,6 @@ class Ahead:
 
     @pytest.hookimpl(trylast=True)  # the workers have ended
     def pytest_sessionfinish(self) -> None:
-        """Store the commands."""
         lists = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["asked"] = lists

@@ -28,7 +28,6 @@ from outpost.transport.remote import unreached
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The pipe for reports."""
     parser.addoption(
         "--events-fd", type=int, default=None, help="Write one JSON line per test to this descriptor."
     )
@@ -289,7 +288,10 @@ def verify(
     started = time.monotonic()
     office = load(target.data)
     gone = unreached(target, office, hosts or office.hosts_by_name, connector)
-    absent = [_absent(name, error) for name, error in gone.items()]
+    absent = [
+        Result(f"reached[{name}]", name, "the host answers the controller", (), "failed", error.message, 0.0, error.remedy)
+        for name, error in gone.items()
+    ]  # fmt: skip
     if gone:
         hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
         if not hosts:
@@ -329,12 +331,6 @@ def verify(
         message = f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}"
         raise OutpostError(message, "run it again with OUTPOST_DEBUG=1 to see pytest's full output")
     return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
-
-
-def _absent(host: str, error: OutpostError) -> Result:
-    """A host that does not answer: one failed promise, and its checks do not wait for it."""
-    promise = "the host answers the controller"
-    return Result(f"reached[{host}]", host, promise, (), "failed", error.message, 0.0, remedy=error.remedy)
 
 
 def _follow(descriptor: int, on_result: OnResult) -> list[Result]:

@@ -60,7 +60,6 @@ def _encoded_part(disposition: str, encoding: str, body: str, kind: str = "appli
 
 
 def _attached(name: str, data: bytes) -> bytes:
-    """A message with a file."""
     return _mixed(_part(f'attachment; filename="{name}"', data))
 
 

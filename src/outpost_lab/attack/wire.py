@@ -225,7 +225,6 @@ class Session:
         return await self.reply(patience)
 
     async def start_tls(self, name: str, context: ssl.SSLContext) -> None:
-        """The TLS handshake on the open connection."""
         handshake = self.writer.start_tls(context, server_hostname=name)
         await asyncio.wait_for(handshake, self.patience * pace.load())
         self.note("(TLS)")

@@ -57,7 +57,6 @@ class Measurement:
 
     @property
     def reached(self) -> bool:
-        """Whether the ratio is as promised."""
         return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
 
     def as_data(self) -> dict[str, Any]:

@@ -71,14 +71,12 @@ class Desk:
         self.keep(self.secrets.model_copy(update=changes))
 
     def apply(self, hosts: tuple[Host, ...]) -> None:
-        """Apply to hosts now."""
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
         outcome.expect_success("correct the cause, then run the same command again")
 
 
 def spoken(moment: datetime) -> str:
-    """A moment, for a message."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -107,7 +105,8 @@ def missing(office: Office, records: Iterable[Record]) -> tuple[str, ...]:
     """
     wanted: dict[tuple[str, str], set[dns.rdata.Rdata]] = {}
     for record in records:
-        wanted.setdefault((record.name, record.type), set()).add(_rdata(record))
+        data = dns.rdata.from_text("IN", record.type, record.data)
+        wanted.setdefault((record.name, record.type), set()).add(data)
     return tuple(
         f"{server.name}: {name} {rtype}"
         for server in serving(office, "names")
@@ -136,7 +135,3 @@ def addresses(office: Office, server: Host) -> tuple[str, ...]:
     """The address for questions to a server: on the Internet if it has one, else in the management network."""
     outside = office.addresses_of_kind(server, "internet")
     return tuple(map(str, (*outside, *office.addresses_of_kind(server, "management"))))
-
-
-def _rdata(record: Record) -> dns.rdata.Rdata:
-    return dns.rdata.from_text("IN", record.type, record.data)

@@ -19,7 +19,6 @@ async def _log_in(ground: Ground, session: Session, name: str) -> str:
 
 
 async def _imaps(ground: Ground, note: Callable[[str], None], trust: ssl.SSLContext) -> tuple[Session, str]:
-    """A session and its greeting."""
     session = Session(await ground.lan.connect(ground.store, ports.IMAPS), note)
     await session.start_tls(ground.role("store").fqdn, trust)
     return session, await session.line()

@@ -96,7 +96,6 @@ class Browser:
         return Page(status, fields, text.decode("utf-8", "replace"))
 
     async def log_in(self, user: str, password: str, *, token: str | None = None) -> Page:
-        """Roundcube's login form."""
         start = await self.ask("/?_task=login")
         form = {"_token": start.token if token is None else token, "_task": "login", "_action": "login", "_timezone": "UTC",
                 "_url": "", "_user": user, "_pass": password}  # fmt: skip
