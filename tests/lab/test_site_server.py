@@ -1,8 +1,13 @@
-"""A bare server becomes a site: a guest of the product's own image answers by its pinned key, stays as it is, and comes back with the server."""
+"""A bare server becomes a site: a guest of the product's own image answers by its pinned key, stays as it is, and comes back with the server.
+
+With encrypted disks a thief of the server finds no mail, and it starts such guests only while a tang server answers.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +21,10 @@ from typing import Any
 import pytest
 import tomlkit
 
+from outpost.cli import app
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
+from outpost.machines import guests, server, up
 from outpost.office import load
 from outpost.target import ROOT, find
 from outpost.transport.remote import run_script
@@ -26,19 +34,19 @@ from tests.awaiting import until
 
 IMAGE = os.environ.get("OUTPOST_TEST_IMAGE", "")
 """An image that `outpost machines image` made; with none the test builds one."""
-MISSING = [
-    tool
-    for tool in ("docker", "xorriso", *(() if IMAGE else ("mkosi", "qemu-img")))
-    if shutil.which(tool) is None
-]
+MISSING = [tool for tool in ("docker", "xorriso") if shutil.which(tool) is None]
+BUILDS = [tool for tool in ("mkosi", "qemu-img") if not IMAGE and shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(MISSING), reason=f"needs {', '.join(MISSING)}, or OUTPOST_TEST_IMAGE in place of mkosi"
-    ),
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
 ]
 NAME = "outpost-site-test"
 HOST = "ns1"
+ENCRYPTED = "ns2"
+IMAGES = "/var/lib/libvirt/images/outpost"
+MAIL = "Dear Maria, nobody else may read this."
+SECTOR = bytes.fromhex("31c08ed8fcfbbe217cf4ac84c074f788c4bafd03eca82074f8baf80388e0eeebe8") + MAIL.encode()
+"""A boot sector that prints this text on the console for ever, one character for each tick of the BIOS, and sleeps meanwhile."""
 CARD = "eth1"
 """The server's second card, in the administrators' network."""
 BOOTS = 900.0
@@ -143,6 +151,8 @@ def change(site: Path, path: tuple[str, str], **values: object) -> None:
 @pytest.fixture
 def image(desk: Desk, place: Path) -> Path:
     """The product's own image, which no other test needs."""
+    if BUILDS:
+        pytest.skip(f"needs {', '.join(BUILDS)}, or OUTPOST_TEST_IMAGE")
     if not IMAGE:
         tools = os.environ.get("OUTPOST_TEST_TOOLS", "")
         desk.types("machines", "image", str(desk.site), "--output", str(place / "images"), "--tools", tools)
@@ -195,3 +205,110 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) ->
     desk.types("machines", "down", str(desk.site), "--on", desk.on, "--yes")
     assert HOST not in desk.virsh("list", "--all")
     assert "ns1.qcow2" in run(desk.server, "ls", "/var/lib/libvirt/images/outpost")
+
+
+@pytest.fixture
+def tang(desk: Desk) -> Iterator[Any]:
+    """A tang server, as head office has one."""
+    client = engine.connect()
+    proxy = run(desk.server, "cat", "/etc/apt/apt.conf.d/90proxy")
+    container = client.containers.create(images.tag("base"), name=f"{NAME}-tang", hostname="tang", **SYSTEMD)
+    try:
+        container.start()
+        until(lambda: container.exec_run("systemctl is-active ssh.service").exit_code == 0, "systemd runs")
+        install = "apt-get -qq update && apt-get -qq install --no-install-recommends tang curl"
+        run(container, "sh", "-ec", f"echo '{proxy}' > /etc/apt/apt.conf.d/90proxy; {install}")
+        run(container, "systemctl", "start", "tangd.socket")
+        container.reload()
+        yield container
+    finally:
+        container.remove(force=True, v=True)
+
+
+@pytest.mark.control("STO-01")
+def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
+    desk: Desk, tang: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One guest with an encrypted disk and one without. They boot a sector that prints, so nobody waits for their answer."""
+
+    def answered(work: up.Work, _tell: object) -> None:
+        for guest in guests.unfinished(work.site, work.found):
+            server.run(work.login, work.target, guests.forget_seed(guest, work.found.guests[guest.name]))
+
+    def types(command: str, *more: str) -> tuple[int, str]:
+        limit = ("--limit", HOST, "--limit", ENCRYPTED)
+        status = app.run(["machines", command, str(desk.site), "--on", desk.on, *limit, *more])
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    def state(host: str) -> str:
+        return str(desk.server.exec_run(["virsh", "domstate", host]).output.decode().strip())
+
+    def prints(host: str) -> str:
+        return run(
+            desk.server, "sh", "-c", f"timeout 60 head -c {2 * len(MAIL)} $(virsh ttyconsole {host}) || true"
+        )
+
+    def files_with(text: str) -> list[str]:
+        """Files with this text on the server's disks; memory (tmpfs) is on other file systems."""
+        found = desk.server.exec_run(
+            ["find", "/", "-xdev", "-type", "f", "-exec", "grep", "-lFs", "--", text, "{}", "+"]
+        )
+        return sorted(found.output.decode().split())
+
+    monkeypatch.setattr(up, "await_first_boots", answered)
+    monkeypatch.setenv("PYTHONPATH", desk.environment["PYTHONPATH"])
+    address = tang.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
+    head_office = {"url": f"http://{address}", "thumbprint": run(tang, "tang-show-keys").strip()}
+    document["disks"] = {"encrypted": [ENCRYPTED], "tang": [head_office]}
+    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
+    image = place / "disk.raw"
+    image.write_bytes(SECTOR.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024**2))
+    digest = hashlib.sha512(image.read_bytes()).hexdigest()
+
+    status, printed = types("up", "--yes", "--image", str(image), "--sha512", digest)
+    assert status == 0, printed
+    assert (state(HOST), state(ENCRYPTED)) == ("running", "running")
+    assert MAIL in prints(ENCRYPTED), "it boots"
+    source = f"{IMAGES}/{guests.Image(str(image), digest).name}"
+    assert files_with(MAIL) == sorted([source, f"{IMAGES}/{HOST}.qcow2"]), "not in the encrypted disk"
+    passphrase = secrets_file.read(desk.site).disks[ENCRYPTED].get_secret_value()
+    assert files_with(passphrase) == []
+    started = run(desk.server, "sh", "-c", f"cat /proc/$(cat /run/libvirt/qemu/{ENCRYPTED}.pid)/cmdline")
+    (sealed,) = re.findall(r'encryption-secret0","data":"([^"]+)"', started)
+    assert files_with(sealed) == [], "libvirt's log has it, and the key to it lies on the disk"
+
+    desk.bare_card()
+    status, printed = types("up", "--yes")
+    assert "nothing to change" in printed, printed
+    status, printed = types("check")
+    assert status == 0, printed
+    assert f"opens the disk of {ENCRYPTED}" in printed
+
+    run(tang, "systemctl", "stop", "tangd.socket")
+    desk.server.kill("SIGKILL")  # as if its power had failed, or somebody had carried it away
+    desk.server.start()
+    until(lambda: state(HOST) == "running", "the others start", seconds=120)
+    restarts = ("systemctl", "show", "--property=NRestarts", "--value", f"outpost-guest-{ENCRYPTED}.service")
+    until(lambda: int(run(desk.server, *restarts)) > 0, "it was tried, and is tried again", seconds=180)
+    assert state(ENCRYPTED) == "shut off"
+    desk.bare_card()
+    status, printed = types("check")
+    assert status == 1, printed
+    assert f"no tang server opens the disk of {ENCRYPTED}" in printed
+    run(tang, "systemctl", "start", "tangd.socket")
+    until(lambda: state(ENCRYPTED) == "running", "head office answers", seconds=180)
+    assert MAIL in prints(ENCRYPTED)
+
+    run(tang, "systemctl", "stop", "tangd.socket")
+    desk.virsh("destroy", ENCRYPTED)
+    status, printed = types("up", "--yes")
+    assert (status, state(ENCRYPTED)) == (0, "running"), printed
+
+    document["disks"]["encrypted"] = [HOST]
+    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
+    status, printed = types("up", "--yes")
+    assert status == 1, printed
+    assert f"the disk of {HOST} is not encrypted" in printed
+    assert f"the disk of {ENCRYPTED} is encrypted, and not named" in printed

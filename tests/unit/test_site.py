@@ -19,10 +19,20 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.machines import guests, server, up
 from outpost.machines.guests import Image
-from outpost.machines.hypervisor import SETTINGS, UNITS, Site, Virtualization, site_of
+from outpost.machines.hypervisor import (
+    DIRECTORY,
+    SETTINGS,
+    START,
+    UNITS,
+    Site,
+    Virtualization,
+    site_of,
+)
+from outpost.machines.keys import passphrases
 from outpost.machines.server import Server, wanted
 from outpost.office import load
 from outpost.office.load import check
+from outpost.target import find
 from outpost.transport import answers
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
@@ -487,3 +497,167 @@ def test_a_restart_waits_until_the_guest_has_ended_and_no_longer(
     calls = (tmp_path / "calls").read_text().split()
     assert calls[:3] == ["shutdown", "domstate", "shutdown"], "one that is just starting has not heard it"
     assert ("start" in calls) == (status == 0), "a guest that has not ended is not started"
+
+
+TANG = {"url": "http://198.51.100.9:8080", "thumbprint": "ZeNZoza5LgU5rYD_dfnf5V_pKlONlUY3-Y84Qi9auMI"}
+
+
+def encrypt(place: Path, *names: str, tang: tuple[dict[str, str], ...] = (TANG,)) -> Site:
+    document = tomlkit.parse((place / "office.toml").read_text())
+    document["disks"] = {"encrypted": list(names), "tang": list(tang)}
+    (place / "office.toml").write_text(tomlkit.dumps(document))
+    return site(place)
+
+
+def test_an_encrypted_disk_is_made_and_opened_with_a_passphrase_that_no_command_shows(place: Path) -> None:
+    declared = encrypt(place, "store")
+    keys = {"store": "the passphrase"}
+    steps = {each.name: each for each in guests.steps(declared, bare(declared), IMAGE, (), keys)}
+    opened = ("store: encrypted disk of 10 GiB", "store: start", "store: tang servers open its disk")
+    assert [name for name, each in steps.items() if each.stdin == "the passphrase"] == list(opened)
+    assert not [each for each in steps.values() if "the passphrase" in f"{each.command}{each!r}"]
+    assert list(steps)[-1] == opened[2], "head office may be out of reach, and everything runs without it"
+    assert "encrypt.format=luks" in steps[opened[0]].command
+    assert "luks" not in next(each.command for name, each in steps.items() if name.startswith("mta: disk"))
+    assert steps["mta: start"].command.startswith("virsh ")
+
+
+@pytest.mark.parametrize("given", ["", "\n"])
+def test_no_disk_is_made_and_no_guest_started_with_an_empty_passphrase(
+    place: Path, tmp_path: Path, given: str
+) -> None:
+    """QEMU would take it, and make a disk that everybody opens."""
+    (tmp_path / "bin").mkdir()
+    for name in ("qemu-img", "virsh", "mount", "mountpoint"):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/calls\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    declared = encrypt(place, "store")
+    script = tmp_path / "start.sh"
+    script.write_text(declared.files()[START])
+    (store,) = declared.only(["store"]).guests
+    for command in (guests.disk(store, IMAGE), f"sh {script} store {store.secret}"):
+        done = subprocess.run(
+            ["sh", "-c", command.replace("/var/lib", str(tmp_path))], input=given.encode(),
+            env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0
+    assert not (tmp_path / "calls").exists()
+
+
+def test_only_guests_with_encrypted_disks_wait_for_head_office(place: Path) -> None:
+    def starts(declared: Site) -> dict[str, str]:
+        unit = declared.files()[f"/etc/systemd/system/{UNITS[1]}"]
+        return {line.split()[-1]: line for line in unit.splitlines() if line.startswith("ExecStart=")}
+
+    bound = encrypt(place, "mta", "store")
+    assert set(starts(bound)) == {
+        "ns1",
+        "ns2",
+        "webmail",
+        "outpost-guest-mta.service",
+        "outpost-guest-store.service",
+    }
+    assert "--no-block" in starts(bound)["outpost-guest-store.service"], "nobody waits for it"
+    own = bound.files()["/etc/systemd/system/outpost-guest-store.service"]
+    assert "Restart=on-failure" in own
+    assert "clevis" in bound.packages
+    alone = encrypt(place, "mta", "store", tang=())
+    assert set(starts(alone)) == {"ns1", "ns2", "webmail"}
+    assert "/etc/systemd/system/outpost-guest-store.service" not in alone.files()
+    assert "clevis" not in alone.packages
+
+
+def test_an_encrypted_disk_is_as_declared_only_with_its_tang_servers(place: Path) -> None:
+    declared = encrypt(place, "store")
+    name = next(guest.bound for guest in declared.guests if guest.bound).rpartition("/")[2]
+    facts = ("encrypted store", f"file 2024 {name}")
+    assert names(declared, answer(declared, *facts)) == []
+    assert names(declared, answer(declared, facts[0])) == ["store: tang servers open its disk"]
+    other = encrypt(place, "store", tang=({**TANG, "url": "http://198.51.100.10"},))
+    (step,) = guests.steps(other, answer(other, *facts), None, ())
+    assert step.command.index("clevis encrypt") < step.command.index(f"rm -f {DIRECTORY}/{name}")
+    none = encrypt(place, "store", tang=())
+    assert names(none, answer(none, *facts)) == ["store: other tang servers no longer open its disk"]
+
+
+def test_a_disk_that_is_not_as_declared_is_refused(place: Path) -> None:
+    declared = encrypt(place, "store")
+    bad = [
+        each for each in server.judge(answer(declared, "encrypted mta"), declared, ON) if each.level == "bad"
+    ]
+    assert [each.seen for each in bad] == [
+        "the disk of mta is encrypted, and not named in disks.encrypted",
+        "the disk of store is not encrypted, and named in disks.encrypted",
+    ]
+    assert all("docs/how-to/site-server.md" in each.remedy for each in bad)
+    swaps = [each for each in server.judge(answer(declared, "swap yes"), declared, ON) if "swap" in each.seen]
+    assert [each.level for each in swaps] == ["note"]
+
+
+def test_a_check_names_guests_that_the_server_cannot_start_alone(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = encrypt(place, "mta", "store")
+    commanded(monkeypatch, place, answer(declared, "encrypted mta", "encrypted store"))
+    asked: list[str] = []
+
+    def answered(_login: str, _target: object, script: str, **_more: object) -> str:
+        asked.append(script)
+        return "mta\n" if len(asked) == 1 else "mta\nstore\n"
+
+    monkeypatch.setattr(server, "run", answered)
+    assert run(["machines", "check", str(place), "--on", ON]) == 1
+    printed = capsys.readouterr()
+    assert "a tang server opens the disk of mta" in printed.out
+    assert "no tang server opens the disk of store" in printed.out + printed.err
+    assert run(["machines", "check", str(place), "--on", ON]) == 0
+    assert "clevis decrypt" in asked[0]
+
+
+@pytest.fixture
+def kept(place: Path) -> Path:
+    """The same office with secrets."""
+    assert run(["secrets", "init", str(place)]) == 0
+    return place
+
+
+def test_a_passphrase_is_kept_before_its_disk_is_made_and_stays(kept: Path) -> None:
+    declared, target = encrypt(kept, "store"), find(str(kept))
+    first = passphrases(target, load(kept, uncertified=True), declared, bare(declared))
+    assert first == {"store": secrets_file.read(kept).disks["store"].get_secret_value()}
+    assert len(first["store"]) == 44
+    assert passphrases(target, load(kept, uncertified=True), declared, bare(declared)) == first
+
+
+def test_a_disk_whose_passphrase_is_lost_is_not_given_another(kept: Path) -> None:
+    declared = encrypt(kept, "store")
+    with pytest.raises(OutpostError, match="no passphrase for the disk of store"):
+        passphrases(
+            find(str(kept)), load(kept, uncertified=True), declared, answer(declared, "encrypted store")
+        )
+    assert not secrets_file.read(kept).disks
+
+
+@pytest.mark.parametrize(
+    ("disks", "field"),
+    [
+        ({"encrypted": ["shop"]}, "disks.encrypted[0]"),
+        ({"encrypted": []}, "disks.encrypted"),
+        (
+            {"encrypted": ["store"], "tang": [{**TANG, "url": "http://192.0.2.9; reboot"}]},
+            "disks.tang[0].url",
+        ),
+        ({"encrypted": ["store"], "tang": [{**TANG, "url": "ftp://192.0.2.9"}]}, "disks.tang[0].url"),
+        (
+            {"encrypted": ["store"], "tang": [{**TANG, "url": "http://ns1.po.example.com"}]},
+            "disks.tang[0].url",
+        ),
+        ({"encrypted": ["store"], "tang": [{**TANG, "thumbprint": "abc"}]}, "disks.tang[0].thumbprint"),
+        ({"encrypted": ["store"], "tang": [{"url": TANG["url"]}]}, "disks.tang[0].thumbprint"),
+    ],
+)
+def test_mistakes_in_disks_are_found(place: Path, disks: dict[str, object], field: str) -> None:
+    document = tomlkit.parse((place / "office.toml").read_text())
+    document["disks"] = disks
+    (place / "office.toml").write_text(tomlkit.dumps(document))
+    assert [problem.field for problem in check(place)] == [field]

@@ -15,14 +15,15 @@ from outpost.cli.options import LimitOption, OfficeArgument, YesOption, chosen_h
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
-from outpost.keys import pairs, secrets_file
+from outpost.keys import secrets_file
 from outpost.keys.model import Secrets
 from outpost.machines import guests, seed, server, up
 from outpost.machines import image as disk_image
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import Guest
+from outpost.machines.keys import kept_seeds, passphrases
 from outpost.office import Host, Office, load
-from outpost.target import Target, find, shown
+from outpost.target import Target, find
 
 app = typer.Typer()
 machines = typer.Typer(
@@ -128,13 +129,14 @@ def make_guests(
     if not yes and not _agreed("Change the server?"):
         return 1
     allowed = _restarts(changed, asked=not yes, agreed=restart)
+    keys = passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
         kept = secrets_file.read(target.data)
         images = _seeds(target, loaded, kept, [loaded.host(each.name) for each in new], Path(directory))
         seeds = {each.name: path for each, path in zip(new, images, strict=True)}
         if of and new:
             up.upload(work, of)
-        done = list(guests.steps(work.site, work.found, of, allowed))
+        done = list(guests.steps(work.site, work.found, of, allowed, keys))
         work.outcome(done, watcher(), seeds=seeds).expect_success("run the command again", "the server:")
     return _finish(work, changed, allowed)
 
@@ -216,6 +218,22 @@ def _agreed(question: str) -> bool:
             "this command asks a question, and standard input is not a terminal", "agree with --yes"
         )
     return typer.confirm(question, err=True)
+
+
+@machines.command(
+    "check",
+    epilog="Example: `./outpost machines check po --on root@192.0.2.5`. Exit code 0: sound, 1: something is bad.",
+)
+def check_guests(office: OfficeArgument, on: OnOption, limit: LimitOption = None) -> int:
+    """Check a server, and whether it can open its encrypted disks now.
+
+    It changes nothing.
+    """
+    target = _real(office)
+    loaded = load(target.data, uncertified=True)
+    work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+    _show([*server.judge(work.found, work.site, on), *up.reopened(work)])
+    return 0
 
 
 @machines.command(
@@ -314,7 +332,7 @@ def build_image(
     chosen = chosen_hosts(loaded, [host]) if host else ()
     if len(chosen) > 1:
         raise OutpostError(f"{host} is several hosts", f"choose one of: {', '.join(chosen)}")
-    brings = _kept_seeds(target, loaded, kept, [loaded.host(name) for name in chosen])
+    brings = kept_seeds(target, loaded, kept, [loaded.host(name) for name in chosen])
     names = disk_image.packages(loaded, kept)
     files = disk_image.recipe(loaded, names, brings[0] if brings else None)
     with err.status("building, some minutes"):
@@ -356,32 +374,4 @@ def _real(office: str) -> Target:
 
 def _seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host], output: Path) -> list[Path]:
     """Make seed images; the keys in them are kept and pinned."""
-    return seed.write(_kept_seeds(target, office, kept, hosts), output)
-
-
-def _kept_seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host]) -> list[seed.Seed]:
-    """The hosts' seeds; the keys in them are kept and pinned."""
-    keys = {host.name: kept.ssh_hosts.get(host.name) or pairs.new_ssh_key() for host in hosts}
-    for host in hosts:
-        known = set(office.ssh.host_keys.get(host.name, ()))
-        if known - {pairs.ssh_public(keys[host.name])}:
-            raise OutpostError(
-                f"{host.name} is in known_hosts with a key of its own: its machine exists already",
-                f"remove its lines from {shown(target.data / 'known_hosts')} if you replace it, or choose other hosts with --limit",
-            )
-    made = [seed.seed(office, host, keys[host.name]) for host in hosts]
-    if {host.name for host in hosts} - set(kept.ssh_hosts):
-        kept = kept.model_copy(update={"ssh_hosts": {**kept.ssh_hosts, **keys}})
-        secrets_file.write(target.data, kept, office.secrets.recipients)
-    if made:
-        _pin(target.data / "known_hosts", seed.pins(office, keys))
-    return made
-
-
-def _pin(file: Path, lines: dict[str, str]) -> None:
-    """Add missing lines to ``known_hosts``."""
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
-    new = [line for line in lines.values() if line not in before.splitlines()]
-    if before and not before.endswith("\n"):
-        before += "\n"
-    file.write_text(before + "".join(f"{line}\n" for line in new), encoding="utf-8")
+    return seed.write(kept_seeds(target, office, kept, hosts), output)

@@ -152,6 +152,7 @@ class Secrets(_Kept):
         sealing: Its hosts seal with what is derived from it what they keep of their own state; on no host. 64 characters.
         backup_pruning: The SSH key that thins out old archives at the other end; on no host.
         ssh_hosts: Host name to the SSH host key that its seed brings (`outpost machines seed`); empty where a host has made its own.
+        disks: Host name to the passphrase of its encrypted disk on a site's server (`outpost machines up`); on no host.
         smarthost: Password of the office's login at its smarthost.
         readers: The age public keys that the file is encrypted to; the file itself does not name them.
     """
@@ -177,6 +178,7 @@ class Secrets(_Kept):
     backup: dict[str, BackupKeys] = {}
     backup_pruning: Hidden | None = None
     ssh_hosts: dict[str, Hidden] = {}
+    disks: dict[str, Hidden] = {}
     smarthost: Hidden | None = None
     readers: tuple[str, ...] = ()
 

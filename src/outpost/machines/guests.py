@@ -1,13 +1,13 @@
 """What has to be done on a site's server, as steps. Pure: `outpost.machines.deploy` runs them."""
 
+import re
 import shlex
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from outpost.machines.hypervisor import DIRECTORY, UNITS, Guest, Site
+from outpost.machines.hypervisor import DIRECTORY, START, UNITS, Guest, Site
 from outpost.machines.server import Present, Server, bridged, wanted
 
-PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils")
 VIRSH = "virsh --connect qemu:///system"
 CDROM = "sda"
 ENDS = {"kvm": 36, "qemu": 108}
@@ -20,7 +20,7 @@ class Step:
 
     name: str
     command: str
-    stdin: str = ""
+    stdin: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,20 @@ def grown(site: Site, server: Server) -> tuple[Guest, ...]:
     return tuple(guest for guest in site.guests if 0 < server.guests[guest.name].disk < guest.disk * 1024**3)
 
 
-def steps(site: Site, server: Server, image: Image | None, restart: Collection[Guest]) -> Iterator[Step]:
+def steps(
+    site: Site,
+    server: Server,
+    image: Image | None,
+    restart: Collection[Guest],
+    passphrases: Mapping[str, str] | None = None,
+) -> Iterator[Step]:
     """The steps that make the guests what is declared, guest after guest in the order in which they start.
 
     Args:
         restart: Those of `to_restart` that may be restarted now.
+        passphrases: Of encrypted disks, by guest; a plan does without.
     """
+    keys = passphrases or {}
     if not bridged(server, site):
         yield Step("bridges of the zones", f"systemctl restart {UNITS[0]}")
     if image and new(site, server) and image.is_remote and image.name not in server.files:
@@ -92,14 +100,9 @@ def steps(site: Site, server: Server, image: Image | None, restart: Collection[G
         present = server.guests[guest.name]
         if is_new(present):
             assert image
-            yield Step(f"{guest.name}: disk of {guest.disk} GiB", disk(guest, image))
-        elif guest in grown(site, server):
-            grow = (
-                f"{VIRSH} blockresize {guest.name} vda {guest.disk}G"
-                if present.running
-                else f"qemu-img resize -q {guest.image} {guest.disk}G"
-            )
-            yield Step(f"{guest.name}: disk grows to {guest.disk} GiB", grow)
+            kind = "encrypted disk" if guest.encrypted else "disk"
+            key = keys.get(guest.name, "")
+            yield Step(f"{guest.name}: {kind} of {guest.disk} GiB", disk(guest, image), key)
         if present.defined != wanted(guest):
             yield Step(
                 f"{guest.name}: definition with {guest.memory} MiB, {guest.processors} CPU",
@@ -109,15 +112,49 @@ def steps(site: Site, server: Server, image: Image | None, restart: Collection[G
         if (is_new(present) or present.seed) and not present.running:
             insert = f"{VIRSH} change-media {guest.name} {CDROM} {guest.seed} --update --config"
             yield Step(f"{guest.name}: seed", insert)
+        start = (
+            f"sh {START} {guest.name} {guest.secret}" if guest.encrypted else f"{VIRSH} start {guest.name}"
+        )
         if guest in restart:
-            yield Step(f"{guest.name}: restart", f"{stop(guest)} && {VIRSH} start {guest.name}")
+            ended = f"{{ {stop(guest)}; }} < /dev/null"
+            yield Step(f"{guest.name}: restart", f"{ended} && {start}", keys.get(guest.name, ""))
         elif not present.running:
-            yield Step(f"{guest.name}: start", f"{VIRSH} start {guest.name}")
+            yield Step(f"{guest.name}: start", start, keys.get(guest.name, ""))
+        if guest in grown(site, server):
+            grow = f"{VIRSH} blockresize {guest.name} vda {guest.disk}G"
+            yield Step(f"{guest.name}: disk grows to {guest.disk} GiB", grow)
+    # last, because head office may be out of reach, and the guests shall run
+    for guest in site.guests:
+        yield from bindings(guest, server, keys.get(guest.name, ""))
+
+
+def bindings(guest: Guest, server: Server, key: str) -> Iterator[Step]:
+    """Let the declared tang servers open an encrypted disk, and no others."""
+    name = guest.bound.rpartition("/")[2]
+    old = [each for each in sorted(server.files) if re.fullmatch(rf"{guest.name}\.[0-9a-f]{{12}}\.jwe", each)]
+    gone = "".join(f"rm -f {DIRECTORY}/{each}\n" for each in old if each != name)
+    if name and name not in server.files:
+        bind = f"clevis encrypt sss {shlex.quote(guest.tang)} > {guest.bound}.new\nmv {guest.bound}.new {guest.bound}\n"
+        yield Step(f"{guest.name}: tang servers open its disk", f"set -e; umask 077\n{bind}{gone}", key)
+    elif gone:
+        yield Step(f"{guest.name}: other tang servers no longer open its disk", gone)
 
 
 def disk(guest: Guest, image: Image) -> str:
-    """Shell: make a disk, and move it to its place when it is complete."""
+    """Shell: make a disk, and move it to its place when it is complete. An encrypted one gets its passphrase from standard input."""
     new = f"{guest.image}.new"
+    if guest.encrypted:
+        # a passphrase of 256 random bits needs no slow derivation (iter-time, in milliseconds)
+        program = '[ -n "$key" ]; printf %s "$key" | qemu-img'
+        given = "--object secret,id=disk,file=/dev/stdin"
+        luks = "encrypt.format=luks,encrypt.key-secret=disk,encrypt.iter-time=100"
+        target = f"driver=qcow2,encrypt.key-secret=disk,file.filename={new}"
+        return (
+            f"set -e; umask 077; rm -f {new}; key=$(cat)\n"
+            f"{program} create -q -f qcow2 {given} -o {luks} {new} {guest.disk}G\n"
+            f"{program} convert -n {given} --target-image-opts {DIRECTORY}/{image.name} {target}\n"
+            f"mv {new} {guest.image}\n"
+        )
     return (
         f"umask 077; qemu-img convert -O qcow2 {DIRECTORY}/{image.name} {new} && "
         f"qemu-img resize -q {new} {guest.disk}G && mv {new} {guest.image}"
@@ -149,4 +186,7 @@ def removal(site: Site, server: Server, *, disks: bool) -> Iterator[Step]:
         if present.defined:
             yield Step(f"{guest.name}: forgotten by libvirt", f"{VIRSH} undefine {guest.name}")
         if disks and (present.disk or present.seed):
-            yield Step(f"{guest.name}: disk erased", f"rm -f {guest.image} {guest.seed}")
+            yield Step(
+                f"{guest.name}: disk erased",
+                f"rm -f {guest.image} {guest.seed} {DIRECTORY}/{guest.name}.????????????.jwe",
+            )

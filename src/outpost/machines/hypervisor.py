@@ -6,6 +6,7 @@ Guests are sized by their roles and by the number of users (`Role.memory`, `Role
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,12 @@ DIRECTORY = "/var/lib/libvirt/images/outpost"
 """On the server: disks, seeds until the first boot is over, and the image that disks are made from."""
 MARK = "/etc/outpost-site"
 """On the server: a file with the domain of the office that it belongs to."""
+PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils")
 UNITS = ("outpost-bridges.service", "outpost-guests.service")
 SETTINGS = "/etc/sysctl.d/60-outpost-site.conf"
 """On the server: kernel settings of the bridges."""
+START = "/usr/local/lib/outpost-site/start.sh"
+"""On the server: starts a guest whose disk is encrypted."""
 SYSTEM = 2048
 """MiB of a disk that Debian itself takes."""
 NAME_LENGTH = 15
@@ -62,7 +66,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Guest:
-    """A host of the office as a guest; memory in MiB, disk in GiB."""
+    """A host of the office as a guest; memory in MiB, disk in GiB.
+
+    Attributes:
+        encrypted: Whether its disk is.
+        tang: What clevis binds the disk's passphrase to; empty: only `machines up` opens the disk.
+    """
 
     name: str
     office: str
@@ -71,6 +80,8 @@ class Guest:
     disk: int
     cards: tuple[Card, ...]
     kind: Virtualization = "kvm"
+    encrypted: bool = False
+    tang: str = ""
 
     @property
     def image(self) -> str:
@@ -81,6 +92,25 @@ class Guest:
     def seed(self) -> str:
         """Its seed, on the server. It exists exactly until the first boot is over."""
         return f"{DIRECTORY}/{self.name}.iso"
+
+    @property
+    def bound(self) -> str:
+        """The passphrase of its disk, on the server, which only these tang servers decrypt; empty if there is none."""
+        return (
+            f"{DIRECTORY}/{self.name}.{hashlib.sha256(self.tang.encode()).hexdigest()[:12]}.jwe"
+            if self.encrypted and self.tang
+            else ""
+        )
+
+    @property
+    def unit(self) -> str:
+        """Starts it with the server, if its disk is encrypted."""
+        return f"outpost-guest-{self.name}.service"
+
+    @property
+    def secret(self) -> str:
+        """What libvirt calls the passphrase of its disk; empty if the disk is not encrypted."""
+        return str(uuid5(NAMESPACE_DNS, f"disk.{self.name}.{self.office}")) if self.encrypted else ""
 
     @property
     def uuid(self) -> str:
@@ -107,8 +137,14 @@ class Site:
     bridges: tuple[Bridge, ...]
     guests: tuple[Guest, ...]
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the server needs from Debian."""
+        return (*PACKAGES, *(["clevis"] if any(guest.bound for guest in self.guests) else []))
+
     def files(self) -> dict[str, str]:
         """Path → content of files on the server, besides packages, disks and definitions."""
+        encrypted = [guest for guest in self.guests if guest.encrypted]
         return {
             MARK: f"{self.domain}\n",
             SETTINGS: render(_TEMPLATES, "sysctl.conf.j2", {"site": self}),
@@ -117,6 +153,14 @@ class Site:
                     _TEMPLATES, f"{unit.removeprefix('outpost-')}.j2", {"site": self, "settings": SETTINGS}
                 )
                 for unit in UNITS
+            },
+            **({START: render(_TEMPLATES, "start.sh.j2", {"directory": DIRECTORY})} if encrypted else {}),
+            **{
+                f"/etc/systemd/system/{guest.unit}": render(
+                    _TEMPLATES, "guest.service.j2", {"site": self, "guest": guest, "start": START}
+                )
+                for guest in encrypted
+                if guest.bound
             },
         }
 
@@ -145,6 +189,8 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
     role, gib = role_of(host), 1024
     quotas = [*map(office.quota, office.users), *map(office.quota, office.shared)]
     mail = sum(quotas) // MIB if role.data else 0
+    disks = office.disks
+    tang = [{"url": each.url, "thp": each.thumbprint} for each in disks.tang] if disks else []
     disk = host.disk // MIB if host.disk else SYSTEM + role.disk + mail
     return Guest(
         name=host.name,
@@ -153,6 +199,8 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
         processors=role.processors,
         disk=-(-disk // gib),
         cards=tuple(Card(mac(office, host, zone), bridges[zone].name) for zone in host.addresses),
+        encrypted=disks is not None and host.name in disks.encrypted,
+        tang=json.dumps({"t": 1, "pins": {"tang": tang}}) if tang else "",
     )
 
 

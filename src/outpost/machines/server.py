@@ -35,12 +35,16 @@ _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class Shape:
-    """The part of a guest's definition that follows from the office; memory in MiB."""
+    """The part of a guest's definition that follows from the office; memory in MiB.
+
+    Attributes:
+        disks: File of each disk, with libvirt's name for its passphrase if it is encrypted.
+    """
 
     memory: int
     processors: int
     cards: tuple[Card, ...]
-    disks: tuple[str, ...]
+    disks: tuple[tuple[str, str], ...]
     description: str = ""
 
     @property
@@ -55,6 +59,7 @@ class Present:
 
     Attributes:
         seed: Whether its seed exists: its first boot is not over.
+        encrypted: Whether its disk is.
     """
 
     running: bool = False
@@ -62,6 +67,7 @@ class Present:
     defined: Shape | None = None
     disk: int = 0
     seed: bool = False
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class Server:
     memory: int = 0
     processors: int = 0
     free: int = 0
+    swap: bool = False
     site: str = ""
     links: dict[str, str] = field(default_factory=dict)
     addressed: frozenset[str] = frozenset()
@@ -130,7 +137,7 @@ def read(output: str, names: tuple[str, ...]) -> Server:
     first = {key: answers.line(value, 300) for key, value in reversed(lines)}
     several = {
         key: frozenset(value for found, value in lines if found == key and len(value) < 300)
-        for key in ("link", "address", "file")
+        for key in ("link", "address", "file", "encrypted")
     }
     files = frozenset(text.partition(" ")[2] for text in several["file"])
     return Server(
@@ -140,15 +147,19 @@ def read(output: str, names: tuple[str, ...]) -> Server:
         memory=_number(first.get("memory", "")),
         processors=_number(first.get("processors", "")),
         free=_number(first.get("disk", "")),
+        swap="swap" in first,
         site=first.get("site", ""),
         links={name: master for name, _, master in (text.partition(" ") for text in several["link"])},
         addressed=frozenset(text.split("@")[0] for text in several["address"]),
         files=files,
-        guests={name: _present(name, [value for _, value in lines], files) for name in names},
+        guests={
+            name: _present(name, [value for _, value in lines], files, name in several["encrypted"])
+            for name in names
+        },
     )
 
 
-def _present(name: str, values: list[str], files: frozenset[str]) -> Present:
+def _present(name: str, values: list[str], files: frozenset[str], encrypted: bool) -> Present:
     about = [value.split(" ") for value in values if value.startswith(f"{name} ")]
     shapes = {words[1]: shape(words[2]) for words in about if len(words) == 3}
     states = [words[1:] for words in about if words[1] in ("running", "paused", "in")]
@@ -159,6 +170,7 @@ def _present(name: str, values: list[str], files: frozenset[str]) -> Present:
         defined=shapes.get("--inactive"),
         disk=max(sizes, default=0),
         seed=f"{name}.iso" in files,
+        encrypted=encrypted,
     )
 
 
@@ -182,7 +194,9 @@ def shape(encoded: str) -> Shape | None:
         for each in found.findall("devices/interface")
     )
     disks = tuple(
-        _of(each, "source", "file") for each in found.findall("devices/disk") if each.get("device") != "cdrom"
+        (_of(each, "source", "file"), _of(each, "source/encryption/secret", "uuid"))
+        for each in found.findall("devices/disk")
+        if each.get("device") != "cdrom"
     )
     return Shape(kib // 1024, processors, cards, disks, found.findtext("description", ""))
 
@@ -194,7 +208,9 @@ def _of(element: ElementTree.Element, child: str, attribute: str) -> str:
 
 def wanted(guest: Guest) -> Shape:
     """The declared shape of a guest."""
-    return Shape(guest.memory, guest.processors, guest.cards, (guest.image,), guest.description)
+    return Shape(
+        guest.memory, guest.processors, guest.cards, ((guest.image, guest.secret),), guest.description
+    )
 
 
 def bridged(server: Server, site: Site) -> bool:
@@ -238,6 +254,21 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
                 f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}",
                 "keep it: a disk can only grow",
             )
+        if present.disk and present.encrypted != guest.encrypted:
+            wrong = "is not encrypted, and" if guest.encrypted else "is encrypted, and not"
+            yield Finding(
+                login,
+                "bad",
+                f"the disk of {guest.name} {wrong} named in disks.encrypted",
+                f"correct disks.encrypted, or make {guest.name} again from its backup: docs/how-to/site-server.md, encrypted disks",
+            )
+    if server.swap and any(guest.encrypted for guest in site.guests):
+        yield Finding(
+            login,
+            "note",
+            "has swap: what guests with encrypted disks have in memory may reach its disk",
+            "turn swap off on it (swapoff -a), and remove it from /etc/fstab",
+        )
 
 
 def _room(server: Server, site: Site, login: str) -> Iterator[Finding]:

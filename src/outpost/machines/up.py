@@ -6,11 +6,12 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from outpost.engine import run
+from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
 from outpost.machines import guests, server
 from outpost.machines.guests import Image, Step
@@ -65,7 +66,7 @@ class Work:
             declared = Path(directory) / "declared.json"
             declared.touch(mode=0o600)
             data = {
-                "packages": guests.PACKAGES,
+                "packages": self.whole.packages,
                 "files": self.whole.files() if files else {},
                 "seeds": {name: str(path) for name, path in (seeds or {}).items()},
                 "steps": [vars(step) for step in steps],
@@ -139,6 +140,34 @@ def named(source: str, digest: str) -> Image:
             if hashlib.file_digest(content, "sha512").hexdigest() != digest:
                 raise OutpostError(f"{source} has another SHA-512", "fetch or build the image again")
     return Image(source, digest)
+
+
+def reopened(work: Work) -> Iterator[Finding]:
+    """Whether the server itself can open the encrypted disks now, as it has to at its next start."""
+    bound = [guest for guest in work.site.guests if guest.bound]
+    script = "\n".join(
+        f"timeout 60 clevis decrypt < {each.bound} > /dev/null 2>&1 && echo {each.name}" for each in bound
+    )
+    opened = (
+        server.run(work.login, work.target, f"{script}\n:", patience=60.0 + 65 * len(bound)).split()
+        if bound
+        else []
+    )
+    for guest in work.site.guests:
+        if not guest.encrypted:
+            continue
+        if not guest.bound:
+            seen, remedy = (
+                f"{guest.name} stays off after a start of the server",
+                "run `./outpost machines up`, or name a server in disks.tang",
+            )
+            yield Finding(work.login, "note", seen, remedy)
+        elif guest.name in opened:
+            yield Finding(work.login, "good", f"a tang server opens the disk of {guest.name}")
+        else:
+            seen = f"no tang server opens the disk of {guest.name}: it stays off after a start of the server"
+            remedy = "let the server reach the URLs of disks.tang, and run `./outpost machines up`"
+            yield Finding(work.login, "bad", seen, remedy)
 
 
 def upload(work: Work, image: Image) -> None:

@@ -28,7 +28,7 @@ from outpost.office.tables.policy import Limits, Policy, Scanner
 from outpost.office.tables.recipients import Alias, SharedMailbox, User
 from outpost.office.tables.routes import Link, Peer, Smarthost
 from outpost.office.tables.tls import Acme, Dns, Tls
-from outpost.office.tables.topology import Host, Platform, RoleName, Zone, ZoneKind
+from outpost.office.tables.topology import Disks, Host, Platform, RoleName, Zone, ZoneKind
 from outpost.office.tables.values import Fqdn, HostLabel, IPAddress, IPInterface, Line, MailAddress, Part
 
 SCHEMA = 1
@@ -51,6 +51,7 @@ class Office(Part):
     """User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."""
     zones: dict[str, Zone] = Field(description="Networks by trust.")
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
+    disks: Disks | None = Field(default=None, description="Encrypted disks of a site's server.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
     aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")
     shared: tuple[SharedMailbox, ...] = Field(default=(), description="Mailboxes that several people read.")

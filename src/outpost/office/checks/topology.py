@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from urllib.parse import urlsplit
 
 from outpost.office.checks.rule import Rule, nearest
 from outpost.office.model import Office
@@ -183,6 +184,25 @@ def _ports_apart(office: Office) -> Iterator[Problem]:
             carries[zone.port] = zone.name
 
 
+def _disks(office: Office) -> Iterator[Problem]:
+    if office.disks is None:
+        return
+    for index, name in enumerate(office.disks.encrypted):
+        if name not in office.hosts_by_name:
+            guess = nearest(name, list(office.hosts_by_name))
+            remedy = f"use some of {', '.join(office.hosts_by_name)}{guess}"
+            yield Problem(f"disks.encrypted[{index}]", name, "no such host", remedy)
+    own = {name: host.name for host in office.hosts for name in (host.fqdn, *map(str, host.all_addresses))}
+    for index, tang in enumerate(office.disks.tang):
+        if waits := own.get(urlsplit(tang.url).hostname or ""):
+            yield Problem(
+                f"disks.tang[{index}].url",
+                tang.url,
+                f"{waits} is a host of this office: it is stolen with the disks that it opens",
+                "name a tang server at head office",
+            )
+
+
 def _roles_present(office: Office) -> Iterator[Problem]:
     for name, role in every_role().items():
         if hosts := office.with_role(name):
@@ -200,5 +220,6 @@ RULES: tuple[Rule, ...] = (
     (_addresses_unique, set()),
     (_first_boot, set()),
     (_ports_apart, set()),
+    (_disks, {"hosts"}),
     (_roles_present, {"hosts"}),
 )

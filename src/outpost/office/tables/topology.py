@@ -159,3 +159,30 @@ class Host(Part):
     def all_addresses(self) -> tuple[IPAddress, ...]:
         """Every address of the host, zone after zone in the order of the file."""
         return tuple(address for zone in self.addresses for address in self.in_zone(zone))
+
+
+class Tang(Part):
+    """A tang server at head office (`[[disks.tang]]`): without it nobody opens the encrypted disks of a stolen server."""
+
+    url: str = Field(
+        max_length=300,
+        pattern=r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?$",
+        examples=["http://198.51.100.9:8080"],
+    )
+    """Where the site's server reaches it. The protocol needs no TLS."""
+    thumbprint: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{43}$", examples=["ZeNZoza5LgU5rYD_dfnf5V_pKlONlUY3-Y84Qi9auMI"]
+    )
+    """Of its signing key, as `tang-show-keys 8080` prints it there."""
+
+
+# STO-01: whether mail at rest is encrypted is chosen here
+class Disks(Part):
+    """Encrypted disks of the guests of `outpost machines up` (`[disks]`); without this table none is encrypted."""
+
+    encrypted: tuple[HostLabel, ...] = Field(min_length=1, max_length=100, examples=[["mta1", "store1"]])
+    """Hosts whose disks are encrypted. The others start with the server, whether head office is reached or not."""
+    tang: tuple[Tang, ...] = Field(default=(), max_length=8)
+    """Servers of which one opens the disks when the site's server starts. While none answers, the encrypted guests stay
+    off, and the server tries again every 30 seconds. Empty: they stay off until somebody runs `outpost machines up`,
+    which sends the passphrase."""
