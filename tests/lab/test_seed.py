@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -186,3 +189,22 @@ def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
     planned = desk.types("plan", str(desk.site), "--limit", HOST)
     assert planned.returncode == 2, planned.stdout[-4000:] + planned.stderr
     assert "to decide" not in planned.stdout, planned.stdout[-8000:]
+
+
+@pytest.mark.control("LOG-04")
+def test_a_process_that_the_kernel_killed_for_memory_is_an_alarm(desk: Desk) -> None:
+    """On a kernel of its own; a container's cannot tell systemd of it where the machine has control groups of version 1."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name in ("outpost/__init__.py", "outpost/onhost/watch.py", "outpost/onhost/tell.py"):
+            tar.add(ROOT / "src" / name, name)
+    check = "from outpost.onhost.watch import memory; print(*(f'{alarm.about}: {alarm.text}' for alarm in memory({'recent': 900}, 0)))"
+    watch = f'cd /run/watch && python3 -c "{check}"'
+    desk.asks(
+        f"mkdir /run/watch && echo {base64.b64encode(packed.getvalue()).decode()} | base64 -d | tar -xzC /run/watch"
+    )
+    assert desk.asks(f"{watch}; echo end") == "end", "nothing was killed yet"
+    desk.asks(
+        "systemd-run --quiet --wait --unit greedy -p MemoryMax=24M -p MemorySwapMax=0 tail /dev/zero; true"
+    )
+    assert "memory greedy.service: the kernel ended a process of greedy.service" in desk.asks(watch)
