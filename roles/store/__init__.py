@@ -72,6 +72,8 @@ ROLE = Role(
     # Three sessions of a user are open at a time; measured: 4 MiB each, 2 once they hibernate.
     memory=lambda size: 1024 + size.beyond_smallest * 8,
     limits=_limits,
+    # DOS-13: Debian allows 128. Above that a session polls its mailbox, does not hibernate, and keeps its memory.
+    kernel=lambda size: {"fs.inotify.max_user_instances": size.mail_watches},
     data=(MAIL,),
     watched=("logins", "damaged"),
     shown=Shown(

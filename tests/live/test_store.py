@@ -516,6 +516,7 @@ def test_one_users_program_does_not_take_everybodys_sessions(
     """IMAP connections are limited for each user and in total."""
     assert int(settings["mail_max_userip_connections"]) == office.limits.imap_connections_per_user
     assert int(settings["service/imap-login/process_limit"]) == store.size.sessions
+    assert int(settings["service/stats/client_limit"]) == store.size.dovecot_clients
 
 
 @pytest.mark.control("LOG-03")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -11,6 +12,7 @@ import pytest
 
 from outpost.converge.files import rendered
 from outpost.office import Office, ports
+from outpost.office.base import BaseView
 from outpost.office.role import cgroup_limits, every_role
 from outpost.office.size import MIB, size_of
 from outpost.office.tables.topology import RoleName
@@ -55,6 +57,22 @@ def test_every_user_has_room_on_every_host(users: int) -> None:
         assert cgroup_limits("webmail", size)[unit].memory * MIB > size.volatile_size, (
             "a full file system is no OOM kill"
         )
+
+
+@pytest.mark.parametrize("users", SIZES)
+def test_every_session_in_idle_has_an_inotify_instance_where_the_kernel_is_the_hosts_own(users: int) -> None:
+    setting = re.compile(r"^fs\.inotify\.max_user_instances = (\d+)$", re.MULTILINE)
+    office = office_with(users)
+    for platform in ("machine", "docker"):
+        hosts = tuple(host.model_copy(update={"platform": platform}) for host in office.hosts)
+        for host in hosts:
+            view = BaseView(office.model_copy(update={"hosts": hosts}), host)
+            text = rendered("base", "/etc/sysctl.d/90-outpost.conf", view=view).content.decode()
+            allowed = [int(number) for number in setting.findall(text)]
+            if (host.role, platform) == ("store", "machine"):
+                assert allowed[0] > size_of(office).sessions
+            else:
+                assert not allowed
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, listeners, outbound
 from outpost.office.model import Office
+from outpost.office.role import role_of
 from outpost.office.size import STRANGERS, Size, size_of
 from outpost.office.tables.topology import Host, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
@@ -164,6 +165,11 @@ class BaseView(HostView):
     def is_machine(self) -> bool:
         """Whether clock and kernel belong to the host; a container has those of its machine."""
         return self.office.platform_of(self.me) != "docker"
+
+    @property
+    def kernel(self) -> dict[str, int]:
+        """Kernel settings of its role."""
+        return role_of(self.me).kernel(size_of(self.office))
 
     def _may_reach(self, server: IPAddress | str, port: int) -> bool:
         """Whether a flow leads there: a server in a zone without this host serves others."""

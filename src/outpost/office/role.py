@@ -70,6 +70,7 @@ class Role:
         memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
         processors: Processors that a virtual machine of it gets.
         limits: What each unit may take at most (control DOS-11).
+        kernel: Kernel setting → value, where the kernel is the host's own (sysctl.d(5)).
         data: Directories of people's data: mounted without programs, setuid and devices.
         watched: What its hosts monitor besides what every host does (`outpost.onhost.watch`).
         watching: Settings of those, for every host of the office: a host without the role gets the same keys.
@@ -93,6 +94,7 @@ class Role:
     disk: int
     memory: Callable[[Size], int]
     limits: Callable[[Size], dict[str, CgroupLimit]]
+    kernel: Callable[[Size], dict[str, int]] = lambda _size: {}
     processors: int = 1
     duties: tuple[Duty, ...] = ()
     optional: bool = False

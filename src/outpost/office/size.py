@@ -65,8 +65,13 @@ class Size(NamedTuple):
 
     @property
     def dovecot_clients(self) -> int:
-        """Connections to Dovecot's auth and anvil: each session has its login process and the process behind it."""
+        """Connections to Dovecot's auth, anvil and stats: each session has its login process and the process behind it."""
         return 2 * (self.sessions + 2 * self.short_sessions) + 1000
+
+    @property
+    def mail_watches(self) -> int:
+        """inotify instances of one account: a session in IDLE has its own, also after it hibernates."""
+        return self.sessions + 200
 
     @property
     def dovecot_tasks(self) -> int:
