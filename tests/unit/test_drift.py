@@ -30,6 +30,7 @@ from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.drift.several import SEVERAL
 from outpost.onhost import observe
 from outpost.onhost.observe import (
+    daemons,
     everything,
     expected,
     files,
@@ -609,14 +610,23 @@ def test_a_program_of_a_moment_is_not_hidden_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "apt-daily.service").touch()
-    monkeypatch.setattr(units, "TRANSIENT", str(tmp_path))
-    hidden = ["apt-daily.service", "session-evil.service", "user@evil.service"]
+    monkeypatch.setattr(units, "OF_A_MOMENT", (str(tmp_path / "none"), str(tmp_path)))
+    hidden = [
+        "apt-daily.service",
+        "session-evil.service",
+        "user@evil.service",
+        "evil.scope",
+        "session-evil.scope",
+    ]
     usual = [
         "user@0.service",
         "getty@tty1.service",
         "serial-getty@ttyS0.service",
         "logrotate.service",
         "outpost-undo-ssh.timer",
+        "init.scope",
+        "session-c1.scope",
+        "session-12.scope",
     ]
     assert units.running_units([f"{name} loaded active running x" for name in (*hidden, *usual)]) == [
         f"running\t{name}\t" for name in hidden
@@ -644,6 +654,7 @@ def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a
             ("/", "rw"),
             ("/proc", "rw"),
             ("/proc/sys/fs/binfmt_misc", "rw"),
+            ("/run", "rw,nosuid,nodev,size=10%"),
             ("/run/lock", "rw"),
             ("/dev/shm", "rw,nosuid,nodev,noexec"),
             ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"),
@@ -654,6 +665,7 @@ def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a
     )
     assert permissions.mounts(listed) == [
         "mounted\t/\t",
+        "mount\t/run\trw,nosuid,nodev",
         "mount\t/dev/shm\trw,nosuid,nodev,noexec",
         "mount\t/srv/mail\trw,nosuid,nodev,noexec",
         "mounted\t/srv/mail\t",
@@ -675,7 +687,7 @@ def test_a_program_that_the_kernel_starts_for_others_is_a_finding(
 
 def test_a_program_that_takes_an_interfaces_packets_is_a_difference() -> None:
     entry = {"ifname": "eth0", "mtu": 1500, "flags": ["UP"], "xdp": {"mode": 2, "prog": {"id": 1}}}
-    printed = network.network({"links": [json.dumps([entry]), *("[]",) * 4], "links 6": ["[]", "[]"]})
+    printed = network.network({"links": [json.dumps([entry]), *("[]",) * 4], "links 6": ["[]", "[]"]}, {})
     assert printed == ["link\teth0\tup mtu 1500 promisc off xdp"]
     (finding,) = findings(seen(appeared=(printed[0],), vanished=(printed[0].removesuffix(" xdp"),)))
     assert finding.repair == "ip link set dev eth0 xdp off && ip link set dev eth0 up mtu 1500 promisc off"
@@ -750,6 +762,119 @@ def test_a_key_of_the_root_that_debian_does_not_have_is_a_finding(
     with ours.open("a") as file:
         file.write(".\t86400\tIN\tDNSKEY\t257 3 8 EVIL= ;;state=2 [  VALID  ]\n")
     assert kept_by_daemons.anchors() == [f"anchor\t{ours}\t257 3 8 EVIL="]
+
+
+ADDRESSES = [
+    {"local": "192.0.2.5", "prefixlen": 24},
+    {"local": "10.0.0.1", "address": "10.0.0.2", "prefixlen": 32},
+    {"local": "198.51.100.7", "prefixlen": 24, "dynamic": True},
+    {"local": "2001:db8::5", "prefixlen": 64, "dynamic": True, "protocol": "kernel_ra"},
+]
+KERNELS = [
+    {"dst": "192.0.2.0/24", "type": "unicast"},
+    {"dst": "10.0.0.2", "type": "unicast"},
+    {"dst": "192.0.2.5", "type": "local"},
+    {"dst": "192.0.2.255", "type": "broadcast"},
+]
+BY_HAND = [
+    {"dst": "203.0.113.0/24", "type": "unicast", "protocol": "kernel"},
+    {"dst": "192.0.2.0/25", "type": "unicast", "protocol": "kernel"},
+    {"dst": "192.0.2.0/24", "type": "unicast", "protocol": "kernel", "gateway": "192.0.2.9"},
+    {"dst": "203.0.113.0/24", "type": "local", "protocol": "kernel"},
+    {"dst": "default", "type": "unicast", "protocol": "kernel"},
+    {"dst": "203.0.113.7", "type": "unicast", "protocol": "ra"},
+]
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_nothing_on_the_network_is_hidden_by_the_name_of_its_origin(*, client: bool) -> None:
+    """Who adds an address or a route may name any lifetime and any protocol (ip-address(8), ip-route(8))."""
+    leased = {"dst": "default", "gateway": "192.0.2.1", "protocol": "dhcp"}
+    device = {"ifname": "eth0", "mtu": 1500, "flags": ["UP"], "addr_info": ADDRESSES}
+    routes = [{"dev": "eth0", "protocol": "kernel"} | route for route in (*KERNELS, *BY_HAND, leased)]
+    six = {"dst": "2001:db8:7::/48", "dev": "eth0", "protocol": "boot", "metric": "1024", "pref": "medium"}
+    neighbours = [
+        {"dst": "203.0.113.8", "dev": "eth0", "lladdr": "02:00:00:00:00:08", "state": ["NOARP"]},
+        {"dst": "ff02::2", "dev": "eth0", "lladdr": "33:33:00:00:00:02", "state": ["NOARP"]},
+    ]
+    live = {
+        "links": [json.dumps(each) for each in ([device], [*routes, six], [], neighbours, [])],
+        "links 6": [json.dumps([six]), "[]"],
+    }
+    found = network.network(live, {"1": ("dhcpcd", "7")} if client else {})
+    given = [fact.split("\t")[1] for fact in found if fact.startswith("address\t")]
+    assert given == ["192.0.2.5/24", "10.0.0.1/32", *([] if client else ["198.51.100.7/24"])]
+    by_hand = [*BY_HAND, *([] if client else [leased])]
+    assert [fact.split("\t")[1].split()[2] for fact in found if fact.startswith("route\t")] == [
+        each["dst"] for each in (*by_hand, six)
+    ]
+    assert [fact for fact in found if fact.startswith("neighbour\t")] == [
+        "neighbour\t203.0.113.8\t02:00:00:00:00:08 eth0"
+    ]
+
+
+def test_a_library_anywhere_else_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = ["/lib/x86_64-linux-gnu/libz.so.1", "/lib64/ld-linux-x86-64.so.2", "/usr/local/lib/libx.so"]
+    strange = [
+        "/usr/share/doc/evil/libz.so.1",
+        "/libevil/libz.so.1",
+        "/opt/e vil/libz.so.1",
+        "/usr/lib/man/libz.so.1",
+    ]
+    lines = [f"\tlibz.so.1 (libc6,x86-64) => {path}" for path in (*usual, *strange)]
+    monkeypatch.setattr(daemons, "lines_of", lambda _: ["7 libs found in cache", *lines])
+    assert daemons.libraries() == [f"library\t{path}\t" for path in strange]
+
+
+def test_a_file_left_by_an_apply_is_one_that_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "owned_by_packages", set)
+    monkeypatch.setattr(files, "expect_lists", lambda: None)
+    paths = ["/etc/knot/knot.conf.outpost-new", "/etc/systemd/system-generators/evil.outpost-new"]
+    assert files.strangers(paths, {"/etc/knot/knot.conf"}) == [f"file\t{paths[1]}\t"]
+
+
+def test_a_frozen_unit_and_a_log_that_all_may_read_are_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "system.journal"
+    journal.touch(mode=0o640)
+    monkeypatch.setattr(processes, "PRIVATE", (f"{tmp_path}/*",))
+    assert processes.exposed() == []
+    journal.chmod(0o644)
+    (finding,) = findings(seen(faults=tuple(processes.exposed())))
+    assert (finding.thing, finding.repair) == (str(journal), f"chmod o= {journal}")
+    (tmp_path / "cgroup.controllers").touch()
+    group = tmp_path / "system.slice/knot.service"
+    group.mkdir(parents=True)
+    (group / "cgroup.freeze").write_text("0\n")
+    monkeypatch.setattr(processes, "GROUPS", str(tmp_path))
+    assert processes.frozen() == []
+    (group / "cgroup.freeze").write_text("1\n")
+    (finding,) = findings(seen(faults=tuple(processes.frozen())))
+    assert (finding.thing, finding.cause) == ("knot.service", "frozen by hand")
+
+
+def test_a_link_out_of_a_mailbox_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = tmp_path / "alice" / "Maildir"
+    mailbox.mkdir(parents=True)
+    (tmp_path / "alice/.dovecot.sieve").symlink_to("sieve/rules.sieve")
+    (mailbox / ".Up").symlink_to("../../bob/Maildir")
+    (mailbox / ".Far\n").symlink_to("/etc")
+    monkeypatch.setattr(
+        kept_by_daemons, "LINKS", kept_by_daemons.LINKS.replace(kept_by_daemons.MAIL, str(tmp_path))
+    )
+    found = sorted(kept_by_daemons.links_in_mail())
+    assert found == [f"astray\t{mailbox}/.Far\\x0a\t/etc", f"astray\t{mailbox}/.Up\t../../bob/Maildir"]
+    (finding,) = findings(seen(faults=(found[1],)))
+    assert finding.repair == f"runuser -u vmail -- rm -f -- {mailbox}/.Up"
+
+
+def test_a_systemd_that_says_nothing_more_is_a_finding() -> None:
+    settings = ["LogLevel=err", "LogTarget=null", "ServiceWatchdogs=no"]
+    assert units.muted(["LogLevel=info", "LogTarget=journal-or-kmsg", "ServiceWatchdogs=yes"]) == []
+    assert [each.cause for each in findings(seen(faults=tuple(units.muted(settings))))] == [
+        f"set to {value} in the running systemd by hand" for value in ("err", "null", "no")
+    ]
 
 
 def test_a_service_socket_that_every_account_may_use_is_a_finding() -> None:

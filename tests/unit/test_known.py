@@ -456,6 +456,9 @@ def test_a_device_outside_dev_is_reported_and_a_persons_to_accept(path: str) -> 
         "/usr/lib/python3/dist-packages/sitecustomize.pyc",
         "/usr/local/lib/x/__pycache__/x.pyc",
         "/root/unbound_x.key",
+        "/etc/systemd/system-generators/evil.outpost-new",
+        "/usr/lib/modules/6.12.57/updates/evil.ko",
+        "/var/lib/clamav/evil.cld",
     ],
 )
 def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
@@ -465,7 +468,8 @@ def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/knot/knot.conf.outpost-new",
+        "/usr/lib/modules/6.12.57/modules.dep.bin",
+        "/var/lib/clamav/daily.cld",
         "/etc/logrotate.d/x.dpkg-old",
         "/etc/ld.so.cache",
         "/etc/aliases.db",

@@ -33,7 +33,7 @@ from outpost.onhost.observe.facts import words
 
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
-    ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted")),
+    ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted", "muted")),
     ("packages that nobody declares", ("package", "version")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
@@ -45,8 +45,11 @@ LATE = (
         ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
     ),
     ("packet filter in force", ("table", "rules", "filter")),
-    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor")),
-    ("sockets that no flow allows", ("listener", "loopback", "opened")),
+    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor", "astray")),
+    (
+        "sockets that no flow allows, and files open to everybody",
+        ("listener", "loopback", "opened", "exposed"),
+    ),
     ("configuration in force", ("stale", "effective")),
 )
 

@@ -15,10 +15,10 @@ from outpost.drift.several import SEVERAL
 from outpost.onhost.observe.facts import words
 
 EARLY = (
-    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
+    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
     "architecture",
 )  # fmt: skip
-"""Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt."""
+"""Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt; who asks a frozen daemon waits."""
 
 BLIND = "blind"
 """What a known host prints if its observer is missing or fails."""
@@ -110,11 +110,11 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "blind", "edited", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "halted", "deleted",
+    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "halted", "deleted", "muted",
     "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module", "handler",
-    "link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "opened", "listener", "loopback", "stale", "effective",
+    "link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "astray", "opened", "exposed", "listener", "loopback", "stale", "effective",
 )  # fmt: skip
 
 

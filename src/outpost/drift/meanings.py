@@ -252,6 +252,19 @@ FAULTS = (
         lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
     Meaning(
+        "muted", always, lambda it: f"set to {it.new[0]} in the running systemd by hand",
+        lambda it: "services that hang are not ended" if it.thing.startswith("Service") else "systemd does not say what it starts, ends and fails to start",
+        ("LOG-01",), "systemctl log-target auto; systemctl log-level info; systemctl service-watchdogs yes", "systemd",
+    ),
+    Meaning(
+        "astray", always, lambda it: f"a link put there by hand; it leads to {it.new[0]}", "its user reads, changes or deletes there what is not theirs",
+        ("SYS-09",), lambda it: f"runuser -u vmail -- rm -f -- {it.quoted}", "file",
+    ),
+    Meaning(
+        "frozen", always, "frozen by hand", "its processes exist, and do nothing", ("AVL-01",),
+        lambda it: f"echo 0 > {shlex.quote(it.new[0])}/cgroup.freeze; systemctl thaw {it.quoted} || true", "unit",
+    ),
+    Meaning(
         "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "nobody can read what is logged there",
         ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
@@ -292,6 +305,11 @@ FAULTS = (
     Meaning(
         "listener", always, _listens, "no flow needs it, and only the packet filter protects it from strangers", ("SYS-05",),
         lambda it: repairs.close(*_listening(it), it.units),
+    ),
+    Meaning(
+        "exposed", always, "opened by hand to every account",
+        lambda it: "every account on the host can read it, and change it past all permissions" if it.thing.startswith("/dev/") else "every account on the host can read what is logged",
+        ("SYS-09",), lambda it: f"chmod o= {it.quoted}", "file",
     ),
     Meaning(
         "opened", always, "opened by hand to every account", "every account on the host can send commands to its daemon", ("SYS-05",),

@@ -5,7 +5,9 @@ import json
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
 from outpost.onhost.observe.reading import Begun, BlindError
 
-OF_LINKS = "address\nroute show table all\nrule\nneighbour show nud permanent\nneighbour show proxy\n"
+OF_LINKS = (
+    "address\nroute show table all\nrule\nneighbour show nud permanent nud noarp\nneighbour show proxy\n"
+)
 OF_LINKS_6 = "route show table all\nrule\n"
 REDIS = "-s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf)"
 LIVE = {
@@ -15,13 +17,14 @@ LIVE = {
     "queues": "tc -json qdisc",
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
+    "messages": "systemctl show --property=LogLevel,LogTarget,ServiceWatchdogs",
     "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
     "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
     "special": rf"find / $(findmnt --real --raw --noheadings --output TARGET | grep -Ev '^({'|'.join(ELSEWHERE)})(/|$)') -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
-JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "sockets")
+JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "messages", "sockets")
 """Answers from which states and faults are made already; by themselves they change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"

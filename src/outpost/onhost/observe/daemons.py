@@ -6,7 +6,8 @@ import re
 import socket
 
 from outpost.onhost.observe.kept_answers import kept
-from outpost.onhost.observe.reading import BlindError, lines_of
+from outpost.onhost.observe.places import PASSING
+from outpost.onhost.observe.reading import BlindError, lines_of, named
 from outpost.onhost.observe.units import SECURITY
 
 SENSITIVE = re.compile(
@@ -130,10 +131,15 @@ def discreet(line: str) -> str:
     return line[:400]
 
 
+LIBRARIES = ("/lib/", "/lib64/ld-linux", "/usr/lib/", "/usr/local/lib/")
+"""Where they are scanned: each file there is a package's, or is reported."""
+
+
 def libraries() -> list[str]:
-    """Libraries that programs load from places without packages."""
+    """Libraries that programs load from other places, as ldconfig(8) has noted them."""
     return [
-        f"library\t{match[1]}\t"
+        f"library\t{named(match[1])}\t"
         for line in lines_of("ldconfig -p")
-        if (match := re.search(r"=> (/(?!usr/|lib)\S+)$", line))
+        if (match := re.search(r"=> (/.+)$", line))
+        and (not match[1].startswith(LIBRARIES) or PASSING.search(match[1]))
     ]

@@ -11,7 +11,7 @@ from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import fingerprint, named
 
 OWN_TRACES = re.compile(
-    r"^/root/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
+    r"^/(root|home/[^/]+)/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
 )
 """Files that programs write into an administrator's home."""
 UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
@@ -33,7 +33,7 @@ def files(declared: set[str]) -> list[str]:
         f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in places.MERGED if os.path.lexists(path)
     ]
     tops = [
-        *places.WATCHED,
+        *expanded(places.WATCHED),
         *homes,
         *(place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/")),
     ]
@@ -81,5 +81,7 @@ def strangers(paths: list[str], declared: set[str]) -> list[str]:
     return [
         f"{'local' if is_local(path) else 'compiled' if places.COMPILED.search(path) else 'file'}\t{named(path)}\t{fingerprint(path)}"
         for path in dict.fromkeys(paths)
-        if path not in declared and path not in owned and not places.PASSING.search(path)
+        if path.removesuffix(places.NEW) not in declared
+        and path not in owned
+        and not places.PASSING.search(path)
     ]

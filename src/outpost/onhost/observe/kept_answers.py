@@ -98,7 +98,11 @@ class Marking:
     """
 
     def __init__(self) -> None:
-        there = [place for place in (*places.TREES, *expanded(MARKED)) if os.path.lexists(place)]
+        there = [
+            place
+            for place in (*places.TREES, *expanded(MARKED))
+            if os.path.lexists(place) and not places.PASSING.search(place)
+        ]
         self._walks = _walk(*(place for place in there if place != USR)), _walk(USR)
 
     def marks(self) -> tuple[str, str]:

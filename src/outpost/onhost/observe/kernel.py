@@ -11,7 +11,15 @@ UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
 )
 """Kernel settings that the kernel computes itself, or that nobody may read."""
-NETWORK_SETTINGS = ("net/ipv4", "net/ipv4/conf/*", "net/ipv6", "net/ipv6/conf/*", "net/ipv6/icmp", "net/core")
+NETWORK_SETTINGS = (
+    "net/ipv4",
+    "net/ipv4/conf/*",
+    "net/ipv6",
+    "net/ipv6/conf/*",
+    "net/ipv6/icmp",
+    "net/core",
+    "net/netfilter",
+)
 MACHINE_SETTINGS = (
     "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",
     "kernel/unprivileged_*", "kernel/yama/*", "vm/overcommit_memory",

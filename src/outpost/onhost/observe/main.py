@@ -12,7 +12,14 @@ from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
 from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
-from outpost.onhost.observe.kept_by_daemons import anchors, functions, on_hold, set_by_hand, triggers
+from outpost.onhost.observe.kept_by_daemons import (
+    anchors,
+    functions,
+    links_in_mail,
+    on_hold,
+    set_by_hand,
+    triggers,
+)
 from outpost.onhost.observe.kernel import handlers, kernel, modules, name_and_clock, settings_in_force
 from outpost.onhost.observe.network import (
     Waiting,
@@ -25,9 +32,9 @@ from outpost.onhost.observe.network import (
     waiting,
 )
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release, set_mode
-from outpost.onhost.observe.processes import Processes, opened_sockets
+from outpost.onhost.observe.processes import Processes, exposed, frozen, opened_sockets
 from outpost.onhost.observe.reading import Probes, content, lines_of
-from outpost.onhost.observe.units import manager, running_units, troubled_units
+from outpost.onhost.observe.units import manager, muted, running_units, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 """Facts that may change although no file is touched: a daemon restarts, a probe works again."""
@@ -65,8 +72,11 @@ def seen_now() -> Seen:
         *probes(
             "sockets of services", opened_sockets, processes.holders if processes else {}, otherwise=nothing
         ),
+        *probes("exposed files", exposed, otherwise=nothing),
+        *probes("frozen units", frozen, otherwise=nothing),
         *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
         *probes("mail queue", on_hold, otherwise=nothing),
+        *probes("links among mail", links_in_mail, otherwise=nothing),
         *probes("signing keys", set_by_hand, otherwise=nothing),
         *probes("trust anchors", anchors, otherwise=nothing),
     ]
@@ -78,12 +88,13 @@ def seen_now() -> Seen:
     states += probes("loopback", loopback, sockets, otherwise=nothing)
     states += probes("running units", lambda: running_units(answer_to("units", live)), otherwise=nothing)
     states += probes("environment", lambda: manager(answer_to("environment", live)), otherwise=nothing)
-    states += probes("network", network, live, otherwise=nothing)
+    states += probes("network", network, live, processes.holders if processes else {}, otherwise=nothing)
     states += probes("capabilities elsewhere", lambda: capable_elsewhere(live["special"]), otherwise=nothing)
     states += probes("traffic control", queues, live, otherwise=nothing)
     faults += probes("listeners", listeners, contract, sockets, otherwise=nothing)
     faults += probes("failed units", troubled_units, live.get("units", []), otherwise=nothing)
     states += probes("network policies", policies, live, otherwise=nothing)
+    faults += probes("systemd's messages", lambda: muted(answer_to("messages", live)), otherwise=nothing)
     faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 
 from outpost.onhost.observe.asking import answer_to
 from outpost.onhost.observe.kept_answers import kept
@@ -33,9 +34,17 @@ Waiting = tuple[str, str, int, str, str]
 """A listening socket: protocol, address, port, program, process."""
 
 
-def network(live: dict[str, list[str]]) -> list[str]:
-    """Interfaces, addresses and routes that somebody configured; without those that the host learns or computes itself."""
+# NET-02: without it an address with a lifetime, or a route in the name of the kernel or of a lease, is added by hand and never reported.
+def network(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> list[str]:
+    """Interfaces, addresses and routes that somebody configured; without those that the host learns or computes itself.
+
+    Args:
+        holders: As for `waiting`. Without a DHCP client nothing comes by DHCP.
+    """
+    leased = any(name in DHCP_CLIENTS for name, _ in holders.values())
     found = []
+    own: set[str] = set()
+    connected: set[tuple[str, int, int]] = set()
     links, routes, rules, neighbours, proxies = entries(live.get("links", []), 5)
     for entry in links:
         name = entry["ifname"]
@@ -47,15 +56,24 @@ def network(live: dict[str, list[str]]) -> list[str]:
             f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {promiscuous} {kind}".rstrip()
         )
         for each in entry.get("addr_info", ()):
-            given = not (each.get("dynamic") or each.get("temporary") or OF_THE_KERNEL.match(each["local"]))
-            if given:
+            own.add(each["local"])
+            connected.add((name, *_prefix(f"{each.get('address', each['local'])}/{each['prefixlen']}")))
+            by_itself = each.get("dynamic") and (leased or each.get("protocol") == "kernel_ra")
+            if not (by_itself or each.get("temporary") or OF_THE_KERNEL.match(each["local"])):
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
     six = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else [[], []]
-    for family, (way, order) in (("4", (routes, rules)), ("6", six)):
+    four = [
+        entry for entry in routes if "pref" not in entry
+    ]  # IPv6 routes have one, and are among these, too
+    for family, (way, order) in (("4", (four, rules)), ("6", six)):
         for entry in way:
-            if entry.get("protocol") in ("kernel", "ra", "dhcp", "redirect") or entry.get(
-                "dst", ""
-            ).startswith("fe80:"):
+            protocol = entry.get("protocol")
+            if (
+                (protocol == "dhcp" and leased)
+                or (protocol in ("ra", "redirect") and family == "6")
+                or (protocol == "kernel" and _follows(entry, own, connected))
+                or entry["dst"].startswith("fe80:")
+            ):
                 continue
             words = [entry.get("type", "unicast"), entry["dst"]]
             words += ["via", entry["gateway"]] if "gateway" in entry else []
@@ -64,9 +82,35 @@ def network(live: dict[str, list[str]]) -> list[str]:
             found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
         found += [f"rule\t{family} {rule}\t" for rule in selected(family, order)]
     for entry in neighbours:
+        if entry.get("lladdr", "")[:5] in KERNELS_NEIGHBOURS:
+            continue
         found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
     found += [f"neighbour\t{entry['dst']}\tproxy {entry.get('dev', '')}" for entry in proxies]
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
+
+
+KERNELS_NEIGHBOURS = ("", "00:00", "01:00", "33:33", "ff:ff")
+"""How the hardware addresses begin that the kernel itself notes for loopback, groups and everybody."""
+
+
+def _prefix(network: str) -> tuple[int, int]:
+    """Bits of a network, and how many they are; 0 is all of IPv4 or IPv6."""
+    address, _, length = network.partition("/")
+    if address == "default":
+        return 0, 0
+    octets = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    bits = int(length or 8 * len(octets))
+    return int.from_bytes(octets) >> (8 * len(octets) - bits), bits
+
+
+def _follows(entry: dict[str, typing.Any], own: set[str], connected: set[tuple[str, int, int]]) -> bool:
+    """Whether the kernel makes a route itself for the host's addresses."""
+    kind = entry.get("type", "unicast")
+    if kind == "local":
+        return entry["dst"] in own or entry["dst"] == "127.0.0.0/8"
+    if kind == "unicast":
+        return "gateway" not in entry and (entry.get("dev", ""), *_prefix(entry["dst"])) in connected
+    return True
 
 
 # NET-02: without it somebody lets one zone's address answer, or its traffic leave, on the network of another.

@@ -20,7 +20,7 @@ from outpost.onhost.observe.reading import content, lines_of, named
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
-MOUNTED = ("/dev/shm", "/srv/mail", "/tmp", "/var/tmp")
+MOUNTED = ("/dev", "/dev/shm", "/run", "/srv/mail", "/tmp", "/var/tmp")
 OF_THE_SYSTEM = re.compile(r"/(proc(/sys/fs/binfmt_misc)?|(sys|dev(?!/shm)|run|var/lib/docker)(/.*)?)$")
 """File systems of the kernel and systemd."""
 DEVICES = (" b", " c")
@@ -76,7 +76,9 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
     return [
         f"file\t{named(path)}\t{DEVICE}" if rest.endswith(DEVICES) else f"special\t{named(path)}\t{rest[:-2]}"
         for rest, _, path in (line.replace("\1", "\n").partition("|") for line in listed)
-        if path not in declared and path not in GUARDED and not places.PASSING.search(path)
+        if path.removesuffix(places.NEW) not in declared
+        and path not in GUARDED
+        and not places.PASSING.search(path)
     ]
 
 
@@ -139,14 +141,23 @@ def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
 def on_the_way(paths: set[str]) -> set[str]:
     """Attributes that keep declared files from being replaced."""
     above = (os.path.dirname(path) for path in paths)
-    return {*paths, *above, *GUARDED, *expanded(places.STATE_OF_DAEMONS), *places.COMMANDS, "/usr/lib"}
+    return {
+        *paths,
+        *above,
+        *GUARDED,
+        *expanded(places.STATE_OF_DAEMONS),
+        *places.COMMANDS,
+        "/usr/lib",
+        *expanded(("/usr/local/*",)),
+    }
 
 
 def held_below_trees(paths: set[str]) -> list[str]:
-    """The same, and all of /etc."""
+    """The same, all of /etc, and the programs and libraries that an upgrade must be able to replace."""
     inside = {path for path in on_the_way(paths) if in_trees(path)}
     for directory, _, names in os.walk("/etc"):
         inside.update((directory, *(f"{directory}/{name}" for name in names)))
+    inside.update(expanded(tuple(f"{place}/*" for place in (*places.COMMANDS, "/usr/lib/*-linux-gnu"))))
     return held(paths, inside)
 
 

@@ -5,9 +5,8 @@ import re
 
 WATCHED = (
     "/etc", "/root/.ssh", "/root/.config/environment.d", "/root/.config/nvim", "/root/.config/systemd", "/root/.local/lib", "/root/.local/share/bash-completion",
-    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/journald.conf.d", "/run/systemd/logind.conf.d", "/run/systemd/network",
-    "/run/systemd/system", "/run/systemd/system-preset", "/run/systemd/system.attached", "/run/systemd/system.conf.d", "/run/systemd/system.control", "/run/systemd/system-environment-generators",
-    "/run/systemd/system-generators", "/run/systemd/user", "/run/systemd/user-generators", "/run/sysusers.d",
+    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/*.conf.d", "/run/systemd/*-generators", "/run/systemd/*-preset", "/run/systemd/generator.early", "/run/systemd/network",
+    "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
     "/run/tmpfiles.d", "/run/udev/rules.d", "/run/userdb", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
@@ -19,14 +18,17 @@ MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 TRANSIENT = "/run/systemd/transient"
 """Transient units (systemd-run(1)); one with a lasting unit's name takes precedence, even over files in /etc."""
 SINGLE = (
-    "/boot/grub/custom.cfg", "/root/.[!.]*", "/run/nologin",
+    "/boot/grub/custom.cfg", "/home/*/.[!.]*", "/root/.[!.]*", "/run/initramfs/shutdown", "/run/nologin",
     *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
 )  # fmt: skip
 UNSCANNED = (
-    *(f"/var/lib/clamav/*{ending}" for ending in (".ign*", "fp", ".cfg", ".crb", ".ftm", ".wdb")),
+    *(
+        f"/var/lib/clamav/*{ending}"
+        for ending in (".ign*", "fp", ".cfg", ".cld", ".crb", ".cud", ".ftm", ".wdb")
+    ),
     "/var/lib/rspamd/rspamd_dynamic*",
 )
-"""Files that make scanners pass something: exceptions, switches, trusted signers, kinds of files, trusted links."""
+"""Files that make scanners pass something: exceptions, switches, trusted signers, kinds of files, trusted links; unsigned archives of these."""
 PARTS = ("/var/lib/roundcube/*",)
 """Links to parts of a package's program, which no checksum covers, and directories beside them."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
@@ -67,16 +69,18 @@ LISTED = r"-printf '%m %u %g %y|%p\0' | tr '\n\0' '\001\n'"
 """One line for each; a name may contain a line feed."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
-    # names that no program reads as its configuration: logrotate(8) and completion read all but the first and the last two
-    r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$|^(?!/etc/(logrotate\.d|bash_completion\.d|network)/)\S+\.outpost-new$"
+    # names that no program reads as its configuration
+    r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
-    r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/|udev/hwdb\.bin$)"
+    r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/(bytecode|daily|main)\.cld$"
     # what the system and its packages make themselves; accounts and authorities have scans of their own
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
     r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
 )
 
 
+NEW = ".outpost-new"
+"""Ends the name under which an apply writes a declared file, before it moves the file to its place."""
 COMPILED = re.compile(r"^/usr/(?!local/)\S+/__pycache__/[^/\s]+\.pyc$")
 """What Python makes of packages' sources, and loads instead of them."""
 

@@ -1,6 +1,7 @@
 """Processes: those that somebody stopped by a signal, and their open files."""
 
 import contextlib
+import glob
 import os
 import stat
 
@@ -54,6 +55,37 @@ def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
                 _, pid = holders.get(inode.rpartition(" ")[2], ("", ""))
                 found.append(f"opened\t{named(f'/run/{path}')}\t{unit_of(pid) if pid else ''}")
     return sorted(set(found))
+
+
+GROUPS = "/sys/fs/cgroup"
+PRIVATE = ("/var/log/journal/*/*.journal", "/dev/*")
+MEMORY = ("mem", "kmem", "port")
+
+
+# SYS-09: without it every account reads the logs, or writes to the disk past all permissions, once somebody has changed one mode.
+def exposed() -> list[str]:
+    """Journals that every account may read; disks and memory that every account may read or write."""
+    found = []
+    for path in (path for place in PRIVATE for path in glob.iglob(place)):
+        with contextlib.suppress(OSError):
+            mode = os.lstat(path).st_mode
+            raw = stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and os.path.basename(path) in MEMORY)
+            if mode & 0o006 and (raw or stat.S_ISREG(mode)) and not path.startswith("/dev/shm/"):
+                found.append(f"exposed\t{named(path)}\t")
+    return found
+
+
+# AVL-01: without it a daemon whose control group is frozen counts as running (systemctl freeze).
+def frozen() -> list[str]:
+    """Units that stand still, by their control groups (cgroup.freeze)."""
+    if not os.path.exists(f"{GROUPS}/cgroup.controllers"):
+        return []  # of version 1, where systemd freezes nothing
+    groups = glob.iglob(f"{GROUPS}/**/cgroup.freeze", recursive=True)
+    return [
+        f"frozen\t{named(os.path.basename(os.path.dirname(path)))}\t{named(os.path.dirname(path))}"
+        for path in groups
+        if content(path).strip() == "1"
+    ]
 
 
 def unit_of(pid: str) -> str:

@@ -11,11 +11,13 @@ from outpost.onhost.observe.places import TRANSIENT
 from outpost.onhost.observe.reading import lines_of
 
 COMES_AND_GOES = re.compile(
-    r"^((user|user-runtime-dir)@\d+\.service|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
+    r"^((user|user-runtime-dir)@\d+\.service|(init|session-c?\d+)\.scope|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
     r"e2scrub_\w+|fstrim|logrotate|man-db|packagekit|phpsessionclean|polkit|roundcube-\w+|unattended-upgrades|outpost-[\w@-]+|"
     r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
     r")\.(service|socket))$"
 )
+OF_A_MOMENT = (TRANSIENT, *(f"/run/systemd/generator{kind}" for kind in ("", ".early", ".late")))
+"""Where systemd has units that no file in /etc or /usr declares (systemd.unit(5))."""
 STANDING = ("running", "waiting", "listening")
 UNIT_OF_FILE = re.compile(r"^/etc/systemd/system/([^/\n]+\.service)(?:\.d/.*)?$", re.MULTILINE)
 SECURITY = (
@@ -49,7 +51,7 @@ def running_units(listed_units: list[str]) -> list[str]:
     found = []
     for line in listed_units:
         name, _, active, sub, *_ = line.split()
-        kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path")
+        kind = name.rpartition(".")[2] in ("service", "socket", "timer", "path", "scope")
         if kind and active != "failed" and sub in STANDING and not _comes_and_goes(name):
             found.append(f"running\t{name}\t")
     return found
@@ -57,9 +59,10 @@ def running_units(listed_units: list[str]) -> list[str]:
 
 # SYS-04: without it a program that somebody starts by systemd-run(1) is hidden by a name like that of a transient unit.
 def _comes_and_goes(name: str) -> bool:
-    """Whether the host itself starts and ends it; somebody started a unit with a transient file."""
+    """Whether the host itself starts and ends it; somebody started a unit with a file of a moment."""
     passing = COMES_AND_GOES.match(name)
-    return passing is not None and (name.endswith(".timer") or not os.path.lexists(f"{TRANSIENT}/{name}"))
+    made = any(os.path.lexists(f"{place}/{name}") for place in OF_A_MOMENT)
+    return passing is not None and (name.endswith((".timer", ".scope")) or not made)
 
 
 def troubled_units(listed_units: list[str]) -> list[str]:
@@ -134,3 +137,16 @@ def manager(environment: list[str]) -> list[str]:
         if not name.startswith(("LANG", "LC_")):
             found.append(f"manager\t{name}\t{value}")
     return found
+
+
+SILENT = (
+    "LogTarget=null",
+    "ServiceWatchdogs=no",
+    *(f"LogLevel={level}" for level in ("emerg", "alert", "crit", "err")),
+)
+
+
+# LOG-01: without it somebody has systemd itself say nothing more, and no file shows it.
+def muted(settings: list[str]) -> list[str]:
+    """What somebody turned off in the running systemd: its messages, or that it ends services that hang (systemctl(1))."""
+    return ["\t".join(("muted", *line.split("="))) for line in settings if line in SILENT]
