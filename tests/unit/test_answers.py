@@ -349,12 +349,29 @@ def test_a_signing_key_of_a_host_is_one(changed: dict[str, Any]) -> None:
         SigningKey(**good | changed)
 
 
-@pytest.mark.parametrize("name", ["../../etc", "2026-11-25T134500Z-123; id", "9999", "2026-11-25T134500Z\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc",
+        "2026-11-25T134500Z-123; id",
+        "9999",
+        "2026-11-25T134500Z\n",
+        "2026-13-32T250000Z",
+        "２０２６-11-25T134500Z",
+    ],
+)
 def test_an_archives_name_is_a_moment(name: str) -> None:
     good = {"name": "2026-11-25T134500Z-123", "id": "a" * 64}
     assert answers.parsed(json.dumps([good]), list[backup.Listed], "mta")
     with pytest.raises(OutpostError):
         answers.parsed(json.dumps([good | {"name": name}]), list[backup.Listed], "mta")
+
+
+@pytest.mark.parametrize("number", ["-1", "9" * 400, "1.5"])
+def test_a_count_is_one_that_can_be_printed(number: str) -> None:
+    assert answers.parsed("[1]", list[backup.Count], "mta") == [1]
+    with pytest.raises(OutpostError):
+        answers.parsed(f"[{number}]", list[backup.Count], "mta")
 
 
 @pytest.mark.parametrize(

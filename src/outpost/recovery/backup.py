@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from typing_extensions import TypedDict
 
 from outpost.errors import OutpostError
@@ -38,10 +38,24 @@ REFUSED = ": refused: "
 """How the backup server marks a host of which it deleted nothing."""
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z(-\d{1,9})?$")]
+def _moment(name: str) -> datetime:
+    """An archive's name is the moment of its snapshot: ``2026-11-25T134500Z-123``."""
+    return datetime.strptime(name[:18], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _is_moment(name: str) -> str:
+    _moment(name)
+    return name
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z(-[0-9]{1,9})?$"),
+    AfterValidator(_is_moment),
+]
 """The time of an archive's snapshot."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63)]
 
 
 class Listed(TypedDict):
@@ -244,8 +258,3 @@ def _ssh(view: BackupView, key: SecretStr) -> Iterator[list[str]]:
             "-o", f"HostKeyAlias={view.known_name}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
             "-o", "ConnectTimeout=30", "-p", str(view.backup.port), f"{view.account}@{view.backup.server}",
         ]  # fmt: skip
-
-
-def _moment(name: str) -> datetime:
-    """An archive's name is the moment of its snapshot: ``2026-11-25T134500Z-123``."""
-    return datetime.strptime(name[:18], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
