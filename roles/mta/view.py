@@ -33,6 +33,17 @@ def pattern(text: str) -> str:
     return re.sub(r"([][.^$*+?(){}|\\/])", r"\\\1", text)
 
 
+def any_of(words: Iterable[str]) -> str:
+    """A pattern for any of these words, with common beginnings once: PCRE tries the words of a list one after another (DOS-10)."""
+    rests: dict[str, list[str]] = {}
+    for word in words:
+        rests.setdefault(word[:1], []).append(word[1:])
+    branches = [re.escape(first) + any_of(rest) for first, rest in rests.items() if first]
+    if len(branches) < 2 and "" not in rests:
+        return "".join(branches)
+    return f"(?:{'|'.join(branches)}){'?' if '' in rests else ''}" if branches else ""
+
+
 class PeerRoute(NamedTuple):
     """Both directions to one peer, as Postfix sees them.
 
@@ -210,6 +221,11 @@ class MtaView(HostView):
         """Domains whose ARC seals are trusted: the peers' own, and those in the office file."""
         peers = (domain for peer in self.office.peers for domain in peer.domains)
         return tuple(dict.fromkeys((*peers, *self.office.scanner.trusted_sealers)))
+
+    @property
+    def refused_ending(self) -> str:
+        """A pattern for any ending that no message may carry."""
+        return any_of(self.office.policy.refused_attachments)
 
     @property
     def signature_proxy(self) -> SplitResult | None:

@@ -21,7 +21,7 @@ from outpost.office.flows import listeners
 from outpost.office.load import parse
 from roles.mta.declare import smarthost_login
 from roles.mta.defence import filter_facts, shaped_rate
-from roles.mta.view import MtaView, dkim_ed25519_key
+from roles.mta.view import MtaView, any_of, dkim_ed25519_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,15 @@ def test_every_address_of_the_office_has_exactly_one_entry(view: MtaView) -> Non
     assert set(mailboxes) == set(view.office.mailboxes)
     assert set(mailboxes).isdisjoint(aliases)
     assert {f"postmaster@{view.office.domain}", f"abuse@{view.office.domain}"} <= set(aliases)
+
+
+def test_the_pattern_of_refused_endings_fits_these_and_no_other(view: MtaView) -> None:
+    endings = view.office.policy.refused_attachments
+    pattern = re.compile(view.refused_ending)
+    cut = {ending[:length] for ending in endings for length in range(len(ending))}
+    for ending in {*endings, *cut, *(f"{ending}x" for ending in endings)}:
+        assert bool(pattern.fullmatch(ending)) == (ending in endings), ending
+    assert any_of(["a", "ab", "abc", "b-c"]) == r"(?:a(?:b(?:c)?)?|b\-c)"
 
 
 def test_aliases_lead_to_mailboxes_in_one_step(view: MtaView) -> None:

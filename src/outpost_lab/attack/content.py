@@ -78,6 +78,21 @@ def outlook(name: str, encoding: str = "utf-16-le") -> bytes:
     return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
 
 
+def package(name: str, data: bytes) -> bytes:
+    """The beginning of a document with a file as an object (MS-OLEDS, OLENativeStream)."""
+    body = b"\2\0" + name.encode() + b"\0C:\\" + name.encode() + b"\0" + data
+    sectors = ("\1Ole10Native".encode("utf-16-le"), struct.pack("<I", len(body)) + body, b"")
+    return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
+
+
+def calendar(data: bytes, fold: int = 70) -> bytes:
+    """An invitation with a file in it (RFC 5545, section 3.8.1.1), its lines folded after so many octets."""
+    text = f"ATTACH;ENCODING=BASE64;VALUE=BINARY;X-FILENAME=a.bin:{base64.b64encode(data).decode()}"
+    lines = "\r\n ".join(text[at : at + fold] for at in range(0, len(text), fold))
+    start = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:20260101T000000Z\r\n"
+    return f"{start}{lines}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n".encode()
+
+
 def nested(depth: int, core: bytes, name: str = "core.txt") -> bytes:
     """A zip archive in a zip archive, and so on."""
     data = zipped({name: core})

@@ -187,6 +187,8 @@ def wrappings() -> dict[str, bytes]:
         "pax": _long_name(tarfile.PAX_FORMAT), "pax_lines": _long_name(tarfile.PAX_FORMAT, comment="a\nb\0c"),
         "pax_records": _long_name(tarfile.PAX_FORMAT, **{f"{at:x}": "" for at in range(5000)}),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
+        "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
+        "package": content.package("run.bat", SCRIPT),
     }  # fmt: skip
     return {what: _attached(*_packed(recipe, things)) for what, recipe in _rows("wrappings").items()}
 
