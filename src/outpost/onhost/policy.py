@@ -49,7 +49,8 @@ STORE_REST = 5.0
 HOUR = 3600
 TEN_MINUTES = 600
 REMEMBERED = 2000
-"""Most transactions whose recipients are remembered until their end; the oldest is removed first. Users and strangers have separate ones."""
+"""Most transactions whose recipients are remembered until their end; the oldest is removed first. Users and strangers have separate ones. Of each
+kind of counter about twice as many are remembered."""
 
 FULL = "452 4.2.2 The mailbox is full, please try again later"
 BOMBED = "450 4.7.1 This mailbox is getting too much mail just now, please try again later"
@@ -70,9 +71,12 @@ class Bucket:
 
     def fits(self, now: float, amount: float = 1.0) -> bool:
         """Whether there is room; it counts nothing."""
-        self.level = max(0.0, self.level - (now - self.at) * self.size / self.seconds)
-        self.at = now
+        self.level, self.at = self.filled(now) * self.size, now
         return self.level + amount <= self.size
+
+    def filled(self, now: float) -> float:
+        """How full it is, from 0 to 1."""
+        return max(0.0, self.level / self.size - (now - self.at) / self.seconds)
 
     def take(self, now: float, amount: float = 1.0) -> bool:
         """Whether there is room; it counts only what fits."""
@@ -218,8 +222,7 @@ class Decisions:
             return answer
         mailboxes = self._behind(request.get("recipient", ""))
         size = request.get("size", "0")
-        full = [await self.full(mailbox, size) for mailbox in mailboxes]
-        if full and all(full):
+        if await self._all_full(mailboxes, size):
             return FULL
         if self._relayed(request) and self.held_full():
             return HELD_FULL
@@ -228,6 +231,13 @@ class Decisions:
             return BOMBED
         self._transaction(request, user=False).mailboxes |= set(mailboxes)
         return DUNNO
+
+    async def _all_full(self, mailboxes: list[str], size: str) -> bool:
+        # DOS-07: not asked for each of a list's members, or a stranger who names the list again and again keeps all others waiting
+        for mailbox in mailboxes:
+            if not await self.full(mailbox, size):
+                return False
+        return bool(mailboxes)
 
     def _taken(self, request: dict[str, str], transaction: Transaction) -> str:
         """The action for a complete message of a stranger or peer; it counts once per mailbox."""
@@ -358,11 +368,13 @@ class Decisions:
         )
 
     def _bucket(self, kind: str, *key: str, size: int, seconds: int = TEN_MINUTES) -> Bucket:
-        # strangers choose how many networks there are: the one that was not used for longest is removed first
         buckets = self.buckets.setdefault(kind, {})
+        # strangers choose how many networks there are: those with the least in them are removed first, or somebody who names recipients from
+        # many makes the service forget his bomb (DOS-07)
+        if len(buckets) >= 2 * REMEMBERED:
+            by_content = sorted(buckets.items(), key=lambda item: item[1].filled(self.clock()))
+            self.buckets[kind] = buckets = dict(by_content[-REMEMBERED:])
         buckets[key] = bucket = buckets.pop(key, None) or Bucket(size, seconds)
-        while len(buckets) > REMEMBERED:
-            del buckets[next(iter(buckets))]
         return bucket
 
 
