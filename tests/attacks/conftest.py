@@ -1,4 +1,4 @@
-"""Attacks on a running lab: the gentle ones are carried out together, once; each test looks at one of them."""
+"""Attacks on a running lab: the light ones run together once, and each test checks one of them."""
 
 from __future__ import annotations
 

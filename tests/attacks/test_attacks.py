@@ -1,4 +1,4 @@
-"""Every attack of the catalogue, against the lab: withstood, and honest users noticed nothing.
+"""Every attack of the catalogue fails against the lab, and honest users notice nothing.
 
 Each was seen to succeed on a host without its defence (``-m slow -k without``); the quickest of these positive controls
 run in the default suite, so that a probe that has gone blind is noticed at once.
@@ -59,7 +59,7 @@ REFUSAL = re.compile(r"^\d+ S: (([45])\d\d[ -].*)$")
 
 
 def unplain(transcript: list[str], inner: tuple[str, ...] = ()) -> list[str]:
-    """Refusals without an enhanced code of their class (RFC 2034), or that disclose internals."""
+    """Refusals without an enhanced status code of their class (RFC 2034), or with internal details."""
     refusals = [match for line in transcript if (match := REFUSAL.match(ECHO.sub("<>", line)))]
     return [
         match[1]

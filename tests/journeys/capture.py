@@ -1,4 +1,4 @@
-"""Everything that passes a machine's network interfaces, kept by a container that shares them (no tcpdump is needed)."""
+"""Capture all traffic of a machine's network interfaces in a container that shares them (no tcpdump is needed)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wire:
     container: str
 
     def shows(self, words: str) -> bool:
-        """Whether the words crossed in clear."""
+        """Whether the words were sent in clear text."""
         search = ["docker", "exec", self.container, "grep", "-caF", "--", words, "/root/wire"]
         counted = subprocess.run(search, capture_output=True, text=True, check=False)
         return int(counted.stdout) > 0  # a search that failed has counted nothing

@@ -1,4 +1,4 @@
-"""Journeys go through a running lab as people do: with mail clients and browsers."""
+"""Journeys use a running lab as people do: with mail clients and browsers."""
 
 from __future__ import annotations
 

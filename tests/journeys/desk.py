@@ -1,4 +1,4 @@
-"""A desk on the office's LAN: Chromium as a person uses it, the office's authority trusted, nothing ignored."""
+"""A workstation on the office's LAN: Chromium as a person uses it; it trusts the office's authority and ignores no error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def open_message(page: Page, token: str) -> None:
 
 
 def idle(page: Page) -> None:
-    """Wait until the user is in and Roundcube has nothing under way: while it loads it ignores clicks."""
+    """Wait until the user is logged in and Roundcube is idle: while it loads, it ignores clicks."""
     page.wait_for_url(re.compile(r"_task=(?!login)"))
     page.wait_for_load_state("networkidle")
     page.wait_for_function("window.rcmail && rcmail.env.task !== 'login' && !rcmail.busy")

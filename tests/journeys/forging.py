@@ -1,4 +1,4 @@
-"""Certificates that a server should not show, put on running machines and taken away again."""
+"""Wrong certificates, installed on running machines and removed again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Authority:
-    """Who signs a certificate."""
+    """The authority that signs a certificate."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -45,7 +45,7 @@ class Shown:
 
 
 def certificate(names: Sequence[str], authority: Authority | None = None, *, expired: bool = False) -> Shown:
-    """A certificate with a key of its own, for a week around now or long over; without an authority, self-signed."""
+    """A certificate with its own key, valid for a week around now or long expired; self-signed without an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = authority.key if authority else key
     now = dt.datetime.now(dt.UTC)
@@ -74,7 +74,7 @@ def certificate(names: Sequence[str], authority: Authority | None = None, *, exp
 
 @contextmanager
 def replaced(container: str, files: Mapping[str, str], activate: str) -> Iterator[None]:
-    """Other content in files of a machine, in force while the block lasts; owner and mode stay."""
+    """Replace the content of files of a machine while the block lasts; owner and mode stay."""
     before = {path: run(container, ["cat", path]) for path in files}
     try:
         for path, content in files.items():

@@ -1,4 +1,4 @@
-"""The ledger: every message that somebody's server took is found again, in a mailbox, in a report, or in a queue.
+"""The ledger: every message that a server accepted is found again in a mailbox, a DSN or a queue.
 
 Clients send at the same time in every direction of the case study, each message under a token of its own. A token is
 sent once: what was refused, or not acknowledged because the connection broke, goes out again under a new one, so a
@@ -59,7 +59,7 @@ done
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One direction: who writes to whom."""
+    """One direction: sender and recipient."""
 
     writer: OfficeUser | Neighbour
     reader: OfficeUser | Neighbour
@@ -99,7 +99,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Balance:
-    """What the ledger comes to; latency in seconds, to the full second."""
+    """The result of the ledger; latency in full seconds."""
 
     seed: int
     acknowledged: int
@@ -173,7 +173,7 @@ class Ledger:
         self.began = time.time()
 
     def _ways(self) -> list[Way]:
-        """Users to each other and to everybody outside, and back; strangers are fewer, for mailboxes count them."""
+        """Users to each other and to everybody outside, and back; fewer from strangers, because mailboxes limit their number."""
         inside = [Way(one, other) for one in self.people for other in self.people if one != other]
         out = [Way(user, other) for user in self.people for other in self.outside]
         back = [Way(other, user) for other in self.outside for user in self.people]
@@ -183,7 +183,7 @@ class Ledger:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """The clients at work, until every message has been taken by some server."""
+        """Run the clients until a server has accepted every message."""
         threads = [threading.Thread(target=self._client, daemon=True) for _ in range(self.clients)]
         for thread in threads:
             thread.start()
@@ -216,7 +216,7 @@ class Ledger:
 
     @contextmanager
     def trickling(self, until: int, every: float) -> Iterator[None]:
-        """Meanwhile one more message may be begun each so many seconds, until so many."""
+        """Allow one more message at a fixed interval, up to a number."""
         ended = threading.Event()
 
         def more() -> None:
@@ -282,7 +282,7 @@ class Ledger:
     def _submit(
         self, user: OfficeUser, message: bytes, to: str, entry: Entry, sessions: dict[str, Any]
     ) -> None:
-        """By the user's open session; until the last byte is out, a failure means that nothing was taken."""
+        """Send in the user's open session; a failure before the last byte means that nothing was accepted."""
         entry.acknowledged = False
         if user.address not in sessions or sessions[user.address][2] >= PER_SESSION:
             self._hang_up(user.address, sessions)
@@ -311,7 +311,7 @@ class Ledger:
     # Finding -------------------------------------------------------------------------------------------------------
 
     def look(self) -> Found:
-        """Every mailbox, as it is now."""
+        """Read every mailbox."""
         found = Found()
         for user in self.people:
             self._look_into(user, found)
@@ -351,14 +351,14 @@ class Ledger:
             found.delayed.add(rest[0])
 
     def on(self, container: str, script: str) -> str:
-        """What a script says in a container; it ends where one of its commands fails, and so does the test."""
+        """The output of a script in a container; the first failing command ends it and the test."""
         command = ["docker", "exec", "--interactive", container, "sh", "-es"]
         done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{container}: {script}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def waiting(self) -> int:
-        """Messages in the queues of all mail servers around; anybody's."""
+        """All messages in the queues of all mail servers."""
         count = 0
         for machine, listing in SPOOLS.items():
             output = self.on(self.lab.container_name(machine), listing)
@@ -368,7 +368,7 @@ class Ledger:
         return count
 
     def settled(self, patience: float) -> Balance:
-        """The balance, once everything that was acknowledged has come to an end, or time is up."""
+        """The result, once every acknowledged message has arrived or bounced, or time is up."""
 
         def all_ended() -> bool:
             for machine, flush in FLUSH.items():  # the neighbours' own patience is not what is measured
@@ -425,7 +425,7 @@ class Ledger:
 
     @staticmethod
     def _overtaken(found: Found, taken: dict[str, Entry]) -> int:
-        """Messages that lie behind one that was sent later the same way."""
+        """Messages that arrived after one that was sent later in the same direction."""
         count = 0
         for tokens in found.order.values():
             last: dict[Way, int] = {}
@@ -435,7 +435,7 @@ class Ledger:
         return count
 
     def tidy(self) -> None:
-        """Take the messages away again: users' mailboxes have a size."""
+        """Remove the messages again: users' mailboxes have a quota."""
         for user in self.people:
             with user.mailbox() as mailbox:
                 for criteria in (AND(subject=f"ledger {self.seed}-"), AND(from_="MAILER-DAEMON")):
@@ -457,7 +457,7 @@ def run(
     clients: int = 6,
     store: Callable[[str], str] | None = None,
 ) -> Balance:
-    """A ledger with trouble in the middle: a quarter of the messages before it, half during it, the rest after it.
+    """Run a ledger with a fault in the middle: a quarter of the messages before it, half during it, the rest after it.
 
     Args:
         every: Seconds between two messages during the trouble.
@@ -480,7 +480,7 @@ def run(
 
 
 def keep(lab: Instance, scenario: str, balance: Balance) -> None:
-    """Write a result beside the lab's state, from where the table in docs/measurements.md is made."""
+    """Write a result beside the lab's state; the table in docs/measurements.md is made of it."""
     path = lab.directory / "ledger.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known[f"{scenario}, seed {balance.seed}"] = {"scenario": scenario} | balance.as_data()
@@ -492,9 +492,9 @@ COUNTED = ("acknowledged", "lost", "doubled", "refused", "deferred", "reordered"
 
 
 def table(lab: Instance) -> str:
-    """What `keep` kept, a row a scenario: counts over all its runs, latency of the slowest of them."""
+    """The stored results, one row for each scenario: counts over all runs, latency of the slowest run."""
     rows = [
-        "| Scenario | Seeds | Acknowledged | Lost | Doubled | Refused for a time | Put off by the MTA | Overtaken | Latency median, p95 |",
+        "| Scenario | Seeds | Acknowledged | Lost | Doubled | Refused for a time | Deferred by the MTA | Overtaken | Latency median, p95 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     kept = json.loads((lab.directory / "ledger.json").read_text()).values()

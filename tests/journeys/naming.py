@@ -1,4 +1,4 @@
-"""Names of strangers, made for one test: records in a zone of the lab's root server, signed at once by its Knot.
+"""Strangers' domain names for one test: records in a zone of the lab's root server, signed at once by its Knot.
 
 Every name is new, so that no resolver has an answer to it in its cache.
 """
@@ -45,7 +45,7 @@ class Names:
 
     @contextmanager
     def published(self, records: Iterable[Record], *, unseen: Iterable[Record] = ()) -> Iterator[None]:
-        """The records, for as long as the block lasts; the reader's resolver is not expected to show the unseen."""
+        """Publish the records while the block lasts."""
         awaited = list(records)
         kept = [*awaited, *unseen]
         self._change(["zone-set", owner, "60", rtype, data] for owner, rtype, data in kept)

@@ -1,4 +1,4 @@
-"""TXT records for dkimpy, asked where the lab's authority for them is: dkimpy's own look-up would ask this machine's resolver."""
+"""TXT records for dkimpy from the lab's name server: dkimpy itself would query this machine's resolver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What axe-core says of the pages that users see: nothing critical or serious in those of ours."""
+"""axe-core finds nothing critical or serious on our own pages."""
 
 from __future__ import annotations
 

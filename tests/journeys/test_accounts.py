@@ -1,4 +1,4 @@
-"""An account's whole life: given, made one's own, protected, shut at once, and never reset by an apply."""
+"""An account from beginning to end: created, its password changed, protected, disabled at once, and never reset by an apply."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MINUTE = 60.0
 
 @dataclass
 class Administrator:
-    """Somebody at the controller."""
+    """An administrator at the controller."""
 
     lab: Instance
 
@@ -54,7 +54,7 @@ def administrator(lab: Instance) -> Administrator:
 
 @pytest.fixture(scope="module")
 def erin(administrator: Administrator, lab: Instance, alice: OfficeUser) -> Iterator[OfficeUser]:
-    """A new user with the first password that the command printed, and has not printed to any file."""
+    """A new user with the first password that the command printed; it is in no file."""
     output = administrator.does("user", "add", "lab", "erin", "--full-name", "Erin Eaton", "--quota", "1GiB")
     (password,) = re.findall(r"first password of erin@\S+: (\S+)", output)
     assert password not in lab.office_file.read_text()
@@ -63,7 +63,7 @@ def erin(administrator: Administrator, lab: Instance, alice: OfficeUser) -> Iter
 
 
 def knows(user: OfficeUser, password: str) -> bool:
-    """Whether a mail program gets in with that password."""
+    """Whether a mail client can log in with that password."""
     try:
         with replace(user, password=password).mailbox():
             return True
@@ -261,7 +261,7 @@ def test_an_office_that_requires_a_second_factor(
 
 @pytest.mark.control("AUT-03")
 def test_who_is_shut_out_reads_for_how_long(lab: Instance, page: Page, site: str, erin: OfficeUser) -> None:
-    """Nobody learns which accounts exist: an unknown name gets the same answer."""
+    """The answer does not reveal which accounts exist: an unknown name gets the same."""
     stack = page.locator("#messagestack")
     try:
         for name in ("erin", "nobody-of-that-name"):
@@ -404,7 +404,7 @@ def say(connection: ssl.SSLSocket, line: str, wanted: bytes) -> None:
 
 
 def page_ends(page: Page, site: str) -> bool:
-    """Whether webmail asks for a login again; looks until it does."""
+    """Whether webmail asks for a login again; waits until it does."""
     wait = pace.Patience(MINUTE)
     while wait.left:
         page.goto(f"{site}?_task=mail")
@@ -421,7 +421,7 @@ def answers(session: Session) -> bool:
 
 
 def ends(session: Session) -> bool:
-    """Whether the server hangs up; waits for it."""
+    """Whether the server closes the connection; waits for it."""
     try:
         while session.connection.recv(4096):
             pass

@@ -75,12 +75,12 @@ def guess(town: Town) -> None:
 
 
 def remedies(text: str) -> str:
-    """What an alarm has typed on the host to mend it, as shell; journalctl and the like only show."""
+    """The commands that an alarm names as its remedy, as shell; journalctl and the like only show something."""
     return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv) [^`]+)`", text))
 
 
 def read_it(town: Town) -> None:
-    """Anybody who asks for the damaged message is thrown out: that is the fault."""
+    """Each session that fetches the damaged message ends: that is the fault."""
     with suppress(imaplib.IMAP4.abort), town.user("bob").mailbox() as mailbox:
         list(mailbox.fetch("SUBJECT damage", mark_seen=False))
     gc.collect()
@@ -161,7 +161,7 @@ TROUBLES = (
 
 @pytest.fixture(scope="module")
 def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
-    """What somebody on the administrators' network hears from a host."""
+    """What a machine on the administrators' network receives from a host."""
     command = ["docker", "exec", "--interactive", lab.container_name("gw"), "python3", "-"]
     listener = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     assert listener.stdin is not None

@@ -1,4 +1,4 @@
-"""Who is believed: SPF, DKIM, DMARC and ARC judged on arrival, our own results written, forwarded mail sealed.
+"""SPF, DKIM, DMARC and ARC are checked on arrival, our own results are written, and forwarded mail is sealed.
 
 The strangers are this machine, on the Internet's side of the lab: its address, its keys, and names made for each test.
 """
@@ -83,7 +83,7 @@ def mta(town: Town) -> str:
 
 @pytest.fixture
 def domain() -> str:
-    """A mail domain that nobody has heard of."""
+    """A new mail domain."""
     return f"d{token_hex(5)}.internet.test"
 
 
@@ -92,7 +92,7 @@ Known = Callable[..., Any]
 
 @pytest.fixture
 def known(names: Names) -> Known:
-    """Publishes a domain: its mail server, who may send for it, its policy, a DKIM key."""
+    """Publish a domain: its mail server, SPF, DMARC policy and a DKIM key."""
 
     @contextmanager
     def publish(domain: str, *, spf: str = "", dmarc: str = "", dkim_key: str = "") -> Iterator[None]:
@@ -135,7 +135,7 @@ def signed(message: bytes, domain: str, key: Key) -> bytes:
 
 
 def sealed(message: bytes, sealer: str, key: Key, seen: str) -> bytes:
-    """The message as a forwarder hands it on: something added to it, and an ARC set in front."""
+    """The message as a forwarder sends it: with an addition and an ARC set."""
     changed = message + b"-- \r\nTo leave this list, write to the list.\r\n"
     results = f"Authentication-Results: {sealer}; {seen}\r\n".encode()
     fields = dkim.arc_sign(results + changed, SELECTOR, sealer.encode(), key.pem, sealer.encode())
@@ -145,7 +145,7 @@ def sealed(message: bytes, sealer: str, key: Key, seen: str) -> bytes:
 def handed_over(
     town: Town, message: bytes, sender: str, recipient: str, helo: str = "outside.internet.test"
 ) -> tuple[int, str]:
-    """The answer to the end of the message, spoken to the office's MTA as any stranger does."""
+    """The answer to the end of DATA, from the office's MTA to a stranger."""
     address = town.info["hosts"]["mta"]["addresses"]["wan"][0]
     with smtplib.SMTP(address, 25, local_hostname=helo, timeout=60 * pace.load()) as session:
         session.ehlo()
@@ -157,7 +157,7 @@ def handed_over(
 
 
 def forwarded(by: Neighbour, message: bytes, sender: str, recipient: str) -> None:
-    """The message handed on by an honest mail server that has nothing to do with its domain."""
+    """The message, sent on by an honest mail server that does not belong to its domain."""
     command = [
         "docker",
         "exec",
@@ -305,7 +305,7 @@ for message in json.load(sys.stdin):
 def test_one_signature_is_taken_so_many_times_whatever_stands_before_it(
     lab: Instance, office: Office, alice: OfficeUser, domain: str, known: Known, key: Key
 ) -> None:
-    """Copies of a signed message, each with other fields and other signatures in front; those that hold are counted, no others."""
+    """Copies of a signed message have other fields and signatures in front; only valid signatures are counted."""
     limit = office.same_signature
 
     def actions(message: bytes) -> list[str]:
@@ -408,7 +408,7 @@ def test_redirected_mail_leaves_sealed_with_what_was_seen_when_it_came(
 def test_a_domain_that_asks_for_reports_gets_one(
     town: Town, lab: Instance, alice: OfficeUser, stranger: Neighbour, domain: str, known: Known
 ) -> None:
-    """Also on a day on which somebody wrote a domain with an ideographic full stop, at which rspamadm ends."""
+    """This also works on a day with a domain that has an ideographic full stop, at which rspamadm ends."""
     message, _ = written(domain, alice.address)
     wide = town.info["domain"].replace(".", "\u3002")
     with known(domain, spf="-all", dmarc=f"{STRICT}; rua=mailto:{stranger.address}"):
@@ -429,7 +429,7 @@ def test_a_domain_that_asks_for_reports_gets_one(
 
 
 def packed_report(name: str) -> tuple[bytes, str]:
-    """A report as others pack it, and its type."""
+    """A report as other servers send it, and its type."""
     match name.partition(".")[2]:
         case "xml.gz":
             return gzip.compress(b"<feedback/>"), "application/gzip"

@@ -1,4 +1,4 @@
-"""A user's day with calendars and contacts, by the requests that programs send; in a lab whose office has them."""
+"""A user's calendars and contacts, by the requests that clients send; in a lab whose office has them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def programs(town: Town, dav: Host, lab: Instance) -> dict[str, Program]:
 
 
 def dealt_with(lab: Instance, *machines: str) -> None:
-    """What they wrote while something was broken on purpose is past (LOG-01)."""
+    """Mark warnings as dealt with that were caused by a deliberate fault (LOG-01)."""
     for machine in machines:
         on(lab, machine, "touch /var/lib/outpost/applied")
 

@@ -1,4 +1,4 @@
-"""A worker of the filter whose scan never ends: the client is put off, and the worker is ended (DOS-10, VIR-01)."""
+"""If a scan of a filter worker never ends, the client is deferred and the worker is killed (DOS-10, VIR-01)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def handed_over(town: Town, recipient: str, before: Callable[[], object] = lambd
 def test_a_message_whose_scan_never_ends_is_put_off_and_its_worker_ended(
     lab: Instance, town: Town, alice: OfficeUser
 ) -> None:
-    """The workers stand still as in a rule that never ends: neither their timers nor SIGTERM reach them."""
+    """The workers hang as in a rule that never ends: neither their timers nor SIGTERM reach them."""
 
     def on_mta(script: str) -> str:
         command = ["docker", "exec", lab.container_name("mta"), "bash", "-c", script]

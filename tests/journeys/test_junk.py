@@ -1,4 +1,4 @@
-"""Junk that learns: what a user moves into Junk and out of it, as any mail program does, is what the filter learns from."""
+"""The filter learns from what a user moves into Junk and out of it with any mail client."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
     author = f"news-{token_hex(6)}@internet.test"
 
     def delivered(proof: str) -> str:
-        """A message as the MTA hands over what it holds for spam; gives the token in its subject."""
+        """Deliver a message that the MTA marked as spam; returns the token in its subject."""
         token = f"outpost-{token_hex(8)}"
         message = f"X-Spam: Yes\r\n{proof}From: News <{author}>\r\nSubject: {token}\r\n\r\nNews.\r\n"
         hand_over(lab, bob, message)
@@ -160,7 +160,7 @@ def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance,
     pest = f"pest-{token_hex(6)}@internet.test"
 
     def delivered(author: str) -> str:
-        """Where ordinary mail of an author lands."""
+        """The folder in which an author's ordinary mail arrives."""
         token = f"outpost-{token_hex(8)}"
         message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
         hand_over(lab, bob, message)

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing comes twice, whatever breaks (R01 to R16 of the resilience scenarios; R00: nothing does).
+"""No message is lost or doubled, whatever fails (R01 to R16 of the resilience scenarios; R00: no fault).
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
 --name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
@@ -35,7 +35,7 @@ ROUNDS = 20
 
 @dataclass(frozen=True)
 class Scenario:
-    """Something that goes wrong while mail flows.
+    """A fault while mail flows.
 
     Attributes:
         trouble: Does it, and mends it.
@@ -83,7 +83,7 @@ def postfix(ledger: Ledger, **settings: str) -> Iterator[None]:
 
 @contextmanager
 def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
-    """Machines whose line to the Internet is cut: packets are dropped in both directions, without an answer."""
+    """Cut machines' line to the Internet: packets are dropped in both directions, without an answer."""
     for machine in machines:
         address = ledger.lab.machine(machine).addresses["wan"][0]
         on(
@@ -102,7 +102,7 @@ def cut_off(ledger: Ledger, *machines: str) -> Iterator[None]:
 
 
 def line_cut(ledger: Ledger) -> None:
-    """R01, compressed: senders are told after 20 s instead of four hours; mail inside the office goes on."""
+    """R01, compressed: senders get a notice after 20 s instead of four hours; mail inside the office goes on."""
     alice, bob = ledger.people[:2]
     message, token = compose(alice.address, [bob.address])
     began = time.monotonic()
@@ -216,7 +216,7 @@ def wrong_certificate(ledger: Ledger) -> None:
 
 
 def killed(ledger: Ledger) -> None:
-    """R10: no daemon gets to end anything. The kernel survives: what a lost power supply does to a disk is not shown here."""
+    """R10: every daemon is killed. The kernel keeps running, so the effect of a power loss on a disk is not tested."""
     chance = random.Random(ledger.seed)  # noqa: S311
     hosts = [host.name for host in ledger.lab.office.hosts]
     for _ in range(ROUNDS):
@@ -228,7 +228,7 @@ def killed(ledger: Ledger) -> None:
 
 
 def restarted(ledger: Ledger) -> None:
-    """R11: every host, one after the other; each comes up unaided."""
+    """R11: every host is restarted, one after the other, and comes up unaided."""
     for host in ledger.lab.office.hosts:
         with down(ledger.lab, host.name):
             pass
@@ -282,7 +282,7 @@ def wrong_configuration(ledger: Ledger) -> None:
 
 
 def nothing_broken(ledger: Ledger) -> None:
-    """R00: for thousands (--messages 2000); what the policy service counts an hour is other tests' business."""
+    """R00: for thousands of messages (--messages 2000); other tests cover the hourly limits of the policy service."""
     last = ledger.messages * 3 // 4
     for count in range(ledger.messages // 4, last, 200):
         on(ledger, "mta", "systemctl restart outpost-policy")

@@ -1,4 +1,4 @@
-"""Limits under load: they stop whom they should, and nobody else. Counters are forgotten again afterwards."""
+"""Limits under load stop exactly the clients that they should. Counters are reset afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from outpost_lab.post import OfficeUser, Town, compose
 
 @pytest.fixture
 def fresh(lab: Instance) -> Iterator[None]:
-    """Counters at zero and nobody held, before and after."""
+    """Reset counters and release held accounts, before and after."""
     forget = "rm -f /var/lib/outpost-policy/held.json; systemctl restart outpost-policy.service"
     restart = ["docker", "exec", f"outpost-{lab.name}-mta", "sh", "-c", forget]
     subprocess.run(restart, check=True)
@@ -41,7 +41,7 @@ def edge(info: dict[str, Any]) -> Iterator[smtplib.SMTP]:
 @pytest.mark.control("DOS-13")
 @pytest.mark.parametrize("change", ["restart", "reload"])
 def test_a_burst_of_logins_right_after_a_start_is_served(town: Town, lab: Instance, change: str) -> None:
-    """More at once than there are workers to check passwords: those beyond the limit wait their turn."""
+    """More logins at once than workers that check passwords: the others wait for their turn."""
     command = ["docker", "exec", f"outpost-{lab.name}-store", "systemctl", change, "dovecot.service"]
     subprocess.run(command, check=True)
     burst_of_logins(town)
@@ -61,7 +61,7 @@ systemctl restart dovecot
 
 @pytest.mark.control("DOS-13")
 def test_bursts_of_logins_are_served_while_idle_processes_are_let_go(town: Town, lab: Instance) -> None:
-    """Once a minute Dovecot lets go what is idle, here every second: nobody may wait for a process that goes."""
+    """Dovecot ends idle processes once a minute, here every second: no login may wait for a process that ends."""
     command = ["docker", "exec", f"outpost-{lab.name}-store", "sh", "-ec"]
     subprocess.run([*command, EACH_SECOND], check=True)
     try:

@@ -1,4 +1,4 @@
-"""Mail in every direction of the case study, by real clients: it arrives, once, whole, and only where it should."""
+"""Mail in every direction of the case study, by real clients, arrives once, complete, and only where it should."""
 
 from __future__ import annotations
 

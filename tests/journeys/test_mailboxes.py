@@ -1,4 +1,4 @@
-"""What people and their programs expect of a mailbox: a warning before it is full, a search that finds, the usual extensions."""
+"""A mailbox warns before it is full, its search finds words, and it has the usual IMAP extensions."""
 
 from __future__ import annotations
 

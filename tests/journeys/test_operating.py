@@ -1,4 +1,4 @@
-"""What administrators do with mail on its way: follow it, look at what waits, let it go; the MX of last resort."""
+"""Administrators can trace mail, list and release the queue; the MX of last resort works."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_message_is_followed_through_every_host_by_any_of_its_names(
 def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
     lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
 ) -> None:
-    """The backup MX knows the same recipients: what it takes arrives once, what it refuses is refused at once."""
+    """The backup MX knows the same recipients: accepted mail arrives once, and unknown recipients are rejected at once."""
     message, token = compose(stranger.address, [alice.address])
     unknown = f"nobody@{town.info['domain']}"
     lost, lost_token = compose(stranger.address, [unknown])
@@ -87,7 +87,7 @@ def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
 def test_what_waits_for_a_peer_goes_when_it_answers_again(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
-    """Without the route's look it would wait for its own back-off; here it is held back so that only the look can help."""
+    """Without the probe of the route it would wait for its own back-off; here only the probe can start it."""
     message, token = compose(alice.address, [head.address])
     look = "systemctl start outpost-routes.service"
     on(lab, "mta", "systemctl stop outpost-routes.timer; postconf minimal_backoff_time=1800s; postfix reload")
@@ -145,7 +145,7 @@ def give(lab: Instance, sender: str, to: str, message: str, through: str = "mta"
 
 
 def emptied(lab: Instance, machine: str) -> None:
-    """The machine's queue has nothing more to deliver."""
+    """Wait until the machine's queue has nothing more to deliver."""
     on(lab, machine, on_host("postqueue -p | grep -q 'queue is empty'", 60))
 
 
@@ -154,7 +154,7 @@ def emptied(lab: Instance, machine: str) -> None:
 def test_the_same_transfer_given_twice_is_kept_once(
     lab: Instance, alice: OfficeUser, stranger: Neighbour, ways: tuple[str, ...], copies: int
 ) -> None:
-    """As a server gives a message again that was killed before it heard our answer; another way is another copy."""
+    """A server that was killed before our answer sends a message again; another route makes another copy."""
     message, token = compose(stranger.address, [alice.address])
     for way in ways:
         give(lab, stranger.address, alice.address, TRACE.format(token[-8:] + way) + message.as_string())
@@ -187,7 +187,7 @@ def test_each_of_many_that_come_at_once_is_kept_once(
 def test_what_comes_straight_and_by_the_backup_mx_is_kept_once(
     lab: Instance, alice: OfficeUser, stranger: Neighbour, ways: tuple[str, str], copies: int
 ) -> None:
-    """As from a server that did not hear the MTA's answer, and turned to the next MX."""
+    """The message comes from a server that did not get the MTA's answer and used the next MX."""
     message, token = compose(stranger.address, [alice.address])
     straight, round_about = (TRACE.format(token[-8:] + way) + message.as_string() for way in ways)
     give(lab, stranger.address, alice.address, straight)
@@ -222,7 +222,7 @@ STARTED = "systemctl show --property=ActiveEnterTimestampMonotonic --value postf
 def test_a_restart_in_the_middle_of_a_delivery_gives_nothing_twice(
     lab: Instance, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    """Anybody who is stopped between the last byte and its answer must not begin again."""
+    """A client that is stopped between the last byte and the answer must not deliver twice."""
     message, token = compose(alice.address, [stranger.address])
     on(lab, "internet", THINKING)
     try:
@@ -255,7 +255,7 @@ systemctl start outpost-twice.service
 def test_what_the_store_took_again_because_it_was_killed_is_kept_once(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
-    """Two files of one entry of the MTA's queue, as they lie there when Dovecot was killed before it remembered the first."""
+    """Two files from one entry of the MTA's queue, as after Dovecot was killed before it recorded the first."""
     message, token = compose(head.address, [alice.address])
     head.send(message, [alice.address])
     alice.receive(token)

@@ -1,4 +1,4 @@
-"""Ordinary mail passes unharmed: a refusal, a mark or a changed word here is a false positive, and counts as a failure."""
+"""Ordinary mail passes unchanged: a rejection, a mark or a changed word is a false positive and fails the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any one host may be down: the others keep their promises, and nothing accepted is lost (AVL-01, F27, F28, F31)."""
+"""If one host is down, the others work, and no accepted mail is lost (AVL-01, F27, F28, F31)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTLED = on_host("systemctl is-system-running --wait | grep -qx running", 90)
 
 @contextmanager
 def down(lab: Instance, machine: str) -> Iterator[None]:
-    """The machine stopped; afterwards started, and waited for until its own boot says it is done."""
+    """Stop the machine; afterwards start it and wait until its boot is complete."""
     container = lab.container_name(machine)
     subprocess.run(["docker", "stop", "--time", "20", container], check=True, capture_output=True)
     try:
@@ -61,7 +61,7 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
 def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_off(
     lab: Instance, stranger: Neighbour, alice: OfficeUser
 ) -> None:
-    """Postfix alone would come back to it in an hour here: the look at the routes does it within its minute."""
+    """Postfix alone would retry in an hour here; the probe of the routes does it within a minute."""
     message, token = compose(stranger.address, [alice.address])
     back_off = "minimal_backoff_time=1h maximal_backoff_time=2h"
 

@@ -1,4 +1,4 @@
-"""Whatever leaves in the office's name is signed twice, so that nobody can add to it (DKM-01, DKM-02, DKM-03)."""
+"""All mail in the office's name has two signatures, and nobody can add fields to it (DKM-01, DKM-02, DKM-03)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All mail to the Internet by a relay that wants a login (`[smarthost]`): it hears the password once it has proven its name."""
+"""Mail to the Internet goes through a relay with a login (`[smarthost]`), which gets the password only after its certificate is verified."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def arrives(container: str, reader: Correspondent, token: str) -> None:
 
 
 def test_the_capture_sees_what_travels_in_clear(wire: Wire, town: Town) -> None:
-    """The judge of this whole file must be able to say no."""
+    """Positive control: the capture must find text that is sent in clear."""
     token = f"outpost-{token_hex(8)}"
     with smtplib.SMTP(
         town.info["hosts"]["mta"]["addresses"]["wan"][0], 25, timeout=30 * pace.load()
@@ -401,7 +401,7 @@ def test_mail_to_the_internet_waits_where_the_destination_promises_more_than_it_
 def test_mail_to_the_office_waits_while_its_mta_cannot_prove_itself(
     town: Town, mta: str, wire: Wire, alice: OfficeUser, head: Neighbour, stranger: Neighbour
 ) -> None:
-    """An impostor in the MTA's place gets nothing: head office asks for the name, the Internet for the published key.
+    """An impostor in the MTA's place gets no mail: head office verifies the name, the Internet the published key.
 
     What the Internet cannot give to the MTA it gives to the backup MX, where it waits with head office's own.
     """
@@ -435,7 +435,7 @@ def test_mail_for_users_waits_until_the_store_proves_itself(
     office_authority: Authority,
     fault: str,
 ) -> None:
-    """There is no STARTTLS to strip on this link: it is TLS from the first byte."""
+    """This link uses TLS from the first byte, so there is no STARTTLS to strip."""
     shown = faulty(fault, f"store.{town.info['domain']}", office_authority)
     files = {"/etc/outpost/tls/host.pem": shown.certificate, "/etc/outpost/tls/host.key": shown.key}
     message, token = compose(stranger.address, [alice.address])

@@ -1,4 +1,4 @@
-"""Traces: nothing remains of a deleted message, or of a password that somebody typed."""
+"""Nothing remains of a deleted message, or of a typed password."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance,
 def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_notified(
     lab: Instance, bob: OfficeUser
 ) -> None:
-    """A message that came past the filter, as one does whose signature is a day late."""
+    """A message that passed the filter because its virus signature came a day later."""
     infected, harmless = f"invoice-{token_hex(8)}", f"minutes-{token_hex(8)}"
     with bob.mailbox() as mailbox:
         for token, attachment in ((infected, eicar()), (harmless, b"as agreed")):

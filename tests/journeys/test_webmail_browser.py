@@ -242,7 +242,7 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
 
 
 def hostile_message(sender: str, recipient: str) -> tuple[EmailMessage, str]:
-    """Mail that would act if a browser let it, in the ways that have worked somewhere."""
+    """Mail with active content of every kind that has worked in some browser."""
     message, token = compose(sender, [recipient], "Invoice attached.\n")
     message.add_alternative(acting_html(TRACKER), subtype="html")
     return message, token
@@ -296,7 +296,7 @@ def test_login_changes_the_session_and_a_stolen_old_one_is_worthless(
 def test_browser_without_the_offices_authority_refuses_the_site(
     lab: Instance, playwright: Playwright, site: str, tmp_path: Path
 ) -> None:
-    """What all of the above rest on: the certificate is verified, not waved through."""
+    """Positive control of the tests above: the certificate is verified."""
     stranger = launch(lab, playwright, tmp_path)
     with pytest.raises(BrowserError, match="ERR_CERT_AUTHORITY_INVALID"):
         stranger.new_page().goto(site)

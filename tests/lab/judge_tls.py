@@ -1,4 +1,4 @@
-"""Run by sslyze's own Python: one port against Mozilla's profile "intermediate"; findings as JSON."""
+"""Check one port against Mozilla's profile "intermediate" with sslyze's own Python; prints findings as JSON."""
 
 import argparse
 import json

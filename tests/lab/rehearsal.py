@@ -115,7 +115,7 @@ class Rehearsal:
 
     @contextmanager
     def declared(self, change: Callable[[tomlkit.TOMLDocument], None], *roles: str) -> Iterator[None]:
-        """Another office file, applied to hosts of these roles; the old one stands there again afterwards."""
+        """Apply another office file to hosts of these roles; the old one is restored afterwards."""
         file = self.lab.office_file
         before = file.read_text(encoding="utf-8")
         document = tomlkit.parse(before)
@@ -175,7 +175,7 @@ class Rehearsal:
         return f"Verified TLS connection established to {mta}" in done.stdout + done.stderr
 
     def until(self, what: str, condition: Callable[[], bool], pace: float = 0.5) -> None:
-        """Waits for something, looking once in `pace` seconds; meanwhile a failure ends the rehearsal at once."""
+        """Wait for something, and check every `pace` seconds; a failure ends the rehearsal at once."""
 
         def came() -> bool:
             if condition():
@@ -189,7 +189,7 @@ class Rehearsal:
 
     @contextmanager
     def life(self, *, mail: bool = True) -> Iterator[None]:
-        """Mail in every direction, and a resolver's look-ups, until the block ends; then all of it has arrived."""
+        """Send mail in every direction and resolve names until the block ends; then all mail has arrived."""
         town = Town(info(self.lab))
         user, outside = town.user(self.user), (town.head_office, town.client_site, town.stranger)
         routes: list[tuple[OfficeUser | Neighbour, OfficeUser | Neighbour]] = []
@@ -211,13 +211,13 @@ class Rehearsal:
             self._read(machine, began)
 
     def _read(self, machine: str, began: float) -> None:
-        """What a mail server wrote of the keys it was shown."""
+        """What a mail server logged about the keys that it was shown."""
         lines = self.journal(machine, began).splitlines()
         self.log.verified[machine] = sum(1 for line in lines if BELIEF.search(line))
         self.log.failures += [f"{machine}: {line}" for line in lines if DISBELIEF.search(line)]
 
     def journal(self, machine: str, since: float = 0) -> str:
-        """All that a machine's services wrote, since a moment or since it exists."""
+        """Everything that a machine's services logged, since a moment or since the machine exists."""
         command = ["docker", "exec", self.lab.container_name(machine)]
         command += ["journalctl", "--output=cat", "--no-pager", f"--since=@{since:.0f}"]
         return subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout
@@ -239,7 +239,7 @@ class Rehearsal:
             self.stop.wait(PACE)
 
     def _persist(self, action: Callable[[], T]) -> T:
-        """As mail programs do: a session that broke off is begun again, and what was put off is asked for again."""
+        """Do as mail clients do: open an interrupted session again, and repeat what was deferred."""
         for _ in range(20):
             try:
                 return action()
@@ -278,7 +278,7 @@ class Rehearsal:
         return texts[0] if texts else None
 
     def _resolve(self) -> None:
-        """What every correspondent looks up before it sends."""
+        """What every sending server resolves before it sends."""
         domain, mta = self.lab.office.domain, self.lab.office.with_role("mta")[0].fqdn
         while not self.stop.is_set():
             for name, rtype in ((domain, "MX"), (domain, "TXT"), (mta, "A"), (f"_25._tcp.{mta}", "TLSA")):
@@ -288,7 +288,7 @@ class Rehearsal:
             self.stop.wait(0.5)
 
     def _validated(self, name: str, rtype: str) -> dns.message.Message:
-        """A resolver's answer, which it has validated; one that does not come is asked for again, a bogus one is not."""
+        """A validated answer of a resolver. A missing answer is asked for again, a bogus one is not."""
         for _ in range(5):
             answer = self.ask(self.resolver, name, rtype, recurse=True)
             self.log.looks += 1

@@ -1,4 +1,4 @@
-"""A machine on a host's network calls itself a router: the host does not believe it."""
+"""A machine on a host's network announces itself as a router: the host ignores it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGAIN = "nft -f /etc/nftables.conf; /usr/lib/systemd/systemd-sysctl; ip -6 route
 
 
 def advertise(lab: Instance) -> None:
-    """Everybody on the users' network hears of a new router."""
+    """Announce a new router on the users' network."""
     on(lab, "workstation", f"python3 - <<'END-OF-PROGRAM'\n{ADVERTISE}\nEND-OF-PROGRAM\n")
 
 

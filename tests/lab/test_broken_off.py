@@ -1,4 +1,4 @@
-"""A controller that dies in the middle of an apply (kill -9) leaves nothing that the next apply does not finish."""
+"""If a controller dies during an apply (kill -9), the next apply finishes everything."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BEFORE_A_LOOK = 8
 
 
 def spoil(lab: Instance, machine: str, operations: Iterable[str] = ()) -> None:
-    """Give an apply something to do in these of its operations, or in every one, as far as they hold files."""
+    """Change files on the host, so that an apply has work in these operations, or in all that have files."""
     records = [re.sub(r"[^\w.-]+", "-", name.rpartition(" | ")[2]) for name in operations]
     on(lab, machine, SPOIL.format(records=" ".join(records) or "*"))
 
@@ -128,7 +128,7 @@ def test_an_apply_that_was_killed_is_finished_by_the_next(
 
 @pytest.mark.control("SYS-08")
 def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, pyinfra: Pyinfra) -> None:
-    """Killed between a guarded change and its confirmation: the host would go back behind the next apply's back."""
+    """An apply is killed between a guarded change and its confirmation: without the next apply the host would roll back."""
     spoil(lab, "ns2")
     run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}")
     assert run.code == 0, run.log
@@ -141,7 +141,7 @@ def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, 
 def test_an_apply_killed_at_any_of_its_operations_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str
 ) -> None:
-    """The apply that repairs is killed, too, an operation further on; each few kills one may come to its end."""
+    """The repairing apply is killed as well, one operation later; after a few kills one may end."""
     plan = pyinfra("--dry", "--json", "--limit", f"@container/{lab.container_name(machine)}").result["plan"]
     names = [operation["name"] for operation in plan]
     assert len(names) > 10

@@ -44,7 +44,7 @@ def changes_from(lab: Instance, host: Host, serial: str) -> None:
 
 @contextmanager
 def deaf_authority(lab: Instance) -> Iterator[None]:
-    """The ACME authority refuses connections, and keeps its root: a restarted one would have another."""
+    """The ACME authority refuses connections but keeps its root; a restart would create another root."""
     rule = "table inet deaf { chain in { type filter hook input priority 0; tcp dport { 443, 8888 } reject with tcp reset; }; }"
     on(lab, "acme", f"nft '{rule}'")
     try:
@@ -57,7 +57,7 @@ def deaf_authority(lab: Instance) -> Iterator[None]:
 
 @pytest.fixture(params=["store", "webmail"])
 def host(lab: Instance, request: pytest.FixtureRequest) -> Host:
-    """One that asks through the proxy, one that asks by itself."""
+    """A host that uses the proxy, and one that connects directly."""
     return lab.office.host(request.param)
 
 

@@ -1,4 +1,4 @@
-"""Port 25 while it is crowded: the packet filter of the lab's MTA, in network namespaces of their own, with sockets of a whole IPv6 site."""
+"""Port 25 under many sessions: the packet filter of the lab's MTA in separate network namespaces, with sockets of a whole IPv6 site."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print(json.dumps([site, taken("{OTHER}::1")]))
 
 
 def sessions(lab: Instance, edit: str = "") -> tuple[int, bool]:
-    """How many of a site's networks get a session, each its first, and whether somebody else gets one then."""
+    """How many of a site's networks get their first session, and whether another client then gets one."""
     script = (
         f"{TEARDOWN}; edit={shlex.quote(edit)}; {SETUP}\n"
         f"mkfifo /run/crowd-ready; ip netns exec crowd-in python3 -Ic {shlex.quote(LISTEN)} > /run/crowd-ready & listener=$!\n"

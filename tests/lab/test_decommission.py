@@ -1,4 +1,4 @@
-"""An office is closed: nothing is lost on the way, and nothing is left behind. The lab is made again afterwards."""
+"""Closing an office loses no mail and leaves no data. The lab is created again afterwards."""
 
 from __future__ import annotations
 

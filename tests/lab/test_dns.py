@@ -1,4 +1,4 @@
-"""The office's DNS as others see it: proven from the root, free of linters' findings, loadable elsewhere, there when the line is cut."""
+"""The office's DNS from outside: it validates from the root, linters find nothing, other servers can load it, and it works while the line is cut."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def zones(lab: Instance) -> tuple[ZoneData, ...]:
 
 @pytest.fixture(scope="module")
 def printed(lab: Instance, zones: tuple[ZoneData, ...]) -> dict[str, str]:
-    """Zone to what `outpost dns` prints of it, also lying on the machine of the Internet domain."""
+    """Zone to the output of `outpost dns`, which is also on the machine of the Internet domain."""
     texts = {zone.name: outpost("dns", LAB, "--zone", zone.name, "--name", lab.name) for zone in zones}
     files = [File(f"{DIRECTORY}/{name}zone", text.encode()) for name, text in texts.items()]
     containers.put(lab.container("internet"), files)
@@ -55,7 +55,7 @@ def on(lab: Instance, machine: str, script: str) -> str:
 
 @pytest.mark.control("DNS-01", "DNS-07")
 def test_delv_proves_every_record_from_the_trust_anchor(lab: Instance, zones: tuple[ZoneData, ...]) -> None:
-    """BIND's validator, on a machine outside, with nothing but the root's DS."""
+    """BIND's validator runs on a machine outside, with only the root's DS."""
     tag, algorithm, digest_type, digest = dnszones.trust_anchor(lab)[0].split(" DS ")[1].split(" ", 3)
     anchor = (
         f'trust-anchors {{ "." initial-ds {tag} {algorithm} {digest_type} "{digest.replace(" ", "")}"; }};'
@@ -184,7 +184,7 @@ def test_no_name_of_a_strangers_points_inside(lab: Instance) -> None:
 
 @pytest.fixture
 def gateway(lab: Instance) -> Iterator[Any]:
-    """The world's resolver; pausing it is what cutting the line to the Internet is to the hosts' own."""
+    """The test environment's resolver; pausing it has the effect of a cut Internet line for the hosts' resolvers."""
     container = lab.container("gw")
     yield container
     container.reload()

@@ -46,7 +46,7 @@ class Drift:
 
 
 def loaded_and_reverted(path: str, edit: str, load: str) -> str:
-    """A file that is edited, loaded and put back: only the daemon remembers."""
+    """A file that is edited, loaded and restored: only the daemon still uses the edit."""
     return (
         f"cp -p {path} /root/aside; sed -i '{edit}' {path}; {load}; cat /root/aside > {path}; rm /root/aside"
     )
@@ -77,7 +77,7 @@ ADVERTISED = "2001:db8:99::/48 via fe80::99 dev eth0 proto ra"
 
 
 def second_key(role: str) -> tuple[str, str, str]:
-    """A signing key that nobody rolled: shell that makes it, what the report says, shell that takes it away."""
+    """A signing key that no rollover made: shell that creates it, the expected report, and shell that removes it."""
     kept = f"/run/evil-{role}"
     return (
         f"keymgr {ZONE} generate algorithm=ECDSAP256SHA256 {role}=yes > {kept}",
@@ -416,7 +416,7 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
 def test_an_apply_puts_an_edited_contract_back_before_it_believes_it(
     edit: str, lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """Without its contract a host's scan takes all that is accepted for drift; with a forged one it hides what it names."""
+    """Without its contract a host reports all accepted things as drift; a forged contract would hide the things that it names."""
     hidden, contract = "/etc/sysctl.d/hidden.conf", "/etc/outpost/contract.json"
     state = "sha256sum /root/.ssh/authorized_keys; systemctl is-enabled nftables console-getty; true"
     before = on_host(lab, "ns2", state)
@@ -476,14 +476,14 @@ def test_answers_that_an_intruder_writes_hide_nothing(
 def test_a_packages_file_comes_back_with_the_mode_that_its_package_gave_it(
     drift: str, lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """In the archive it has another one, with which sudo refuses it, and no file of the office's beside it would pass its check."""
+    """The archive has another mode: sudo would refuse the file, and the check of the office's files would fail."""
     on_host(lab, "store", drift)
     assert pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('store')}").code == 0
     assert on_host(lab, "store", "visudo --check >/dev/null && stat --format=%a /etc/sudoers") == "440\n"
 
 
 def test_a_program_that_a_link_replaced_comes_back_with_its_own_mode(lab: Instance, pyinfra: Pyinfra) -> None:
-    """A link's own mode is 777: a program that got that could be replaced by every account."""
+    """A link's own mode is 777: every account could replace a program with that mode."""
     on_host(lab, "ns1", "ln -sf /usr/bin/cat /usr/bin/tac")
     assert pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns1')}").code == 0
     assert on_host(lab, "ns1", "stat --format='%F %a' /usr/bin/tac") == "regular file 755\n"
@@ -493,7 +493,7 @@ def test_a_program_that_a_link_replaced_comes_back_with_its_own_mode(lab: Instan
 def test_every_known_drift_changes_what_its_host_answers(
     lab: Instance, pyinfra: Pyinfra, target: Target
 ) -> None:
-    """One after the other: the answer of before, which a host keeps, is never given again."""
+    """Each drift is injected separately: the host never repeats its cached answer."""
     assert not plan(target, connector="docker", watcher=Silent()).changes
     reply = unchanged.ask(target, "docker", ())
     assert reply

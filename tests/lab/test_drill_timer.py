@@ -1,4 +1,4 @@
-"""The restore drill by timer, as `docs/examples` has it: a controller of its own, the hosts over SSH, nobody at the keyboard."""
+"""The restore drill by timer, as in `docs/examples`: a separate controller, hosts over SSH, no interaction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def on(controller: Any, script: str) -> str:
-    """What a script says on the controller; it ends where one of its commands fails, and so does the test."""
+    """The output of a script on the controller; the first failing command ends it and the test."""
     code, output = controller.exec_run(["sh", "-ec", script])
     text = output.decode()
     assert code == 0, f"{script}: {text}"

@@ -1,4 +1,4 @@
-"""Offices that nobody wrote, judged by the daemons' own checkers: what `check` calls sound is a configuration that starts."""
+"""Generated offices, checked by the daemons' own checkers: what `check` accepts is a configuration that starts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def packed(files: Iterable[File]) -> bytes:
 
 
 def judged(container: Any, role: str, files: Iterable[File]) -> list[str]:
-    """What the daemons' checkers find wrong, with these files laid over a running host's for nobody but them."""
+    """What the daemons' checkers find wrong, with these files in an overlay that only the checkers see."""
     # /run is a tmpfs, which Docker's archive does not reach
     lay = "; ".join(
         f"mount -t overlay overlay -o ro,lowerdir={PLACE}{top}:{top} {top}" for top in ("/etc", "/usr")

@@ -1,4 +1,4 @@
-"""A service that somebody has taken over gets nothing of root's by what it puts into its own directory."""
+"""A compromised service cannot use its own directory to make root act for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is learned that nobody declared or accepted, whatever is blind, breaks off or fails (docs/adr/0021).
+"""The known state has only what is declared or accepted, even if probes fail or applies are interrupted (docs/adr/0021).
 
 One test injects by chance (``--seed``), breaks applies off and blinds probes by chance. All are slow, and leave ns2 to be made again where one fails.
 """
@@ -108,7 +108,7 @@ def test_what_came_before_and_during_an_apply_that_was_killed_is_repaired_by_the
 def test_what_was_there_before_the_first_apply_is_reported_and_kept_until_a_person_decides(
     lab: Instance, pyinfra: Pyinfra, target: Target
 ) -> None:
-    """A host that nothing is known of is one before its first apply."""
+    """A host without a known state is like a host before its first apply."""
     root = Drift(
         "ns2",
         "/etc/ssh/sshd_config.d/10-root.conf",
@@ -153,7 +153,7 @@ def test_one_strange_thing_does_not_stop_the_repair_of_others(
 def test_what_cannot_be_done_is_named_with_its_remedy_and_everything_else_is_repaired(
     lab: Instance, pyinfra: Pyinfra, target: Target
 ) -> None:
-    """Where nothing is known, so that what is strange waits for a person's word: the worst case for an apply."""
+    """On a host without a known state, where unknown things wait for a person's decision: the worst case for an apply."""
     foreign = "/etc/ssh/sshd_config.d/10-foreign.conf"
     declared = (
         "/etc/resolv.conf",
@@ -200,7 +200,7 @@ def test_what_cannot_be_done_is_named_with_its_remedy_and_everything_else_is_rep
 def test_whatever_comes_at_whatever_moment_is_reported_or_gone(
     lab: Instance, pyinfra: Pyinfra, target: Target, pytestconfig: pytest.Config
 ) -> None:
-    """Drifts, kills and blind probes by chance: what is known never gains anything, and in the end the host is as it is known."""
+    """Random drifts, kills and failed probes: the known state never grows, and at the end the host equals it."""
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(100_000)
     chance = random.Random(seed)  # noqa: S311 (no secret)
     logger.info("--seed %d", seed)

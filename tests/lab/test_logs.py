@@ -1,4 +1,4 @@
-"""Every line reaches head office, once, however the way there fails; and nobody else gets to read one."""
+"""Every log line reaches head office exactly once, however the connection fails, and nobody else can read it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_a_host_writes_is_at_head_office_within_seconds(lab: Instance, host
 
 
 def test_what_is_written_while_the_collector_is_away_arrives_once(lab: Instance, collector: str) -> None:
-    """It stops, lines wait, the host's own daemon is killed over them, it comes back."""
+    """The collector stops, lines wait, the host's log shipper is killed meanwhile, and the collector comes back."""
     first, second = f"cut{time.time_ns()}", f"killed{time.time_ns()}"
     on(lab, collector, "systemctl stop rsyslog")
     wanted = say(lab, "mta", first, LINES // 2)
@@ -104,7 +104,7 @@ for fields in (
 
 
 def test_nothing_that_a_service_writes_stops_the_stream_or_passes_for_another(lab: Instance) -> None:
-    """Entries made to break a reader go by; one that calls itself sshd's carries the account that wrote it."""
+    """Hostile entries do not stop the stream; an entry that claims to be sshd's carries the account that wrote it."""
     word, host = f"hostile{time.time_ns()}", "ns2"
     program = HOSTILE.replace("WORD", word).replace("HOST", lab.office.host(host).fqdn)
     on(lab, host, f"python3 - <<'END-OF-PROGRAM'\n{program}\nEND-OF-PROGRAM\n")
@@ -134,7 +134,7 @@ def test_a_journal_that_somebody_moved_away_is_followed_where_it_is_now(lab: Ins
 
 @pytest.mark.slow
 def test_lines_under_way_when_the_line_breaks_are_not_lost(lab: Instance, collector: str) -> None:
-    """The collector is killed in the middle of a stream; what it had not acknowledged comes again."""
+    """The collector is killed during a stream; the host sends again what was not acknowledged."""
     word = f"broken{time.time_ns()}"
     with subprocess.Popen(
         [

@@ -1,4 +1,4 @@
-"""Hosts that are lost come back as those that others trust: the same names, the same keys."""
+"""Lost hosts are rebuilt with the names and keys that others trust."""
 
 from __future__ import annotations
 

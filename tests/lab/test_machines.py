@@ -1,4 +1,4 @@
-"""Hosts with kernels of their own: bare machines become hosts, and stay what they are over a restart.
+"""Virtual machines: bare machines become hosts, and do not change over a restart.
 
 A container shares its kernel: AppArmor, audit, the clock (R08), mounts and a true restart are seen here. Without acceleration it takes
 the better part of an hour. The hosts stay virtual machines; `./outpost lab down` afterwards.
@@ -90,7 +90,7 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     with timed("clock"):
 
         def astray(ledger: Ledger) -> None:
-            """The clock runs an hour ahead while mail flows; verification says so; started again, chronyd sets it."""
+            """The clock is an hour ahead while mail flows; verification reports it, and a restarted chronyd corrects it."""
             on("store", "date --set '+1 hour'")
             ledger.until_allowed(messages * 3 // 4, 600)
             with pytest.raises(AssertionError, match="TIM-01"):

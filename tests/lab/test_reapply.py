@@ -1,4 +1,4 @@
-"""The second apply is empty, by every connector and after a restart; what drifts is named and repaired, nothing else."""
+"""The second apply is empty, by every connector and after a restart; only drift is reported and repaired."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_second_apply_changes_nothing(pyinfra: Pyinfra, inventory: str) -> Non
 def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
     lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """The sixth start within ten seconds is one too many for systemd, and an apply would end there (systemd.unit(5))."""
+    """systemd refuses a sixth start within ten seconds, and an apply would end there (systemd.unit(5))."""
     restarts = "for _ in 1 2 3 4 5; do systemctl restart systemd-journald.service; done"
     on(
         lab,
@@ -72,7 +72,7 @@ def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
 def test_what_failed_of_a_hand_edit_has_not_failed_any_more_once_it_is_mended(
     lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """Or the verification after an apply would find a failed unit, and go back to the hand edit."""
+    """Otherwise the verification after an apply would find a failed unit and restore the hand edit."""
     on(lab, "ns2", "echo '# by hand' >> /etc/outpost/watch.json; ! systemctl start outpost-watch.service")
     assert "failed" in on(lab, "ns2", "systemctl is-failed outpost-watch.service || true")
     run = pyinfra("-y", "--json", "--limit", f"@container/{lab.container_name('ns2')}")
@@ -121,7 +121,7 @@ def test_a_configuration_its_daemon_refuses_never_lands(
 
 
 def test_a_restart_that_was_lost_is_made_up_for(lab: Instance, pyinfra: Pyinfra) -> None:
-    """A run that broke off between installing a file and restarting its daemon leaves no digest behind."""
+    """A run that is interrupted between installing a file and restarting its daemon leaves no digest."""
     on(lab, "ns2", "sed -i '/^digest /d' /var/lib/outpost/applied/knot")
     done = "systemctl show -P InvocationID knot; journalctl -u knot -o cat | grep -ci reload || true"
     before = on(lab, "ns2", done)

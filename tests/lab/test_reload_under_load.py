@@ -1,4 +1,4 @@
-"""A re-apply while people work: their sessions go on, and what they send arrives."""
+"""A re-apply while people work: their sessions stay open, and their messages arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
 
 @contextmanager
 def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
-    """Somebody writes a message every second or so; yields the tokens of those that were taken."""
+    """Send a message about every second; yields the tokens of the accepted ones."""
     taken: list[str] = []
     refused: list[smtplib.SMTPResponseException] = []
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""What the office file and the roles no longer declare leaves the hosts; mail is put away, never deleted."""
+"""What is no longer declared is removed from the hosts; mail is archived, never deleted."""
 
 from __future__ import annotations
 

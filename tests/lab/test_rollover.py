@@ -64,7 +64,7 @@ def roll(rehearsal: Rehearsal) -> None:
 
 
 def _switch_public_key(rehearsal: Rehearsal) -> None:
-    """The MTA's key, for which peers go by TLSA: to the one that stood in the DNS, and to no other before its time."""
+    """Switch the MTA's key, which peers verify by TLSA: to the published key, and not before its time."""
     lab = rehearsal.lab
     upcoming = tls_digests(secrets_file.read(lab.directory), "mta")[1]
 
@@ -111,7 +111,7 @@ def _revoked(rehearsal: Rehearsal, before: set[str]) -> bool:
 
 
 def _no_secret_was_printed(rehearsal: Rehearsal, canaries: set[str]) -> None:
-    """SEC-01: what was printed, logged, passed as an argument or left for git, against every secret there was."""
+    """SEC-01: no secret is in what was printed, logged, passed as an argument or left for git."""
     assert len(canaries) > 20
     printed = "\n".join(rehearsal.output)
     assert "secret: content not shown" in printed or "known state" in printed

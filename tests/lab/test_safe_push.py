@@ -1,4 +1,4 @@
-"""A push that locks the controller out does not strand a host: it goes back by itself, and says so."""
+"""If a change locks the controller out, the host rolls back by itself and reports it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ office = [(name, data | {"_sudo": True}) for name, data in _ssh(_directory())]
 
 
 def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -> bool:
-    """Whether somebody who was not connected before can log in, and give a command."""
+    """Whether a new connection can log in and run a command."""
     address = lab.machine(machine).addresses["mgmt"][0]
     options = [
         "BatchMode=yes",
@@ -92,7 +92,7 @@ def test_a_push_that_locks_the_controller_out_is_undone_by_the_host(
     path: str,
     instead: str,
 ) -> None:
-    """However often somebody reloads systemd meanwhile."""
+    """This also works if systemd is reloaded meanwhile."""
     monkeypatch.setenv("OUTPOST_CONFIRM_WITHIN", str(WITHIN))
     before = on(lab, "ns2", IN_FORCE)
     deploy, inventory = tmp_path / "deploy.py", tmp_path / "by_sudo.py"
@@ -158,7 +158,7 @@ def test_a_change_that_lets_the_controller_in_is_confirmed_and_stays(
 def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(
     lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """The power fails after the rules were written and before anybody confirmed them."""
+    """The host restarts after the rules were written and before they were confirmed."""
     before = on(lab, "ns2", "sha256sum /etc/nftables.conf")
     on(
         lab,

@@ -39,7 +39,7 @@ DRAINED = 600.0  # seconds: the routes' longest backoff in the lab is a minute
 
 @dataclass
 class Ledger:
-    """Messages that somebody's server has acknowledged, by their token."""
+    """Messages that a server has acknowledged, by their token."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Ledger:
 
 @contextmanager
 def mail_flowing(town: Town) -> Iterator[Ledger]:
-    """Messages in and out all the while: to the office from head office and the client, and out of it from a user."""
+    """Send messages during the test: to the office from head office and the client, and outwards from a user."""
     ledger, ended = Ledger(), threading.Event()
     alice = town.user("alice")
 
@@ -86,7 +86,7 @@ def arrived(town: Town) -> Counter[str]:
 
 
 def missing(town: Town, ledger: Ledger) -> dict[str, str]:
-    """Messages that have not arrived when the queues had their time; and none has come twice."""
+    """Messages that have not arrived after the queues were retried; none may have arrived twice."""
 
     def gone() -> dict[str, str]:
         found = arrived(town)
@@ -100,7 +100,7 @@ def missing(town: Town, ledger: Ledger) -> dict[str, str]:
 
 
 def declared(lab: Instance, directory: Path, second: str) -> Instance:
-    """The running office becomes what its file says from now on: the same apply as for any other."""
+    """Apply a changed office file to the running office, like any other change."""
     source = directory / "office.toml"
     source.write_text(OFFICE.read_text().replace("[hosts.store]", f"{second}[hosts.store]", 1))
     up.up(lab.name, source=source, install=True)

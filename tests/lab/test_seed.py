@@ -1,4 +1,4 @@
-"""A machine that nobody has typed on: Debian's cloud-init reads its seed, and the controller reaches it by the key that it pinned before."""
+"""A machine without console work: Debian's cloud-init reads its seed, and the controller reaches it with the pinned key."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _emulator(work: Path, site: Path, port: int) -> list[str]:
 
 
 def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
-    """Reached by the pinned key alone; nothing of the seed is left but the key, and another medium changes nothing later."""
+    """The machine answers with the pinned key; only the key of the seed is left, and another medium changes nothing later."""
     office = load(desk.site)
     host = office.host(HOST)
     addresses = desk.asks("ip -brief -4 address show scope global")
@@ -185,7 +185,7 @@ def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
 
 
 def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
-    """What cloud-init left is known as an installer's: the first plan has nothing that a person must accept."""
+    """What cloud-init leaves counts as the installer's: the first plan has nothing that a person must accept."""
     planned = desk.types("plan", str(desk.site), "--limit", HOST)
     assert planned.returncode == 2, planned.stdout[-4000:] + planned.stderr
     assert "to decide" not in planned.stdout, planned.stdout[-8000:]

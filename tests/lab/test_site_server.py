@@ -1,6 +1,6 @@
-"""A bare server becomes a site: a guest of the product's own image answers by its pinned key, stays as it is, and comes back with the server.
+"""A bare server becomes a site: a guest from Outpost's own image answers with its pinned key, does not change, and starts again with the server.
 
-With encrypted disks a thief of the server finds no mail, and it starts such guests only while a tang server answers.
+With encrypted disks a person who steals the server finds no mail, and it starts such guests only while a tang server answers.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A container with systemd and SSH, and nothing of a hypervisor."""
+    """A container with systemd and SSH, without hypervisor software."""
     for name, value in {"OUTPOST_IDENTITY": "identity.txt", "XDG_CACHE_HOME": "", "HOME": ""}.items():
         monkeypatch.setenv(name, str(place / value))
     client = engine.connect()
@@ -160,7 +160,7 @@ def image(desk: Desk, place: Path) -> Path:
 
 
 def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) -> None:
-    """One guest, from nothing to the pinned key; then a second run, a loss of power, and another size."""
+    """One guest is created and answers with its pinned key; then come a second run, a power loss, and another size."""
     desk.up("--image", str(image))
     office = load(desk.site)
     host = office.host(HOST)

@@ -1,4 +1,4 @@
-"""The arithmetic of sizes (`outpost.office.size`), judged by the daemons of a running lab: nothing of the lab is changed."""
+"""The arithmetic of sizes (`outpost.office.size`), checked by the daemons of a running lab; the lab is not changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNIT = "[Service]\nExecStart=/bin/true\n"
 
 
 def judged(lab: Instance, host: str, files: list[File], command: str) -> str:
-    """What a checker says of files that lie below `PLACE` on a host, and nowhere else."""
+    """A checker's output about files that are below `PLACE` on a host only."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for file in files:

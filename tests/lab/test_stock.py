@@ -1,4 +1,4 @@
-"""pyinfra's own operations are the judge: what they find changed on a host the roles name, and what the roles leave they find right.
+"""pyinfra's own operations and the roles agree: both report the same changes, and both find a converged host correct.
 
 `stock.py` has in stock operations what the roles declare.
 """
@@ -35,7 +35,7 @@ Drift = tuple[str, str]
 
 
 def drifts(content: Declaration, never_right: set[str], chance: random.Random) -> list[Drift]:
-    """A change of each kind, of things by chance; nothing twice.
+    """A change of each kind, to random things; nothing twice.
 
     Args:
         never_right: What the judge would change again and again.

@@ -1,4 +1,4 @@
-"""Every port with TLS, judged by sslyze against Mozilla's profile "intermediate" (TLS-01, TLS-02, TLS-03).
+"""Every TLS port meets Mozilla's profile "intermediate", checked by sslyze (TLS-01, TLS-02, TLS-03).
 
 ManageSieve, whose STARTTLS sslyze does not speak, is judged by openssl. And the one lever that relaxes it all, both ways.
 
@@ -75,13 +75,13 @@ IN_EVERY_RUN = ("mta-wan-25", "store-core-24", "webmail-lan-443")
 
 @pytest.fixture(scope="module")
 def sslyze() -> Path:
-    """Its Python. Where the judge cannot be installed nothing has been judged: an error, no skip."""
+    """sslyze's Python. If it cannot be installed, that is an error and no skip: nothing was checked."""
     return environment()
 
 
 @pytest.fixture(scope="module")
 def unhurried(lab: Instance) -> Iterator[None]:
-    """The scanner connects some hundred times. Another test proves that such a client is refused (DOS-01)."""
+    """Lift the rate limit for the scanner, which connects some hundred times. Another test proves the limit (DOS-01)."""
     mta = lab.container_name("mta")
     lifted = run(mta, ["cat", "/etc/postfix/main.cf"])
     lifted += "\nsmtpd_client_event_limit_exceptions = static:all\n"

@@ -1,4 +1,4 @@
-"""The tutorial's commands, as they stand there; what the suite does by itself (lab up and down, verify, attack) is left to it."""
+"""The tutorial's commands work as written, except those that the suite runs itself (lab up and down, verify, attack)."""
 
 from __future__ import annotations
 

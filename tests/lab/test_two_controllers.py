@@ -1,4 +1,4 @@
-"""Two administrators at the same moment, and one who interrupts: nothing is half done that the next apply does not finish."""
+"""Two administrators apply at the same moment, and one is interrupted: the next apply finishes everything."""
 
 from __future__ import annotations
 

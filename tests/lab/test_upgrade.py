@@ -1,4 +1,4 @@
-"""An office of the version before is upgraded to this checkout, while mail flows and each message is counted."""
+"""An office of the previous version is upgraded to this checkout while mail flows; each message is counted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def git(*words: str | Path, check: bool = True) -> str:
 
 @pytest.fixture
 def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The commit of the version before; its own checkout, in its own environment, has brought up a lab."""
+    """The commit of the previous version, whose own checkout and environment have started a lab."""
     commit = git("rev-parse", git("describe", "--tags", "--abbrev=0", "HEAD^", check=False) or UNTAGGED)
     checkout = tmp_path / "former"
     monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path / "labs"))  # both versions find the lab there
@@ -68,7 +68,7 @@ def outpost(command: str, *options: str, code: int = 0) -> tuple[dict[str, Any],
 
 
 def why(printed: dict[str, Any]) -> str:
-    """Each check and each host that failed, what became of the rollout, and what differs."""
+    """Each failed check and host, the result of the rollout, and the differences."""
     checks = [
         check for verdict in (printed, *printed.get("verified", ())) for check in verdict.get("results", ())
     ]
@@ -89,7 +89,7 @@ def why(printed: dict[str, Any]) -> str:
 
 
 def unexplained(plan: dict[str, Any], commit: str) -> list[str]:
-    """Files that the two versions declare differently, and hosts that change, for which the plan gives no such reason."""
+    """Files that the two versions declare differently, and hosts that change, without a reason in the plan."""
     with revisions.checkout(commit) as before:
         differing = revisions.differences(Instance.load(INSTANCE).directory, list(plan["hosts"]), before)
     found = []

@@ -1,4 +1,4 @@
-"""After each verb that changes an office nothing is left to change, and every check is green."""
+"""After each command that changes an office, the plan is empty and every check passes."""
 
 from __future__ import annotations
 

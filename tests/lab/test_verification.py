@@ -1,4 +1,4 @@
-"""A verification leaves the hosts as they were: every file is compared, before and after."""
+"""A verification does not change the hosts: every file is compared before and after."""
 
 from __future__ import annotations
 

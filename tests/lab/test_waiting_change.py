@@ -1,4 +1,4 @@
-"""What waits in the office file is not swept along: a verb beside it applies its own change alone, on the hosts."""
+"""A command applies its own change only; other changes of the office file wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING = 7 * 1024**2
 
 @pytest.fixture
 def office(lab: Instance, tmp_path: Path) -> Iterator[Path]:
-    """The lab's hosts as an office of its own, by path and over SSH: what its administrator has."""
+    """The lab's hosts as a separate office, by path and over SSH, as its administrator has it."""
     outpost(lab, "apply", "lab", "--yes", "--no-verify")
     directory = tmp_path / "office"
     shutil.copytree(lab.directory, directory)

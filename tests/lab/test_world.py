@@ -1,4 +1,4 @@
-"""The Internet around the office is a real one: signed, encrypted, and each machine an ordinary Debian."""
+"""The test environment is realistic: signed DNS, TLS, and each machine an ordinary Debian."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From every zone to every host and port, and outwards: what the flow graph allows is reached, and nothing else.
+"""From every zone to every host and port, and outwards: exactly what the flow graph allows can be reached.
 
 One prober stands in the network of each machine of the lab, the office's hosts among them; it tries both families,
 TCP and UDP, on every port that a flow names or that anything is known to listen on.
@@ -43,7 +43,7 @@ def stands_in(end: Where, address: IPAddress) -> bool:
 
 
 def allowed(office: Office, source: IPAddress, target: Target) -> bool:
-    """Whether the graph lets a machine at `source` reach a target: its own host must let it out, the other one in."""
+    """Whether the graph allows a machine at `source` to reach a target: both packet filters must allow it."""
     protocol, destination, port = target[0], ip_address(target[1]), target[2]
     matching = [flow for flow in flows(office) if flow.protocol == protocol and flow.port == port]
     out = _host_at(office, source) is None or any(
@@ -140,7 +140,7 @@ def targets_of(lab: Instance, machine: str) -> list[Target]:
 
 
 def vantages(lab: Instance) -> list[str]:
-    """Machines to look from: each zone has at least one."""
+    """Machines to probe from: at least one in each zone."""
     return [machine.name for machine in lab.machines if machine.addresses]
 
 
@@ -175,7 +175,7 @@ def test_every_zone_reaches_what_the_flows_allow_and_nothing_else(lab: Instance)
 
 @contextmanager
 def way(process: int, destination: str, gateway: str) -> Iterator[None]:
-    """A route through somebody who should not forward, or to a host's address on its far side."""
+    """A route through a machine that must not forward, or to a host's address in another zone."""
     enter = ["nsenter", f"--net=/proc/{process}/ns/net", "ip", "-6" if ":" in destination else "-4", "route"]
     subprocess.run([*enter, "replace", destination, "via", gateway], check=True)
     try:
@@ -189,7 +189,7 @@ def way(process: int, destination: str, gateway: str) -> Iterator[None]:
 def test_a_stranger_does_not_reach_a_hosts_inner_addresses_through_its_outer_one(
     lab: Instance, family: int
 ) -> None:
-    """Somebody in the Internet's zone sends packets for inner addresses to the host that owns them."""
+    """A machine in the Internet's zone sends packets for inner addresses to the host that has them."""
     mta = lab.office.with_role("mta")[0]
     outer = next(str(address) for address in mta.in_zone("wan") if address.version == family)
     process = pid(lab, "attacker")

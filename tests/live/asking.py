@@ -1,4 +1,4 @@
-"""Questions asked of a host, with nothing on it but a shell; answers to those of the DNS are dnspython messages."""
+"""Questions to a host that needs only a shell; DNS answers are dnspython messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTPS asked from a host itself, with nothing on it but openssl: any name, at any of its addresses."""
+"""HTTPS requests from a host itself, which needs only openssl: any name, at any of its addresses."""
 
 from __future__ import annotations
 

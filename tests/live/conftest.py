@@ -115,7 +115,7 @@ def kernel(host: TestinfraHost) -> Kernel:
 
 @pytest.fixture(scope="session")
 def listening(host: TestinfraHost) -> Listening:
-    """Who waits for strangers."""
+    """The host's listening sockets."""
     return Listening.ask(host)
 
 

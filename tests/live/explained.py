@@ -1,4 +1,4 @@
-"""What daemons write at warning or worse although nothing is wrong, each with the reason why nobody has to look at it.
+"""Warnings and errors that daemons log without a fault, each with the reason why it is harmless.
 
 An office adds its own in `[[verification.explained]]`. A line is compared as ``DAEMON: MESSAGE``, each number as ``N``.
 """

@@ -1,4 +1,4 @@
-"""What the kernel says of a host, in a few questions that all checks share: who listens, what is mounted where, its own settings."""
+"""A host's kernel state, in a few questions that all checks share: sockets, mounts, settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SETTINGS = (
 
 
 class Socket(NamedTuple):
-    """A socket that waits for strangers; its program is empty where no process of the host holds it."""
+    """A listening socket; its program is empty if no process of the host has it."""
 
     address: str
     port: int

@@ -1,4 +1,4 @@
-"""Canaries: messages of a verification's own, found in the mailbox they went to, looked at by a linter, and removed again.
+"""Canaries: test messages of a verification, found in their mailbox, checked by a linter, and removed again.
 
 Nothing but the canary mailbox (`[verification]`) gets one, and nothing stays in it.
 """
@@ -55,7 +55,7 @@ def written(sender: str, recipient: str, token: str, *further: str) -> str:
 
 
 def taken_out(store: TestinfraHost, mailbox: str, token: str, count: int = 1) -> list[EmailMessage]:
-    """The messages with a token, waited for and removed; where they lay is in the header `X-Folder`."""
+    """Wait for the messages with a token and remove them; the header `X-Folder` names their folder."""
     command = _FETCH.format(
         mailbox=shlex.quote(mailbox), token=token, turns=int(2 * PATIENCE * pace.load()), count=count
     )

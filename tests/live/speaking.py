@@ -1,4 +1,4 @@
-"""SMTP spoken from a host itself, with nothing on it but a shell and openssl."""
+"""SMTP sessions from a host itself, which needs only a shell and openssl."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def speak(
 def answers_to(
     client: TestinfraHost, address: IPAddress, port: int, opening: Sequence[str], lines: Sequence[str]
 ) -> list[str]:
-    """The answer to each line, in as few sessions as the server admits: under stress Postfix ends one at the first mistake.
+    """The answer to each line, in as few sessions as possible: under stress Postfix ends a session at the first error.
 
     Args:
         opening: Lines with which each session begins.

@@ -1,4 +1,4 @@
-"""What systemd says of a host's units, in a few questions that all checks share: each start of systemctl costs more than its answer."""
+"""systemd's state of a host's units, in a few questions that all checks share: starting systemctl costs more than its answer."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class Units:
         return self.states.get(unit) in ("active", "reloading", "refreshing")
 
     def comes_up(self, unit: str) -> bool:
-        """Whether the next start of the host starts it; a timer, or one of the daemons that checks look at."""
+        """Whether the next boot of the host starts it: a timer, or one of the daemons that checks name."""
         return self.enabled.get(unit) == "enabled"
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The backup as it stands: how old it is, whether it can be read, and that this host cannot take it away."""
+"""The backup: its age, whether it can be read, and that this host cannot delete it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every host of the office promises, whatever its role; the running system is asked, not its files."""
+"""Promises of every host, whatever its role; the running system is asked, not its files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ THEIRS = "Include /etc/ssh/sshd_config.d/*.conf"  # Debian's own line
 
 @pytest.fixture(scope="session")
 def offered(host: TestinfraHost, me: Host, office: Office) -> dict[str, list[str]]:
-    """What the SSH server offers to who knocks: its side of the key exchange (RFC 4253, section 7.1), and ways to log in."""
+    """What the SSH server offers to a client: its side of the key exchange (RFC 4253, section 7.1), and ways to log in."""
     view = BaseView(office, me)
     output = host.check_output(KNOCK.format(user=view.admin, address=view.ssh_addresses[0]))
     proposal = output.partition("peer server KEXINIT proposal")[2]
@@ -153,7 +153,7 @@ def test_ssh_has_no_listener_that_the_packet_filter_does_not_see(listening: List
 
 @pytest.fixture
 def contract(office: Office, me: Host) -> set[tuple[str, int, str]]:
-    """Where the host may listen and has to: address, port, protocol."""
+    """Exactly the sockets that the host must have: address, port, protocol."""
     return {(str(entry.address), entry.port, entry.protocol) for entry in listeners(office, me)}
 
 

@@ -1,4 +1,4 @@
-"""What the office knows of itself, used against forgers, droppers, bombers and guessers: asked of the daemons.
+"""Defences that use what the office knows about itself: forged senders, malware, mail bombs and guessing. The daemons are asked.
 
 Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind. What
 arrives all the same is in tests/journeys/test_ordinary_mail.py, what floods do in tests/journeys/test_limits.py.
@@ -45,7 +45,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 @pytest.fixture(scope="module")
 def edge(office: Office, me: Host) -> IPAddress:
-    """Where strangers knock."""
+    """The address to which strangers connect."""
     return office.addresses_of_kind(me, "internet")[0]
 
 

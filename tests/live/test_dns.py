@@ -1,4 +1,4 @@
-"""What the office's name servers promise; each one is asked for everything at its own address."""
+"""Promises of the office's name servers; each one is asked at its own address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the running filter does with a message: it is put to Rspamd and to ClamAV themselves, and is delivered nowhere."""
+"""What the running filter does with a message: Rspamd and ClamAV are asked directly, and nothing is delivered."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 @pytest.fixture(scope="module")
 def edge(office: Office, me: Host) -> IPAddress:
-    """Where strangers connect."""
+    """The address to which strangers connect."""
     return office.addresses_of_kind(me, "internet")[0]
 
 

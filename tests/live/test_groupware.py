@@ -1,4 +1,4 @@
-"""What the host with calendars promises: logins are the store's business, each user's collections their own, and Radicale alone."""
+"""Promises of the host with calendars: the store decides logins, users see only their collections, and Radicale is isolated."""
 
 from __future__ import annotations
 

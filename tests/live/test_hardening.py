@@ -1,4 +1,4 @@
-"""Limits of what a break-in or a flood can do: sandboxes, limits, modules; systemd and the kernel are asked, not files."""
+"""Limits for a break-in or a flood: sandboxes, limits, modules. systemd and the kernel are asked, not files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host writes leaves it: what counts is what the collector has acknowledged."""
+"""A host's log lines reach the collector, which acknowledges them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the MTA promises, asked of its daemons: strangers can do only what is allowed, and all mail is scanned.
+"""Promises of the MTA, asked of its daemons: strangers can do only what is allowed, and all mail is scanned.
 
 Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind.
 """
@@ -63,7 +63,7 @@ def view(office: Office, me: Host) -> MtaView:
 
 @pytest.fixture(scope="module")
 def edge(office: Office, me: Host) -> IPAddress:
-    """Where strangers knock."""
+    """The address to which strangers connect."""
     return office.addresses_of_kind(me, "internet")[0]
 
 
@@ -75,13 +75,13 @@ def relay(office: Office, me: Host) -> IPAddress:
 
 @pytest.fixture(scope="module")
 def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """The machine whose certificate opens that listener."""
+    """The host whose certificate that listener accepts."""
     return reach(target, office, office.with_role("store")[0], pytestconfig)
 
 
 @pytest.fixture(scope="module")
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """A machine with a certificate of the same authority, which does not."""
+    """A host with a certificate of the same authority, which that listener refuses."""
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
@@ -785,7 +785,7 @@ print(controller.makefile().read().partition("\\n\\n")[2])
 
 @pytest.fixture(scope="session")
 def rules(host: TestinfraHost) -> set[str]:
-    """What the running Rspamd looks at in each message."""
+    """The rules that the running Rspamd applies to each message."""
     return {rule["symbol"] for rule in json.loads(host.check_output("python3 -ISc %s", RULES))}
 
 

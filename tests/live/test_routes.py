@@ -1,4 +1,4 @@
-"""The office's routes from end to end: a canary goes through each, and what arrives is looked at as its reader would.
+"""The office's routes from end to end: a canary goes through each, and the arriving message is checked.
 
 Inside, and from the Internet's side, a message is sent, to the canary mailbox only. Of routes that end with somebody else,
 the next hop is asked up to RCPT whether it would take mail (``sendmail -bv``): over the real connection, with the real

@@ -1,4 +1,4 @@
-"""What the store promises, asked of its daemons: nobody reads, delivers or sends who should not. Leaves no mail behind."""
+"""Promises of the store, asked of its daemons: only those read, deliver or send who may. The checks leave no mail behind."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def store(office: Office, me: Host) -> StoreView:
 
 @pytest.fixture
 def mta(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """The machine whose certificate opens the delivery port."""
+    """The host whose certificate the delivery port accepts."""
     return reach(target, office, office.with_role("mta")[0], pytestconfig)
 
 
 @pytest.fixture
 def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """A machine that the store lets near ManageSieve; talking to itself, Dovecot holds every connection for secure."""
+    """A host that can reach ManageSieve; from the store itself Dovecot treats every connection as secure."""
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
@@ -76,7 +76,7 @@ cat <&3
 def dialogue(
     client: TestinfraHost, socket: str, lines: Sequence[str] = (), options: str = "", *, greeted: bool = True
 ) -> str:
-    """What a server says to these lines over TLS; the last one must make it hang up.
+    """What a server answers to these lines over TLS; after the last one it must close the connection.
 
     Args:
         greeted: Whether the protocol begins with the server's greeting.

@@ -1,4 +1,4 @@
-"""What a time server promises; the lab's office has none."""
+"""Promises of a time server; the lab's office has none."""
 
 from __future__ import annotations
 

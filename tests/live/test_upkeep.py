@@ -1,4 +1,4 @@
-"""What ages on a running host, and what no file shows: clock, crashes, what waits in the queue."""
+"""State that changes while a host runs and that no file shows: clock, crashes, the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the webmail host promises: it keeps nothing, runs little, and shows the Internet only what it must."""
+"""Promises of the webmail host: it stores no mail, runs few programs, and shows the Internet only what it must."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a sabotage is: something broken on a lab host on purpose, and the live checks that must notice it.
 
-It is an attack's switch (`outpost_lab.attack.weakness`) with other eyes on it: what it changes is saved on the host, put back
+It uses an attack's switch (`outpost_lab.attack.weakness`): what it changes is saved on the host, put back
 byte for byte, and the next run mends one that was interrupted.
 """
 
@@ -83,7 +83,7 @@ def written(file: str, text: str) -> str:
 
 
 def drop_ins_gone(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
-    """What systemd keeps a daemon from is no longer asked of it."""
+    """Remove the drop-ins that sandbox a daemon."""
     directories = tuple(f"/etc/systemd/system/{unit}.d" for unit in units)
     return broken(
         role,
@@ -119,7 +119,7 @@ BARE = (
 
 
 def laid_bare(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
-    """Nothing is kept from these daemons, neither by the office nor by Debian."""
+    """Remove the sandbox of these daemons, the office's and Debian's."""
     files = [f"/etc/systemd/system/{unit}.d/zz-trial.conf" for unit in units]
     text = r"\n".join(("[Service]", *BARE, ""))
     return broken(

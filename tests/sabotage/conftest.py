@@ -73,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass
 class Listed:
-    """A plugin that hears which checks there are, or how they ended.
+    """A plugin that collects the checks, or their results.
 
     Attributes:
         aims: Only these; all of them where it is None.
@@ -171,7 +171,7 @@ def _explained_by_the_sabotage(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Add up; a check that no sabotage has turned red fails a whole run."""
+    """Add up the results; a check that no sabotage has turned red fails the run."""
     config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if hasattr(config, "workerinput") or config.option.collectonly or not reporter or exitstatus > 1:

@@ -28,7 +28,7 @@ RECOVERY = 120.0  # seconds; a clock needs a while to choose a source
 def machine(
     target: Target, office: Office, victim: Host, pytestconfig: pytest.Config
 ) -> Iterator[TestinfraHost]:
-    """The host, mended where an earlier run broke off."""
+    """The host, repaired if an earlier run was interrupted."""
     host = reach(target, office, victim, pytestconfig)
     host.run(MENDS)
     yield host

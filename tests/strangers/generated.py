@@ -1,4 +1,4 @@
-"""Offices that nobody wrote: whatever the rules of an office file call sound may come out of here."""
+"""Generated offices: everything that the rules of an office file accept can be generated."""
 
 from __future__ import annotations
 

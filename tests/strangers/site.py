@@ -1,4 +1,4 @@
-"""A stranger's site: hosts as an installer leaves them, a domain that nobody has delegated, and an administrator with a README.
+"""A new site: hosts as an installer leaves them, a domain that is not delegated, and an administrator with the README.
 
 The administrator has a home of their own, an SSH key and the commands of the README; nothing here reaches a host in
 another way, and nothing is prepared on one but what an installer or a provider prepares. The world is the lab's: a
@@ -112,7 +112,7 @@ def shapes() -> tuple[Shape, ...]:
 
 @dataclass(frozen=True)
 class Site(Instance):
-    """The lab instance that is a stranger's site."""
+    """The lab instance that stands for the new site."""
 
     home: Path = Path()
     around: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ class Site(Instance):
         return around + tuple(self._stock(host) for host in self.office.hosts)
 
     def _stock(self, host: Host) -> Machine:
-        """Docker gives each card an address of both families; a site without one takes it away again."""
+        """Docker gives each card addresses of both families; a site without one family removes them."""
         addresses = {}
         for zone in host.addresses:
             found = {str(address.version): str(address) for address in host.in_zone(zone)}
@@ -209,7 +209,7 @@ class Administrator:
         return done
 
     def _worked(self) -> float:
-        """Seconds of a processor that commands and hosts have had, as far as these answer: it is printed, and judges nothing."""
+        """Processor seconds of commands and hosts, as far as known; printed for information only."""
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
         outputs = (item.exec_run(["sh", "-c", WORKED]).output for item in self.site.containers(self.client))
         hosts = sum(float(number) for number in outputs if re.fullmatch(rb"\d+(\.\d+)?\n", number))
@@ -411,7 +411,7 @@ class Administrator:
         return "\n".join(f"--- {name}\n{answer.output.decode(errors='replace')}" for name, answer in results)
 
     def leaves(self) -> None:
-        """Nothing stays."""
+        """Remove everything."""
         self.agent.terminate()
         self.agent.wait()
         up.down(self.site.name)

@@ -1,4 +1,4 @@
-"""A stranger's office: the README's commands, one after the other, end green on hosts and offices that are not the lab's."""
+"""The README's commands succeed on hosts and offices that differ from the lab's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUMMARY = 150  # lines of a plan that somebody reads
 
 @pytest.fixture
 def administrator(shape: Shape, request: pytest.FixtureRequest) -> Iterator[Administrator]:
-    """Somebody at a desk beside bare hosts; after a failure the hosts say what they know before they go."""
+    """An administrator with bare hosts; after a failure the hosts' state is printed before they are removed."""
     failed = request.session.testsfailed
     desk = Path(tempfile.mkdtemp(prefix="outpost-"))  # an agent's socket has room for a short path only
     somebody = Administrator(shape, desk, f"s{shape.name}")
