@@ -1,6 +1,6 @@
 """Every TLS port meets Mozilla's profile "intermediate", checked by sslyze (TLS-01, TLS-02, TLS-03).
 
-ManageSieve, whose STARTTLS sslyze does not speak, is judged by openssl. And the one lever that relaxes it all, both ways.
+ManageSieve, whose STARTTLS sslyze does not speak, is judged by openssl. The key that relaxes the profile is tested both ways.
 
 sslyze pins a cryptography of its own, so it lives in an environment of its own: `.lab/judges`, made on first use from
 `tests/judges.txt`. It runs in the network of a machine that may reach the port.

@@ -44,9 +44,9 @@ class Office(Part):
     organisation: Line = Field(min_length=1, examples=["Myertor project office"])
     """Shown to users (webmail, client set-up)."""
     domain: Fqdn = Field(examples=["po.myertor.test"])
-    """Its mail domain; host names stand below it."""
+    """Its mail domain; the names of the hosts are below it."""
     platform: Platform = "machine"
-    """What the hosts are; a container cannot steer the clock or load kernel modules."""
+    """Kind of the hosts. A container can neither set the clock nor load kernel modules."""
     postmaster: MailAddress = Field(examples=["maria@po.example.com"])
     """User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."""
     zones: dict[str, Zone] = Field(description="Networks by trust.")

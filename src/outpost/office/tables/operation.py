@@ -89,7 +89,7 @@ class Webmail(Part):
     """Webmail (`[webmail]`)."""
 
     open_to_internet: bool = False
-    """Whether users may log in from the Internet; else only from the users' zone."""
+    """Whether users may log in from the Internet; otherwise only from the users' zone."""
 
 
 class Encryption(Part):
@@ -104,8 +104,9 @@ class Logs(Part):
 
     collector: Fqdn | None = Field(default=None, examples=["logs.example.com"])
     """Head office's collector, a RELP server with TLS (rsyslog's `imrelp`): the name that its certificate must carry,
-    from an authority that Debian or `tls.trusted_authorities` trusts. The hosts show theirs, which `./outpost secrets
-    ca` lets it judge. Not given: logs stay on the hosts, where anybody who breaks in can edit them."""
+    from an authority that Debian or `tls.trusted_authorities` trusts. The collector verifies the hosts' certificates
+    with the authority that `./outpost secrets ca` prints. Not given: logs stay on the hosts, where an intruder can edit
+    them."""
     addresses: tuple[Address, ...] = Field(default=(), examples=[["192.0.2.54", "2001:db8:0:4::54"]])
     """Where it is; without them its name is looked up, and must be outside the office's networks. Each host takes the
     first that a zone of its own leads to."""
@@ -121,7 +122,7 @@ class Maintenance(Part):
     read_only: tuple[Weekday, ...] = Field(default=(), examples=[["friday", "saturday"]])
     """Days (UTC) on which `apply` refuses without `--force`, because nobody could repair a fault."""
     upgrades_at: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "02:00"
-    """Time of day (UTC) from which security upgrades install themselves, within half an hour."""
+    """Time of day (UTC) from which security updates are installed automatically, within half an hour."""
     accepted: tuple[Accepted, ...] = Field(default=(), examples=[["package cloud-init", "unit getty.target"]])
     """What is accepted on every host, for instance because their image has it. Written like `hosts.NAME.accepted`."""
 
@@ -136,8 +137,8 @@ class Closing(Part):
 
 
 class Backup(Part):
-    """What is kept elsewhere in case a host is lost (`[backup]`): encrypted on the host, append-only for it, at head
-    office."""
+    """Backups in case a host is lost (`[backup]`): encrypted on the host and stored at head office, where the host can
+    only add to them."""
 
     server: Address = Field(examples=["198.51.100.61"])
     """Address of the backup server, reached by SSH. If it is in one of the office's zones, each host needs an address
@@ -150,8 +151,8 @@ class Backup(Part):
     directory: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$", examples=["/srv/outpost/po"])
     """Where it keeps the repositories; empty: `/srv/outpost/` and the office's name."""
     every: Duration = lasting("1h")
-    """Time between two backups of a host. With a lost disk goes what came since the last one: at most this long, plus
-    `jitter` and the time that a backup takes."""
+    """Time between two backups of a host. A lost disk loses what came since the last backup: at most this time,
+    plus `jitter` and the time that a backup takes."""
     jitter: Duration = lasting("10m")
     """Random delay of up to this long, so that hosts and offices do not start together."""
     oldest: Duration = lasting("6h")

@@ -76,10 +76,10 @@ class Tls(Part):
 
     profile: TlsProfile = Field(default="intermediate", examples=["old"])
     """Mozilla's profile for users and strangers (ports 25, 993, 465, 4190 and 443): `intermediate` is TLS 1.2 and 1.3
-    with forward secrecy and authenticated ciphers. `old` is the one lever for clients that cannot do that, Outlook on
-    Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of that age: TLS 1.0 and 1.1
-    and AES-CBC come in beside it. It costs full marks at every judge (internet.nl, sslyze), so take it back with the
-    last such client. The links between the hosts and to the peers do not follow it."""
+    with forward secrecy and authenticated ciphers. `old` also accepts TLS 1.0 and 1.1 and AES-CBC. Some old
+    clients need it: Outlook on Windows 7 without KB3140245, the mail program of Android 4.4, scanners and copiers of
+    that age. Testers (internet.nl, sslyze) then give lower grades, so remove it when the last such client is gone. It
+    does not apply to links between the hosts and to the peers."""
 
     certificates: CertificateMode = "office"
     """Source of the certificates for users and other mail servers: `acme` (each host requests and renews them, see

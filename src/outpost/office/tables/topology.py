@@ -100,12 +100,12 @@ class Host(Part):
     """Hardware address of its card in a zone, for `outpost machines seed`. Left out: one is made from the names, and
     you give it to the virtual card."""
     memory: Size | None = Field(default=None, examples=["2GiB"])
-    """For `outpost machines up`: memory of the virtual machine, where it differs from what the role wants for so many users."""
+    """For `outpost machines up`: memory of the virtual machine, if it differs from what the role needs for this number of users."""
     disk: Size | None = Field(default=None, examples=["200GiB"])
-    """For `outpost machines up`: size of its disk, where it differs from what role and quotas want. It only grows."""
+    """For `outpost machines up`: size of its disk, if it differs from what role and quotas need. A disk can only grow."""
     server: str = Field(default="", max_length=300, pattern=LOGIN, examples=["root@192.0.2.5"])
-    """For `outpost machines up`: the server it stands on, as `--on` names it. Empty: any that `--on` names. So a second
-    server takes some of the hosts."""
+    """For `outpost machines up`: the server that runs it, as `--on` names it. Empty: every server that `--on` names. With it
+    you place some of the hosts on a second server."""
     platform: Platform | None = None
     """Kind of this machine, where it differs from the office's `platform`."""
     ssh: str = Field(
@@ -136,7 +136,7 @@ class Host(Part):
     """Things on this host that neither Debian, a package nor this file explains, and that you accept. Write them as a
     plan prints them, without the cause. A later change of one is drift again."""
     refused: tuple[Accepted, ...] = Field(default=(), examples=[["account ghost"]])
-    """Things that stood on this host before its first apply and must go. Write them as a plan prints them."""
+    """Things that this host had before its first apply and that must be removed. Write them as a plan prints them."""
 
     def keeps(self, path: str) -> bool:
         """Whether a file belongs to the host."""
