@@ -5,8 +5,9 @@ nginx asks the store before each request whether the login is right, and tells R
 
 import shlex
 
+import outpost.onhost.davquota
 from outpost.converge.declaration import Items
-from outpost.converge.files import File, as_json, rendered, text
+from outpost.converge.files import File, as_json, program, rendered, text
 from outpost.converge.shapes import absent, account, confined, directory, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
@@ -72,7 +73,10 @@ def _collections(view: GroupwareView) -> Items:
 
 
 def _radicale(view: GroupwareView) -> Items:
-    yield confined("radicale-unit", "radicale.service", [_unit("radicale.service.d/outpost.conf", view)])
+    quota = program("/usr/local/lib/outpost/dav/davquota.py", outpost.onhost.davquota)
+    yield confined(
+        "radicale-unit", "radicale.service", [_unit("radicale.service.d/outpost.conf", view), quota]
+    )
     yield service(name="radicale-socket", unit="radicale.socket", files=[_unit("radicale.socket", view)])
     yield service(name="radicale", files=[_from_template(path, view) for path in CONFIG])
 

@@ -9,7 +9,7 @@ from outpost.office import ports
 from outpost.office.base import HostView
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
-from roles.groupware import CACHE, ENTRY, STORAGE, workers
+from roles.groupware import CACHE, ENTRIES, ENTRY, QUOTA, STORAGE, workers
 
 SHARED = "office"
 """The principal that owns the office's shared calendars; a user's name has an @ in it."""
@@ -22,6 +22,8 @@ class GroupwareView(HostView):
     storage: ClassVar[str] = STORAGE
     cache: ClassVar[str] = CACHE
     entry: ClassVar[int] = ENTRY
+    quota: ClassVar[int] = QUOTA
+    entries: ClassVar[int] = ENTRIES
     shared: ClassVar[str] = SHARED
     directory: ClassVar[str] = "/etc/outpost/directory"
 

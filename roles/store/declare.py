@@ -50,8 +50,12 @@ ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
 ENDED = "/run/outpost-ended"
+USED = "/var/lib/dovecot/used"
+"""A file for each program's password: its time is when the password was last used."""
 DAV = "/run/outpost-davlogins/socket"
 SHARED = f"{MAIL}/.shared"
+BEFORE = ("again", "junk", "spam", "ham", "block", "unblock", "block_domain", "unblock_domain")
+"""The office's own Sieve scripts."""
 READERS = 4
 """Attachments that are read at the same time for the search."""
 FORMER = "/usr/local/lib/outpost/former"
@@ -68,6 +72,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
     yield account("outpost-accounts", home="/nonexistent")
     yield directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
+    yield directory(USED, owner="outpost-accounts", group="dovecot", mode="2770")
     if view.calendars:
         yield account("outpost-davlogins", home="/nonexistent")
     yield from _accounts(view, secrets)
@@ -202,6 +207,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
                 "store",
                 "/etc/dovecot/accounts.lua",
                 own=OWN,
+                used=USED,
                 decoy=decoy(some_hash),
                 calendars=bool(view.calendars),
             ),
@@ -215,11 +221,8 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     # Dovecot cannot write the compiled form itself, and would complain at each delivery. It must first know the extensions that they require.
     yield settings(
         name="before",
-        files=[
-            rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view)
-            for name in ("again", "junk", "spam", "ham", "block", "unblock")
-        ],
-        activate="for name in again junk spam ham block unblock; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
+        files=[rendered("store", f"/etc/dovecot/sieve/{name}.sieve", store=view) for name in BEFORE],
+        activate=f"for name in {' '.join(BEFORE)}; do sievec /etc/dovecot/sieve/$name.sieve || exit 1; done",
     )
     # Observed: Dovecot 2.4 loses all of anvil's sockets when a reload removes one, and then nobody can log in.
     yield once(
@@ -258,6 +261,7 @@ def _chosen(view: StoreView) -> Items:
         "words": WORDS,
         "declared": "/etc/dovecot/users",
         "own": OWN,
+        "used": USED,
         "session_seconds": SESSION_HOURS * 3600,
         "auth": "/run/dovecot/auth-accounts",
         "socket": ACCOUNTS_SOCKET,
@@ -277,7 +281,7 @@ def _chosen(view: StoreView) -> Items:
             program(f"{ACCOUNTS}/outpost/onhost/accounts.py", outpost.onhost.accounts),
             text(f"{ACCOUNTS}/__main__.py", "from outpost.onhost.accounts import main\n\nmain()\n"),
             as_json("/etc/outpost/accounts.json", content),
-            rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN),
+            rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN, used=USED),
         ],
     )
 

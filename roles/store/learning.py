@@ -38,7 +38,13 @@ def learning(view: StoreView) -> Items:
         "domain": view.office.domain,
     }
     spooling = rendered(
-        "store", f"{PIPES}/learn", mode="0755", spool=LESSONS, largest=LESSON_SIZE, waiting=LESSONS_DAILY
+        "store",
+        f"{PIPES}/learn",
+        mode="0755",
+        spool=LESSONS,
+        largest=LESSON_SIZE,
+        waiting=LESSONS_DAILY,
+        domain=view.office.domain,
     )
     allowed = rendered("store", f"{PIPES}/allowed", mode="0755")
     yield settings(

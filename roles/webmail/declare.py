@@ -50,7 +50,13 @@ PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini"
 SCRIPTS = (
     "/etc/roundcube/plugins/managesieve/config.inc.php",
     "/var/lib/roundcube/plugins/access/access.php",
-    *(f"/var/lib/roundcube/plugins/access/localization/{language}.inc" for language in ("en_US", "de_DE")),
+    "/var/lib/roundcube/plugins/invitations/invitation.php",
+    "/var/lib/roundcube/plugins/invitations/invitations.php",
+    *(
+        f"/var/lib/roundcube/plugins/{plugin}/localization/{language}.inc"
+        for plugin in ("access", "invitations")
+        for language in ("en_US", "de_DE")
+    ),
     "/var/lib/roundcube/plugins/office/config.inc.php",
     "/var/lib/roundcube/plugins/office/office.php",
 )

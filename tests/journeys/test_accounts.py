@@ -188,6 +188,7 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     idle(page)
     left_open = imap_session(replace(user, password=telephone))
     page.goto(f"{site}?_task=settings&_action=plugin.access")
+    expect(page.get_by_text(re.compile(r"made .+, last used .+"))).to_have_count(1)
     expect(page.get_by_text("Unused recovery codes: 7.")).to_be_visible()
     expect(page.get_by_text("(this session)")).to_have_count(1)
     elsewhere = page.context.browser.new_context().new_page()  # type: ignore[union-attr]

@@ -18,6 +18,7 @@ from outpost.target import Target
 from outpost_lab import pace, trust
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
+from roles.groupware import QUOTA, STORAGE
 from roles.store import OWN
 from tests.awaiting import until
 from tests.lab.test_certificates import on
@@ -134,6 +135,30 @@ def test_an_event_that_repeats_each_second_keeps_nobody_waiting_for_long(
     finally:
         alice.ask("DELETE", f"{home}{token}.ics")
         dealt_with(lab, dav.name)
+
+
+@pytest.mark.control("CAL-04")
+def test_a_full_calendar_takes_nothing_more_until_something_is_deleted(
+    programs: dict[str, Program], lab: Instance, dav: Host
+) -> None:
+    alice, bob = programs["alice"], programs["bob"]
+    token = token_hex(6)
+    place = f"/{alice.user.address}/calendar"
+    bulk = f"{STORAGE}/collection-root{place}/.{token}.bulk"  # Radicale reads no hidden file
+    assert alice.ask("PUT", f"{place}/{token}.ics", EVENT.format(token=token))[0] == 201
+    on(lab, dav.name, f"runuser -u radicale -- fallocate -l {QUOTA} {bulk}")
+    try:
+        assert alice.ask("PUT", f"{place}/{token}-2.ics", EVENT.format(token=f"{token}-2"))[0] == 507
+        assert alice.ask("GET", f"{place}/{token}.ics")[0] == 200
+        assert bob.ask("PUT", f"{place}/{token}-3.ics", EVENT.format(token=f"{token}-3"))[0] == 403
+        theirs = f"/{bob.user.address}/calendar/{token}.ics"
+        assert bob.ask("PUT", theirs, EVENT.format(token=f"{token}-4"))[0] == 201
+        assert bob.ask("DELETE", theirs)[0] == 200
+        assert alice.ask("DELETE", f"{place}/{token}.ics")[0] == 200
+    finally:
+        on(lab, dav.name, f"rm -f {bulk}")
+    assert alice.ask("PUT", f"{place}/{token}-2.ics", EVENT.format(token=f"{token}-2"))[0] == 201
+    assert alice.ask("DELETE", f"{place}/{token}-2.ics")[0] == 200
 
 
 @pytest.mark.control("CAL-01")

@@ -185,6 +185,40 @@ def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance,
     assert learnt(lab) == before, "who is not wanted is no spammer"
 
 
+@pytest.mark.control("JNK-05")
+def test_a_whole_domain_is_blocked_but_not_who_was_taken_out_of_junk(lab: Instance, bob: OfficeUser) -> None:
+    domain = f"pest-{token_hex(6)}.example"
+
+    def delivered(author: str) -> tuple[str, str]:
+        """Where ordinary mail of an author lands, and the token in its subject."""
+        token = f"outpost-{token_hex(8)}"
+        message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
+        hand_over(lab, bob, message)
+        with bob.mailbox() as mailbox:
+            for name in ("INBOX", "Junk"):
+                mailbox.folder.set(name)
+                if mailbox.uids(AND(subject=token)):
+                    return name, token
+        return "nowhere", token
+
+    def moved(token: str, source: str, target: str) -> None:
+        with bob.mailbox() as mailbox:
+            mailbox.folder.set(source)
+            mailbox.move(mailbox.uids(AND(subject=token)), target)
+
+    folder, first = delivered(f"shop@{domain}")
+    assert folder == "INBOX"
+    moved(first, "INBOX", "Junk/Blocked/Domains")
+    assert delivered(f"anybody@{domain.upper()}")[0] == "Junk"
+    folder, wanted = delivered(f"friend@{domain}")
+    assert folder == "Junk"
+    moved(wanted, "Junk", "INBOX")
+    assert delivered(f"friend@{domain}")[0] == "INBOX"
+    assert delivered(f"shop@{domain}")[0] == "Junk"
+    moved(first, "Junk/Blocked/Domains", "INBOX")
+    assert delivered(f"shop@{domain}")[0] == "INBOX"
+
+
 @needs_browser
 @pytest.mark.control("JNK-06")
 def test_a_digest_leads_to_each_message_in_junk_and_from_there_to_the_inbox(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +17,7 @@ from playwright.sync_api import Error as BrowserError
 from outpost_lab import pace
 from outpost_lab.attack.content import acting_html
 from outpost_lab.instance import Instance
-from outpost_lab.post import Neighbour, OfficeUser, compose
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from roles.webmail.view import WebmailView
 from tests.awaiting import until
 from tests.journeys.desk import (
@@ -97,7 +98,13 @@ def test_a_word_of_the_text_finds_its_message(
     expect(page.locator("#messagelist tbody tr", has_text=token)).to_be_visible()
 
 
-def test_a_browser_in_german_gets_german(browser: Browser, site: str) -> None:
+@pytest.fixture
+def carol(town: Town) -> OfficeUser:
+    """Somebody whose browser is German. Webmail keeps the language of a user's first login."""
+    return town.user("carol")
+
+
+def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: OfficeUser) -> None:
     context = browser.new_context(locale="de-DE")
     page = context.new_page()
     page.goto(site)
@@ -109,6 +116,12 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str) -> None:
     expect(page.locator("#messagestack")).to_contain_text("Die Anmeldung ist fehlgeschlagen")
     page.goto(f"{site}guide.html")
     expect(page.locator("h1")).to_contain_text("Mail bei")
+    guide = page.inner_text("body")
+    log_in(page, site, carol)
+    idle(page)
+    for folder in ("Spam", "Gesendet", "Gelöscht"):  # the guide names what is on the screen
+        expect(page.locator("#mailboxlist").get_by_text(folder, exact=True)).to_be_visible()
+        assert folder in guide
     context.close()
 
 
@@ -130,6 +143,89 @@ def test_a_message_is_kept_when_the_session_ended_at_send(
     expect(page.locator("#messagestack")).to_contain_text("Your session is invalid or has expired")
     assert page.input_value("#composebody") == text
     assert page.input_value("#compose-subject") == text
+
+
+INVITATION = """BEGIN:VCALENDAR
+VERSION:2.0
+METHOD:REQUEST
+BEGIN:VTIMEZONE
+TZID:W. Europe Standard Time
+BEGIN:STANDARD
+DTSTART:16010101T030000
+TZOFFSETFROM:+0200
+TZOFFSETTO:+0100
+END:STANDARD
+END:VTIMEZONE
+BEGIN:VEVENT
+UID:{token}
+SEQUENCE:3
+ORGANIZER;CN="Müller; Peter":MAILTO:{organiser}
+ATTENDEE;PARTSTAT=NEEDS-ACTION;RSVP=TRUE:MAILTO:{attendee}
+DTSTART;TZID=W. Europe Standard Time:20261203T090000
+DTEND;TZID=W. Europe Standard Time:20261203T100000
+SUMMARY:Crane <img src=x onerror=alert(1)>\\, {token}
+LOCATION:Gate 3
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def invited(attendee: OfficeUser, organiser: Neighbour) -> tuple[EmailMessage, str]:
+    """An invitation as Outlook sends it: its own name of the time zone, the calendar beside the text."""
+    message, token = compose(organiser.address, [attendee.address], "You are invited.\n")
+    text = INVITATION.format(token=token, organiser=organiser.address, attendee=attendee.address)
+    message.add_alternative(text.replace("\n", "\r\n"), subtype="calendar", params={"method": "REQUEST"})
+    return message, token
+
+
+@pytest.mark.control("WEB-07", "WEB-10")
+def test_an_invitation_is_shown_and_answered(
+    browser: Browser, site: str, carol: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = invited(carol, stranger)
+    stranger.send(message, [carol.address])
+    carol.receive(token)
+    context = browser.new_context(
+        locale="de-DE", timezone_id="Europe/Berlin", viewport={"width": 390, "height": 844}
+    )
+    page = context.new_page()
+    log_in(page, site, carol)
+    idle(page)
+    page.locator("#messagelist tbody tr", has_text=token).click()
+    shown = page.frame_locator("#messagecontframe").locator(".invitation")
+    expect(shown).to_contain_text(f"Einladung: Crane <img src=x onerror=alert(1)>, {token}")
+    expect(shown).to_contain_text("Do 2026-12-03 09:00 – 10:00")
+    expect(shown).to_contain_text("Wo: Gate 3")
+    expect(shown).to_contain_text(f"Müller, Peter <{stranger.address}>")
+    expect(shown).not_to_contain_text("nicht der Absender")
+    assert shown.evaluate("box => box.scrollWidth <= box.clientWidth + 1"), "wider than the telephone"
+    shown.get_by_role("button", name="Zusagen").click()
+    expect(page.locator("#messagestack")).to_contain_text(f"Ihre Antwort ging an {stranger.address}")
+    answer = message_from_bytes(stranger.receive(f"UID:{token}"), policy=policy.default)
+    assert answer["From"].addresses[0].addr_spec == carol.address
+    (calendar,) = (part for part in answer.walk() if part.get_content_type() == "text/calendar")
+    assert calendar.get_param("method") == "REPLY"
+    lines = calendar.get_content().replace("\r\n", "\n").replace("\n ", "").splitlines()
+    assert {"METHOD:REPLY", f"UID:{token}", "SEQUENCE:3", f"ORGANIZER:mailto:{stranger.address}"} <= set(
+        lines
+    )
+    (attendee,) = (line for line in lines if line.startswith("ATTENDEE"))
+    assert attendee.endswith(f"PARTSTAT=ACCEPTED:mailto:{carol.address}")
+    context.close()
+
+
+@pytest.mark.control("WEB-10")
+def test_who_invites_in_the_name_of_another_is_named_as_not_the_sender(
+    page: Page, site: str, alice: OfficeUser, bob: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = invited(alice, stranger)
+    message.replace_header("From", bob.address)
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    log_in(page, site, alice)
+    open_message(page, token)
+    shown = page.frame_locator("#messagecontframe").locator(".invitation")
+    expect(shown).to_contain_text("The organiser is not the sender of this message.")
 
 
 def test_http_leads_to_https(page: Page, site: str) -> None:

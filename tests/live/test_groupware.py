@@ -141,6 +141,33 @@ def test_each_request_for_calendars_has_a_process_that_can_be_ended(
     assert int(host.check_output(workers)) >= view.workers
 
 
+FULL = """
+import os, sys, tempfile
+sys.path.insert(0, "/usr/local/lib/outpost/dav")
+from davquota import Quota
+with tempfile.TemporaryDirectory() as root:
+    os.mkdir(f"{root}/a@example.net")
+    open(f"{root}/a@example.net/1.ics", "w").write("x" * 5000)
+    for size, entries in ((4096, 9), (1 << 20, 1), (1 << 20, 9)):
+        quota = Quota(lambda *_: [b"inner"], root, size, entries, "office")
+        asked = {"REQUEST_METHOD": "PUT", "PATH_INFO": "/a@example.net/c/2.ics", "HTTP_X_REMOTE_USER": "a@example.net"}
+        print(*quota(asked, lambda status, _: print(status.split()[0], end=" "))[0].split()[:1])
+"""
+
+
+@pytest.mark.control("CAL-04")
+def test_calendars_have_a_quota(host: TestinfraHost, view: GroupwareView) -> None:
+    """A user whose calendars and address books are full adds nothing more."""
+    command = host.check_output(
+        "tr '\\0' '\\n' < /proc/$(systemctl show --property MainPID --value radicale.service)/cmdline"
+    )
+    wanted = f"davquota:application('{view.storage}/collection-root', {view.quota}, {view.entries}, '{view.shared}')"
+    assert command.splitlines()[-1] == wanted
+    as_radicale = "setpriv --reuid=radicale --regid=radicale --clear-groups"
+    found = host.check_output(f"{as_radicale} python3 -I -B -c %s", FULL).splitlines()
+    assert found == ["507 b'Your'", "507 b'Your'", "b'inner'"]
+
+
 @pytest.mark.control("VIR-05")
 def test_radicale_takes_no_program_from_among_the_calendars(host: TestinfraHost) -> None:
     """Radicale loads no code from the directory of the calendars."""

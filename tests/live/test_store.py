@@ -711,6 +711,10 @@ def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units
         ("imapsieve_from Junk", "ham"),
         pytest.param("mailbox Junk/Blocked", "block", marks=pytest.mark.control("JNK-05")),
         pytest.param("imapsieve_from Junk/Blocked", "unblock", marks=pytest.mark.control("JNK-05")),
+        pytest.param("mailbox Junk/Blocked/Domains", "block_domain", marks=pytest.mark.control("JNK-05")),
+        pytest.param(
+            "imapsieve_from Junk/Blocked/Domains", "unblock_domain", marks=pytest.mark.control("JNK-05")
+        ),
     ],
 )
 def test_a_move_into_junk_and_out_of_it_is_noticed(host: TestinfraHost, of: str, verdict: str) -> None:
@@ -811,13 +815,17 @@ def test_who_was_blocked_lands_in_junk_and_nobody_else(host: TestinfraHost) -> N
         export HOME=$(mktemp -d); trap 'rm -rf "$HOME" /var/lib/dovecot/learn/blocks@check.invalid.*' EXIT
         for author in shop@example.net pest@example.net 'a"]{{}}stop;"@example.net'; do echo | {programs}/learn block blocks@check.invalid "$author"; done
         echo | {programs}/learn unblock blocks@check.invalid pest@example.net
-        ls /var/lib/dovecot/learn | grep blocks@check.invalid
-        for author in Shop@example.net pest@example.net other@example.net; do
+        for author in a@bad.example a@mended.example; do echo | {programs}/learn block_domain blocks@check.invalid "$author"; done
+        echo | {programs}/learn unblock_domain blocks@check.invalid b@mended.example
+        echo | {programs}/learn ham blocks@check.invalid friend@bad.example
+        ls /var/lib/dovecot/learn | grep 'blocks@check.invalid.*block'
+        for author in Shop@example.net pest@example.net other@example.net b@BAD.example b@mended.example b@very.bad.example friend@bad.example; do
             printf 'From: %s\\nSubject: x\\n\\nx\\n' "$author" > "$HOME/message"
             sieve-test "$HOME/blocked.sieve" "$HOME/message" 2>&1 | grep -q 'folder: Junk' && echo "$author"
         done; true
     """
-    assert host.check_output("runuser -u vmail -- sh -c %s", script).split() == ["Shop@example.net"]
+    blocked = host.check_output("runuser -u vmail -- sh -c %s", script).split()
+    assert blocked == ["Shop@example.net", "b@BAD.example"]
 
 
 @pytest.mark.control("JNK-05")

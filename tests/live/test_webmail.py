@@ -490,6 +490,40 @@ def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
             browse(host, address, view.policy_name, requested=view.name)
 
 
+INVITATIONS = r"""
+require "/var/lib/roundcube/plugins/invitations/invitation.php";
+function event($uid, $organiser, $summary, $before = "") {
+    return invitation::read("BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n{$before}BEGIN:VEVENT\r\nUID:$uid\r\nDTSTART:20261203T090000Z\r\n"
+        . "ORGANIZER:mailto:$organiser\r\nSUMMARY:$summary\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n");
+}
+$plain = event("one", "peter@example.net", "Meeting");
+$signs = event("one\u{202e}\x07", "peter@example.net", "Meeting\u{202e}\x1b[2J");
+echo json_encode([
+    "plain" => [$plain->text("SUMMARY"), $plain->when("DTSTART")[0], $plain->address("ORGANIZER")],
+    "signs" => [$signs->text("SUMMARY"), preg_match('/[^\P{C}\r\n]/u', $signs->reply("a@example.net", "A\r\nB", "ACCEPTED", 0))],
+    "header" => event("one", "peter@example.net%0d%0aBcc:all@example.net", "Meeting")->address("ORGANIZER"),
+    "far" => event("one", "peter@example.net", "Meeting", str_repeat("X-A:1\r\n", 60000)) === null,
+    "deep" => event("one", "peter@example.net", "Meeting", str_repeat("BEGIN:X\r\n", 1000)) === null,
+    "quotes" => invitation::read(str_repeat('"', 250000)) === null,
+]);
+"""
+
+
+@pytest.mark.probe
+@pytest.mark.control("WEB-10")
+def test_a_strangers_invitation_is_read_within_bounds_and_is_nothing_but_text(host: TestinfraHost) -> None:
+    """An invitation by mail is read within bounds, and nothing of it is more than text."""
+    found = json.loads(host.check_output(f"{AS_ROUNDCUBE} php -r %s", INVITATIONS))
+    assert found == {
+        "plain": ["Meeting", 1796288400, "peter@example.net"],
+        "signs": ["Meeting [2J", 0],
+        "header": "",
+        "far": True,
+        "deep": True,
+        "quotes": True,
+    }
+
+
 @pytest.mark.probe
 @pytest.mark.control("WEB-02")
 def test_unknown_names_get_no_handshake_and_see_no_certificate(

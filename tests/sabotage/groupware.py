@@ -48,6 +48,10 @@ SABOTAGES = (
         "groupware::each_request_for_calendars_has_a_process_that_can_be_ended", activate=RESTART,
     ),
     edited(
+        "groupware", "calendars have no quota", UNIT, "s/--pythonpath .*/radicale:application/",
+        "groupware::calendars_have_a_quota", activate=RESTART,
+    ),
+    edited(
         "groupware", "answers have no security headers", NGINX, "/^ *add_header/d",
         "groupware::answers_carry_the_security_headers_once", activate=RELOAD,
     ),

@@ -55,7 +55,7 @@ SABOTAGES = (
         "store::the_filter_hears_what_users_call_junk", undo="systemctl enable --now --quiet outpost-learn.timer",
     ),
     edited(
-        "store", "moves into Junk start no training", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block) /,/^ *}/d",
+        "store", "moves into Junk start no training", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block(_domain)?) /,/^ *}/d",
         "store::a_move_into_junk_and_out_of_it_is_noticed",
     ),
     edited(
@@ -82,7 +82,7 @@ SABOTAGES = (
         "store::who_was_taken_out_of_junk_is_allowed_and_nobody_else",
     ),
     edited(
-        "store", "mail of blocked authors reaches the inbox", "/usr/local/lib/outpost/sieve/learn", "s/fileinto .Junk.; stop;/keep;/",
+        "store", "mail of blocked authors reaches the inbox", "/usr/local/lib/outpost/sieve/learn", "s/fileinto .Junk.;/keep;/",
         "store::who_was_blocked_lands_in_junk_and_nobody_else",
     ),
     edited(

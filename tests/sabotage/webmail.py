@@ -11,6 +11,7 @@ NGINX, FPM, ROUNDCUBE = (
     "/etc/roundcube/config.inc.php",
 )
 ACCESS = "/var/lib/roundcube/plugins/access/access.php"
+INVITATION = "/var/lib/roundcube/plugins/invitations/invitation.php"
 DATABASE = "/var/lib/roundcube/db"
 UNITS = ("nginx.service", "php8.4-fpm.service")
 # its old workers take connections until they are told to finish; php-fpm and a started nginx say by themselves that they are ready
@@ -116,6 +117,10 @@ SABOTAGES = (
     edited(
         "webmail", "pages have no security headers", NGINX, "/^ *add_header/d", "webmail::pages_carry_the_security_headers_once",
         activate=RELOAD,
+    ),
+    edited(
+        "webmail", "invitations are read without bounds", INVITATION, "s/LONGEST = [0-9]+;/LONGEST = PHP_INT_MAX;/",
+        "webmail::a_strangers_invitation_is_read_within_bounds_and_is_nothing_but_text",
     ),
     edited(
         "webmail", "attachments may run scripts", ACCESS, "s/script-src 'none'/script-src 'self'/",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.own.mkdir()
+        self.used = self.own.with_name("used")
+        self.used.mkdir()
         self.declare()
         words = self.declared.with_name("words.json")
         words.write_text('["myertor"]')
@@ -47,6 +50,7 @@ class Desk:
             words=words,
             declared=self.declared,
             own=self.own,
+            used=self.used,
             session_seconds=3600,
             verify=self.verify,
             hash_password=lambda password: f"{{ARGON2ID}}{password}",
@@ -351,6 +355,23 @@ def test_what_a_removed_password_opened_ends(desk: Desk) -> None:
     assert desk.ended == [ALICE]
 
 
+def test_a_user_sees_when_a_password_was_last_used_until_it_is_removed(desk: Desk) -> None:
+    session = desk.settle()
+    made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    for name in ("telephone", "tablet"):
+        assert "application_password" in desk.ask("add_application", name=name, **made)
+    hashed = Chosen.parse((desk.own / ALICE).read_text()).applications["telephone"]
+    note = desk.used / "".join(sign for sign in hashed if sign.isalnum())  # as accounts.lua names it
+    note.write_text("1")
+    os.utime(note, (1_700_000_600, 1_700_000_600))
+    assert {one["name"]: one["used"] for one in desk.ask("state", session=session)["applications"]} == {
+        "telephone": 1_700_000_600,
+        "tablet": None,
+    }
+    assert desk.ask("remove_application", session=session, name="telephone") == {}
+    assert list(desk.used.iterdir()) == []
+
+
 def test_the_codes_are_those_of_rfc_6238() -> None:
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # appendix B; its 8 digits end in these 6
     assert [time_code(secret, at // 30) for at in (59, 1111111109, 20000000000)] == [
@@ -372,7 +393,7 @@ def test_a_new_first_password_voids_what_was_chosen_and_an_apply_does_not(desk: 
         "factor_from": None,
         "recovery": RECOVERY,
         "devices": ["telephone"],
-        "applications": [{"name": "telephone", "made": int(desk.now)}],
+        "applications": [{"name": "telephone", "made": int(desk.now), "used": None}],
         "sessions": ANY,
     }
     desk.declare("{ARGON2ID}second")

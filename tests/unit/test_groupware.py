@@ -22,6 +22,7 @@ from outpost.office.dns import PublicKeys, office_zone
 from outpost.office.flows import inbound, outbound
 from outpost.office.load import parse
 from outpost.onhost import davlogins
+from outpost.onhost.davquota import Quota
 from roles.groupware.view import GroupwareView
 from roles.webmail.guide import LANGUAGES, apple_profile, page
 
@@ -123,10 +124,71 @@ def test_the_store_knows_of_calendars_only_where_there_are_some(office: Office, 
 
     for made, expected in ((office, True), (bare, False)):
         script = rendered(
-            "store", "/etc/dovecot/accounts.lua", own="/x", decoy="x",
+            "store", "/etc/dovecot/accounts.lua", own="/x", used="/u", decoy="x",
             calendars=bool(StoreView(made, made.host("store")).calendars),
         ).content.decode()  # fmt: skip
         assert ('protocol == "dav"' in script) == expected
+
+
+def quota(root: Path, **limits: int) -> Quota:
+    return Quota(
+        lambda *_: [b"inner"], str(root), limits.get("size", 10**6), limits.get("entries", 100), "office"
+    )
+
+
+def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -> list[str]:
+    """The status, if it is the quota's, and the first word of the answer."""
+    found: list[str] = []
+    environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path.encode().decode("latin-1"),
+        "HTTP_X_REMOTE_USER": user.encode().decode("latin-1"),
+    }
+    (body,) = wrapped(environ, lambda status, _headers: found.append(status.split()[0]))
+    return [*found, body.decode().split()[0]]
+
+
+@pytest.mark.parametrize("owner", ["a@example.net", "ä@example.net"])
+def test_who_has_used_up_the_room_reads_and_deletes_only(tmp_path: Path, owner: str) -> None:
+    calendar = tmp_path / owner / "calendar"
+    calendar.mkdir(parents=True)
+    for number in range(3):
+        (calendar / f"{number}.ics").write_text("x")
+    for wrapped in (quota(tmp_path, entries=3), quota(tmp_path, size=3 * 4096)):
+        for method in ("PUT", "MKCOL", "MKCALENDAR", "PROPPATCH", "POST", "MOVE"):
+            assert asked(wrapped, method, f"/{owner}/calendar/4.ics", owner) == ["507", "Your"]
+        for method in ("GET", "DELETE", "PROPFIND", "REPORT", "OPTIONS"):
+            assert asked(wrapped, method, f"/{owner}/calendar/1.ics", owner) == ["inner"]
+    assert asked(quota(tmp_path, entries=4), "PUT", f"/{owner}/calendar/4.ics", owner) == ["inner"]
+
+
+def test_nobody_learns_how_full_others_are_and_the_office_has_more_room(tmp_path: Path) -> None:
+    for owner in ("b@example.net", "office"):
+        (tmp_path / owner).mkdir()
+        (tmp_path / owner / "1.ics").write_text("x")
+    full = quota(tmp_path, entries=1)
+    assert asked(full, "PUT", "/b@example.net/2.ics") == ["inner"]
+    assert asked(full, "PUT", "/office/2.ics") == ["inner"]
+    for number in range(5):
+        (tmp_path / "office" / f"{number}.ics").write_text("x")
+    for path in ("/office/9.ics", "//office/9.ics", "/./office/9.ics", "/x/../office/9.ics", "/office"):
+        assert asked(full, "PUT", path) == ["507", "Your"], path
+    assert asked(full, "MOVE", "/a@example.net/2.ics") == ["507", "Your"]  # it may go there
+    assert asked(full, "PUT", "/a@example.net/2.ics") == ["inner"], "one user stops all others"
+
+
+def test_who_is_full_puts_nothing_elsewhere_either(tmp_path: Path) -> None:
+    (tmp_path / "a@example.net").mkdir()
+    (tmp_path / "a@example.net" / "1.ics").write_text("x")
+    for path in ("/office/9.ics", "//a@example.net/2.ics", "/x/../a@example.net/2.ics"):
+        assert asked(quota(tmp_path, entries=1), "PUT", path) == ["507", "Your"]
+
+
+@pytest.mark.parametrize("user", ["", "/", ".", "..", "../secret", "\0", "a/../.."])
+def test_no_name_leads_out_of_the_calendars(tmp_path: Path, user: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret").write_text("x")
+    assert asked(quota(tmp_path / "root", entries=1), "PUT", "/x", user) == ["inner"]
 
 
 def test_the_directory_has_everybody_who_may_log_in(view: GroupwareView) -> None:

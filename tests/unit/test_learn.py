@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -191,7 +192,7 @@ def test_answered_messages_stay_and_are_not_searched_for_each_time(
 @pytest.fixture
 def spooling(tmp_path: Path, spool: Path) -> Path:
     program = tmp_path / "learn"
-    context = {"spool": spool, "largest": 100, "waiting": 5}
+    context = {"spool": spool, "largest": 100, "waiting": 5, "domain": "po.myertor.test"}
     program.write_text(
         render(environment(ROOT / "templates/store"), "usr/local/lib/outpost/sieve/learn.j2", context)
     )
@@ -236,6 +237,42 @@ def test_the_newest_five_hundred_authors_are_kept(spooling: Path) -> None:
     moves(spooling, "ham", BOB, author="shop@example.net")
     kept = place.read_text().splitlines()
     assert (len(kept), kept[0], kept[-1]) == (500, "a101@example.net", "shop@example.net")
+
+
+def filter_of(program: Path) -> list[str]:
+    """The three lists of the filter that a delivery runs: authors, domains, authors who are welcome although their domain is not."""
+    lists = re.findall(r"\[.*?\]", (program.parent / "blocked.sieve").read_text(), re.DOTALL)
+    return [one.replace("\n", "") for one in lists]
+
+
+def test_whom_a_user_blocks_is_in_the_filter_alone_or_with_the_whole_domain(
+    spooling: Path, spool: Path
+) -> None:
+    moves(spooling, "block", BOB, author="pest@example.net")
+    moves(spooling, "block_domain", BOB, author="Shop@Bad.example")
+    assert filter_of(spooling) == ['["?", "pest@example.net"]', '["?", "Bad.example"]', '["?"]']
+    moves(spooling, "ham", BOB, author="friend@bad.example")
+    assert filter_of(spooling)[2] == '["?", "friend@bad.example"]'
+    moves(spooling, "block_domain", BOB, author="friend@bad.example")  # meant for this author, too
+    assert filter_of(spooling)[1:] == ['["?", "bad.example"]', '["?"]']
+    moves(spooling, "unblock_domain", BOB, author="other@BAD.example")
+    moves(spooling, "unblock", BOB, author="Pest@example.net")
+    assert filter_of(spooling) == ['["?"]'] * 3
+    assert [path.name for path in spool.iterdir() if "block" in path.name] == []
+
+
+def test_nobody_blocks_the_whole_office(spooling: Path) -> None:
+    moves(spooling, "block_domain", BOB, author="carol@PO.myertor.test")
+    assert not (spooling.parent / "domains").exists()
+    moves(spooling, "block_domain", BOB, author="carol@head.po.myertor.test")
+    assert filter_of(spooling)[1] == '["?", "head.po.myertor.test"]'
+
+
+@pytest.mark.parametrize("author", ["a@b]{}stop;", 'a"]@c', "a@c\nd@e", "@c", "a@", "a@b@c"])
+def test_no_author_becomes_a_part_of_the_filter(spooling: Path, author: str) -> None:
+    for verdict in ("block", "block_domain"):
+        moves(spooling, verdict, BOB, author=author)
+    assert not (spooling.parent / "blocked.sieve").exists()
 
 
 def test_a_copy_waits_under_its_users_name(spooling: Path, spool: Path, mail: Path) -> None:

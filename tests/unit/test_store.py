@@ -105,7 +105,7 @@ def test_unknown_users_are_checked_against_a_hash_that_costs_as_much_and_fits_no
     assert [len(part) for part in after] == [len(part) for part in before]
     assert set(after[-1]) == {"A"}
     script = rendered(
-        "store", "/etc/dovecot/accounts.lua", own="/o", decoy=decoy(HASH), calendars=False
+        "store", "/etc/dovecot/accounts.lua", own="/o", used="/u", decoy=decoy(HASH), calendars=False
     ).content.decode()
     assert f'DECOY = "{decoy(HASH)}"' in script
     assert "bob@" not in configuration(store), "another user is no other configuration"

@@ -27,22 +27,42 @@ def texts(file: Path) -> dict[str, str]:
 ENGLISH = texts(PLUGIN / "localization/en_US.inc.j2")
 
 
-@pytest.mark.parametrize("file", sorted((PLUGIN / "localization").iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", sorted(PLUGIN.parent.glob("*/localization/*")), ids=lambda file: f"{file.parts[-3]}-{file.name}"
+)
 def test_a_language_has_each_text_with_the_same_variables(file: Path) -> None:
-    translated = texts(file)
-    assert translated.keys() == ENGLISH.keys()
-    for label, text in ENGLISH.items():
+    translated, english = texts(file), texts(file.with_name("en_US.inc.j2"))
+    assert translated.keys() == english.keys()
+    for label, text in english.items():
         assert set(re.findall(r"\$\w+", translated[label])) == set(re.findall(r"\$\w+", text)), label
 
 
 def test_each_text_that_the_page_asks_for_exists() -> None:
     texts = set(re.findall(r"\$this->t\('(\w+)'", (PLUGIN / "access.php.j2").read_text()))
-    texts |= {"welcome", "password", "welcome_hint", "password_hint", "made_on", "since"}  # chosen elsewhere
+    texts |= {
+        "welcome",
+        "password",
+        "welcome_hint",
+        "password_hint",
+        "made_on",
+        "used_on",
+        "since",
+    }  # chosen elsewhere
     texts |= {"factor_more", "set_up", "set_up_thunderbird", "set_up_apple"}
     assert len(texts) > 30
     assert texts <= ENGLISH.keys()
     shown = {label for label in ENGLISH if not label.startswith(("refused_", "done_"))}
     assert shown == texts - {"refused_unavailable"}, "a text that nothing shows"
+
+
+def test_each_text_about_invitations_is_shown_somewhere() -> None:
+    plugin = PLUGIN.with_name("invitations")
+    source = (plugin / "invitations.php.j2").read_text()
+    for label in texts(plugin / "localization/en_US.inc.j2"):
+        assert f"'{label}'" in source, label
+    assert (
+        set(re.findall(r"\$this->t\('(\w+)'", source)) <= texts(plugin / "localization/en_US.inc.j2").keys()
+    )
 
 
 def test_each_reason_of_the_store_has_a_text() -> None:

@@ -160,6 +160,7 @@ class Accounts:
         words: A file with words that no password is made of (JSON), read at each change: people come and go.
         declared: The office's accounts as Dovecot reads them: address, hash of the first password.
         own: The directory of what users chose.
+        used: A directory with a file for each program's password; its time is when Dovecot last accepted the password.
         verify: Asks Dovecot whether that is the password of that address, typed at that remote address.
         hash_password: What is kept of a password (AUT-01).
         session_seconds: How long a webmail session lasts.
@@ -173,6 +174,7 @@ class Accounts:
     words: Path
     declared: Path
     own: Path
+    used: Path
     session_seconds: int
     verify: Callable[[str, str, str], bool]
     hash_password: Callable[[str], str]
@@ -253,7 +255,8 @@ class Accounts:
                 "recovery": len(chosen.recovery),
                 "devices": list(chosen.factors),
                 "applications": [
-                    {"name": name, "made": chosen.made.get(name)} for name in chosen.applications
+                    {"name": name, "made": chosen.made.get(name), "used": self._last_used(hashed)}
+                    for name, hashed in chosen.applications.items()
                 ],
                 "sessions": [
                     {
@@ -316,9 +319,10 @@ class Accounts:
         """Remove the password of a program, and end its sessions."""
         with self.lock:
             chosen = self._in_session(address, session)
-            if chosen.applications.pop(name, None) is None:
+            if (hashed := chosen.applications.pop(name, None)) is None:
                 raise RefusedError("unknown_name")
             self._keep(address, chosen)
+            self._note_of_use(hashed).unlink(missing_ok=True)
         self.ended(address)
         return {}
 
@@ -478,6 +482,16 @@ class Accounts:
             return Chosen(declared)
         return chosen if chosen.grown_from == declared else Chosen(declared)
 
+    def _note_of_use(self, hashed: str) -> Path:
+        """What Dovecot writes when it accepts the password (``accounts.lua``)."""
+        return self.used / re.sub(r"[^A-Za-z0-9]", "", hashed)
+
+    def _last_used(self, hashed: str) -> int | None:
+        try:
+            return int(self._note_of_use(hashed).lstat().st_mtime)
+        except FileNotFoundError:
+            return None
+
     def _keep(self, address: str, chosen: Chosen) -> None:
         """Write it completely or not at all, and to the disk before the answer."""
         fresh = self.own / f".{address}"
@@ -606,6 +620,7 @@ def main() -> None:
         words=Path(settings["words"]),
         declared=Path(settings["declared"]),
         own=Path(settings["own"]),
+        used=Path(settings["used"]),
         session_seconds=settings["session_seconds"],
         verify=lambda address, password, remote: ask_dovecot(settings["auth"], address, password, remote),
         hash_password=lambda password: "{ARGON2ID}" + hasher.hash(password),
