@@ -1,5 +1,7 @@
 """A-SPF: writing in somebody else's name (essay 3.1.4)."""
 
+import base64
+
 from outpost_lab.attack import content
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
@@ -33,6 +35,7 @@ async def a_colleagues_name_on_a_free_address(ground: Ground, seen: Evidence) ->
         "in one word, and a title": f"{colleague.replace(' ', '')} (Director) <{free}>",
         "with a hyphen": f"{colleague.replace(' ', chr(0x2010))} <{free}>",
         "behind a letter that becomes eighteen": f'"\ufdfa {colleague}" <{free}>',
+        "in base64 that ends twice": f"=?utf-8?B?{base64.b64encode(colleague.encode()).decode().rstrip('=')}====?= <{free}>",
         "no brackets": f"{colleague} {free}",
         "name of a group": f"{colleague}: {free};",
         "letters that look alike in Punycode": f"director@{ground.domain.replace('o', 'о').encode('idna').decode()}",
