@@ -59,6 +59,7 @@ SCRIPTS = (
     ),
     "/var/lib/roundcube/plugins/office/config.inc.php",
     "/var/lib/roundcube/plugins/office/office.php",
+    "/var/lib/roundcube/plugins/office/texts/de_DE.inc",
 )
 STATIC = (
     "/var/lib/roundcube/plugins/office/office.css",

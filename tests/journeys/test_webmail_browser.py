@@ -125,6 +125,44 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
     context.close()
 
 
+ENGLISH_IN_GERMAN = r"""
+require "/etc/roundcube/config.inc.php";
+$texts = [];
+include "/var/lib/roundcube/plugins/office/texts/de_DE.inc";
+function keys($file) {
+    $labels = $messages = [];
+    if (is_file($file)) {
+        include $file;
+    }
+    return array_keys($labels + $messages);
+}
+$places = ["" => ["/usr/share/roundcube/program/localization/%s/labels.inc", "/usr/share/roundcube/program/localization/%s/messages.inc"]];
+foreach ($config["plugins"] as $plugin) {
+    $places["$plugin."] = ["/var/lib/roundcube/plugins/$plugin/localization/%s.inc"];
+}
+$read = $missing = [];
+foreach ($places as $prefix => $files) {
+    foreach ($files as $file) {
+        $english = keys(sprintf($file, "en_US"));
+        $read = [...$read, ...$english];
+        foreach (array_diff($english, keys(sprintf($file, "de_DE"))) as $key) {
+            $missing[] = $prefix . $key;
+        }
+    }
+}
+echo count($read), " ", implode(" ", array_diff($missing, array_keys($texts)));
+"""
+
+
+def test_no_text_of_webmail_is_without_a_german_one(lab: Instance) -> None:
+    """Roundcube shows English where a language lacks a text."""
+    code, output = lab.container("webmail").exec_run(["php", "-r", ENGLISH_IN_GERMAN])
+    assert code == 0, output
+    count, *missing = output.decode().split()
+    assert int(count) > 800
+    assert missing == []
+
+
 def test_a_message_is_kept_when_the_session_ended_at_send(
     lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
 ) -> None:
