@@ -498,15 +498,17 @@ def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> 
 
 
 @pytest.mark.probe
-@pytest.mark.control("DSN-01", "AMP-04")
+@pytest.mark.control("DSN-01", "AMP-04", "DOS-14")
 def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
     host: TestinfraHost, store: StoreView
 ) -> None:
-    """Sieve filters cannot reject accepted mail, edit headers or send notifications."""
+    """Sieve filters cannot reject accepted mail, edit headers, send notifications or use regular expressions."""
     output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
     (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
     assert "vacation" in offered
-    assert not {"reject", "ereject", "enotify", "editheader"} & set(offered.replace('"', " ").split())
+    assert not {"reject", "ereject", "enotify", "editheader", "regex"} & set(
+        offered.replace('"', " ").split()
+    )
 
 
 @pytest.mark.control("DOS-13")

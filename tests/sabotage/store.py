@@ -183,6 +183,10 @@ SABOTAGES = (
         "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
     ),
     edited(
+        "store", "Sieve filters can use regular expressions", DOVECOT, "/^  regex = no/d",
+        "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
+    ),
+    edited(
         "store", "TLS 1.3 is off", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
         "store::a_current_client_gets_tls_1_3", activate=RESTART,
     ),
