@@ -24,9 +24,10 @@ from outpost.keys.model import Secrets
 from outpost.keys.pairs import KeyPair
 from outpost.keys.secrets_file import public_pair
 from outpost.office import Host, Office
+from outpost.office.backup import STATE, backup_of
 from outpost.office.base import BaseView
 from outpost.office.certificates import AcmeView, mode, tsig_name
-from outpost.office.watch import watch_settings
+from outpost.office.role import every_role, role_of
 from outpost.units import restarted
 from roles.base.backup import backup
 from roles.base.hardening import hardening, names_and_clock, network, timers
@@ -195,19 +196,15 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
         activate=f"{LIB}/certificate install",
         made=(f"{TLS}/public.pem", f"{TLS}/public.key"),
     )
+    cause = "not a certificate that was issued to this host, or it does not match its key"
+    consequence = "users and peers are shown a certificate that they cannot verify"
     yield once(
         "the certificate that is shown",
         unless=f'[ "$(openssl pkey -in {TLS}/public.key -pubout)" = "$(openssl x509 -in {TLS}/public.pem -noout -pubkey)" ] && '
         f"for given in {ACME}/public.pem /var/lib/outpost-acme/*-cert.pem; do ! timeout 10 cmp $given {TLS}/public.pem || exit 0; done; exit 1",
         untouched=(f"{ACME}/public.pem", "/var/lib/outpost-acme/*-cert.pem"),
         command=f"{LIB}/certificate install",
-        finding=Finding(
-            "file",
-            f"{TLS}/public.pem",
-            "not a certificate that was issued to this host, or it does not match its key",
-            "users and peers are shown a certificate that they cannot verify",
-            ("TLS-04",),
-        ),
+        finding=Finding("file", f"{TLS}/public.pem", cause, consequence, ("TLS-04",)),
     )
     yield job("base", "outpost-certificate", name="outpost-certificate", acme=view)
 
@@ -227,18 +224,12 @@ def _access(view: BaseView) -> Items:
         check="visudo --check --file=/etc/sudoers.d/outpost",  # files that others put beside it are reported, and do not make its own check fail
         guarded=True,
     )
-    keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
+    given = "".join(f"{key}\n" for key in view.office.ssh.authorized_keys)
+    own_keys = [text(f"/etc/ssh/authorized_keys.d/{view.admin}", given)] if given else []
     yield service(
         name="sshd",
         unit="ssh.service",
-        files=[
-            *(
-                [text(keys, "".join(f"{key}\n" for key in given))]
-                if (given := view.office.ssh.authorized_keys)
-                else []
-            ),
-            rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view),
-        ],
+        files=[*own_keys, rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view)],
         check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped
         guarded=True,
     )
@@ -260,3 +251,42 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Item
     }
     watched = [*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)]
     yield own("base", "logs", outpost.onhost.logs, content, watches=watched, view=view)
+
+
+PROBED = ("certificates", "disks", "backup", "units", "memory")
+RECENT = 3600
+"""Seconds for which an event in the journal stays an alarm."""
+VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
+
+
+def watch_settings(office: Office, me: Host) -> dict[str, Any]:
+    """``/etc/outpost/watch.json``."""
+    wanted, kept = office.alarms, backup_of(office, me)
+    of_roles = {
+        key: value for role in every_role().values() for key, value in role.watching(office, me).items()
+    }
+    return {
+        "host": me.fqdn,
+        "tell": list(wanted.tell),
+        "probes": [*PROBED, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
+        "recent": RECENT,
+        "applied": "/var/lib/outpost/applied",
+        "scanner": of_roles.pop("scanner"),
+        "corrupt": of_roles.pop("corrupt"),
+        "volumes": list(VOLUMES),
+        "tls": "/etc/outpost/tls",
+        "zones": of_roles.pop("zones"),
+        "asked": str(next(iter(me.all_addresses))),
+        "virus_signatures": of_roles.pop("virus_signatures"),
+        "queue_age": wanted.queue_age,
+        "certificate_age": wanted.certificate_age,
+        "signature_age": wanted.signature_age,
+        "virus_age": wanted.virus_age,
+        "disk_percent": wanted.disk_percent,
+        "wrong_logins": wanted.wrong_logins,
+        "logs": "/var/lib/outpost-logs/sent",
+        "logs_age": wanted.logs_age,
+        "backup": f"{STATE}/last.json" if kept else "",
+        "backup_age": kept.backup.oldest if kept else 0,
+        **of_roles,
+    }

@@ -85,18 +85,14 @@ def hardening(*, office: Office, me: Host) -> Items:
         files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
     )
     # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server brings accounts and keys with the next start.
+    cause = "cloud-init is on"
+    consequence = "anybody who answers as a metadata server can add accounts and keys at the next boot"
     yield once(
         "cloud-init is off",
         unless="[ ! -d /etc/cloud ] || [ -e /etc/cloud/cloud-init.disabled ]",
         untouched=("/etc/cloud",),
         command="touch /etc/cloud/cloud-init.disabled",
-        finding=Finding(
-            "file",
-            "/etc/cloud/cloud-init.disabled",
-            "cloud-init is on",
-            "anybody who answers as a metadata server can add accounts and keys at the next boot",
-            ("SYS-10",),
-        ),
+        finding=Finding("file", "/etc/cloud/cloud-init.disabled", cause, consequence, ("SYS-10",)),
     )
     yield settings(
         name="hours of upgrades",
@@ -113,6 +109,7 @@ def timers() -> Items:
     Packages are installed while nothing may start, and are configured after that; so this comes after the roles.
     A timer that ran once and was stopped since was stopped by somebody: that is drift.
     """
+    consequence = "logs are not rotated, and old sessions are not removed"
     yield once(
         "packages' timers run",
         unless="( cd /etc/systemd/system/timers.target.wants && systemctl show "
@@ -120,13 +117,7 @@ def timers() -> Items:
         r"'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { waits = 1 } END { exit waits }'",
         untouched=(),  # what has begun once since the boot has; a new one is a file
         command="systemctl start timers.target",
-        finding=Finding(
-            "unit",
-            "timers.target",
-            "a timer was never started",
-            "logs are not rotated, and old sessions are not removed",
-            ("LOG-01",),
-        ),
+        finding=Finding("unit", "timers.target", "a timer was never started", consequence, ("LOG-01",)),
     )
 
 

@@ -50,12 +50,11 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
         yield Problem(f"hosts.{hosts[1].name}.role", "store", message, remedy)
     for host in hosts:
         if office.addresses_of_kind(host, "internet"):
-            yield Problem(
-                f"hosts.{host.name}.addresses",
-                "",
-                "the store has an address in the Internet's zone",
-                "remove it: keep the host that checks passwords in the servers', users' and management zones",
+            message = "the store has an address in the Internet's zone"
+            remedy = (
+                "remove it: keep the host that checks passwords in the servers', users' and management zones"
             )
+            yield Problem(f"hosts.{host.name}.addresses", "", message, remedy)
 
 
 ROLE = Role(

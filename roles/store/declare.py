@@ -8,6 +8,7 @@ archived.
 import hashlib
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 import outpost.onhost.accounts
 import outpost.onhost.attachment
@@ -146,22 +147,13 @@ def _logins(view: StoreView) -> Items:
 
 def _attachments() -> Items:
     """The converter of attachments for the search: started for each one, and it reaches nothing of the host (STO-04)."""
-    units = ("outpost-text.socket", "outpost-text@.service")
+    places = (f"/etc/systemd/system/outpost-text{kind}" for kind in (".socket", "@.service"))
+    given: dict[str, Any] = {"socket": outpost.onhost.attachment.SOCKET, "readers": READERS}
+    units = (rendered("store", place, **given) for place in places)
     yield service(
         name="attachments",
         unit="outpost-text.socket",
-        files=[
-            program("/usr/local/lib/outpost/attachment", outpost.onhost.attachment),
-            *(
-                rendered(
-                    "store",
-                    f"/etc/systemd/system/{unit}",
-                    socket=outpost.onhost.attachment.SOCKET,
-                    readers=READERS,
-                )
-                for unit in units
-            ),
-        ],
+        files=[program("/usr/local/lib/outpost/attachment", outpost.onhost.attachment), *units],
     )
 
 
@@ -326,24 +318,16 @@ def _departed(view: StoreView) -> Items:
         ],
         check=f"sh -n {FORMER}",
     )
-    declared = " ".join(
-        map(
-            shlex.quote,
-            (*view.office.mailboxes, *(f"shared:{mailbox.folder}" for mailbox in view.office.shared)),
-        )
-    )
+    shared = (f"shared:{mailbox.folder}" for mailbox in view.office.shared)
+    declared = shlex.join((*view.office.mailboxes, *shared))
+    cause = "the store has a mailbox that is not in the office file: the user was removed there, or it was added by hand"
+    consequence = "its mail moves to /srv/mail/.former; its passwords and sessions end"
     yield once(
         "mail of former users is put away",
         unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
         untouched=(f"{MAIL}/*", f"{SHARED}/.*", f"{OWN}/*"),
         command=f"{FORMER} archive {declared}",
-        finding=Finding(
-            "mailbox",
-            "that the office does not declare",
-            "the store has a mailbox that is not in the office file: the user was removed there, or it was added by hand",
-            "its mail moves to /srv/mail/.former; its passwords and sessions end",
-            ("AUT-07",),
-        ),
+        finding=Finding("mailbox", "that the office does not declare", cause, consequence, ("AUT-07",)),
     )
 
 

@@ -53,10 +53,10 @@ class Target(NamedTuple):
             return self.directory / f"{connector}.py"
         if connector or not available:
             wanted = f"{connector}.py" if connector else "inventory"
-            raise OutpostError(
-                f"{shown(self.directory)} has no {wanted}",
-                f"choose one of: {', '.join(available)}" if available else "copy inventory/lab/ssh.py there",
+            remedy = (
+                f"choose one of: {', '.join(available)}" if available else "copy inventory/lab/ssh.py there"
             )
+            raise OutpostError(f"{shown(self.directory)} has no {wanted}", remedy)
         return self.directory / f"{available[0]}.py"
 
     @property
@@ -133,10 +133,10 @@ def find(office: str, instance: str | None = None) -> Target:
 
         known = offices()
         close = difflib.get_close_matches(office, known, n=1)
-        raise OutpostError(
-            f"there is no office {office}",
-            f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(known)}; or give a path",
+        remedy = (
+            f"did you mean {close[0]}?" if close else f"choose one of: {', '.join(known)}; or give a path"
         )
+        raise OutpostError(f"there is no office {office}", remedy)
     if directory != INVENTORY / LAB:
         if instance:
             raise OutpostError(

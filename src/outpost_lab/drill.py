@@ -25,7 +25,7 @@ from outpost.recovery.backup import (
     archives,
     views,
 )
-from outpost.recovery.drills import Drill, keep
+from outpost.recovery.restore import Drill, keep
 from outpost.target import LAB, Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script

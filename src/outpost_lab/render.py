@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from outpost.mail import peers
+from outpost.office import peering
 from outpost.office.peering import OtherEnd
 from outpost_lab import dnszones, keys, world
 from outpost_lab.instance import Instance
@@ -133,7 +133,7 @@ def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
         "mtas": [server.fqdn for server in office.mail_servers],
         "port": ends[0].peer.listen if ends else 25,
         "client_senders": [str(item) for server in servers for item in server.in_zone("client")],
-        "main_cf": peers.rendered("main.cf.j2", ends[0]) if ends else "",
-        "master_cf": peers.rendered("master.cf.j2", ends[0]) if ends else "",
+        "main_cf": peering.rendered("main.cf.j2", ends[0]) if ends else "",
+        "master_cf": peering.rendered("master.cf.j2", ends[0]) if ends else "",
         "hosts": [host.fqdn for host in office.hosts],
     }

@@ -75,10 +75,10 @@ def _memory(machines: int) -> None:
         return
     available = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
     if available and available < MEMORY_MIB * machines:
-        raise LabError(
-            f"{available} MiB of memory are free, and {machines} machines take {MEMORY_MIB * machines} MiB",
-            "end other programs, or another lab: ./outpost lab down --name NAME",
+        message = (
+            f"{available} MiB of memory are free, and {machines} machines take {MEMORY_MIB * machines} MiB"
         )
+        raise LabError(message, "end other programs, or another lab: ./outpost lab down --name NAME")
 
 
 def _disk(client: docker.DockerClient, machines: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from outpost.recovery.drills import held
+from outpost.recovery.restore import held
 from outpost.target import ROOT, Target
 from outpost_lab import engine, images
 from outpost_lab.containers import BOOTED

@@ -19,8 +19,7 @@ from outpost.keys import secrets_file
 from outpost.office.backup import LIB, SETTINGS
 from outpost.recovery import backup
 from outpost.recovery.backup import PROGRAM
-from outpost.recovery.drills import held
-from outpost.recovery.restore import mailbox
+from outpost.recovery.restore import held, mailbox
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
 from outpost_lab import aptcache, drill, trust, up

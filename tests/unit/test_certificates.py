@@ -16,7 +16,7 @@ from outpost.converge.files import rendered
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
 from outpost.keys.model import AcmeAccount, Secrets, public_keys
-from outpost.keys.rotation import engine, hosts, tls
+from outpost.keys.rotation import authority, engine, tls
 from outpost.keys.rotation.engine import Desk, NotYetError
 from outpost.office import Host, Office
 from outpost.office.certificates import AcmeView, acme_hosts, caa_issuer, challenges, mode
@@ -256,7 +256,7 @@ def test_a_key_is_due_at_its_lifetime(desk: Rehearsal) -> None:
 
 def test_the_mta_accepts_the_stores_new_key_before_the_store_has_it(desk: Rehearsal) -> None:
     before = desk.secrets.hosts
-    hosts.roll(desk, keys=True)
+    authority.renew_links(desk, keys=True)
     assert desk.applied == [("mta",), tuple(host.name for host in desk.office.hosts), ("mta",)]
     assert {name for name, pair in desk.secrets.hosts.items() if pair.key == before[name].key} == set()
     assert desk.secrets.hosts_past == {}
@@ -264,9 +264,9 @@ def test_the_mta_accepts_the_stores_new_key_before_the_store_has_it(desk: Rehear
 
 def test_certificates_between_hosts_are_renewed_with_their_keys(desk: Rehearsal) -> None:
     before = desk.secrets.hosts
-    assert not hosts.due(desk)
+    assert not authority.links_due(desk)
     desk.moment += timedelta(days=pairs.HOST_DAYS - pairs.RENEW_DAYS + 1)
-    assert hosts.due(desk)
-    hosts.roll(desk, keys=False)
+    assert authority.links_due(desk)
+    authority.renew_links(desk, keys=False)
     assert [pair.key for pair in desk.secrets.hosts.values()] == [pair.key for pair in before.values()]
-    assert not hosts.due(desk)
+    assert not authority.links_due(desk)

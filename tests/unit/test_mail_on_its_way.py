@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from outpost.errors import OutpostError
-from outpost.mail import peers, queues, tracing
+from outpost.mail import queues, tracing
+from outpost.office import peering
 from outpost.office.model import Office
 from outpost.office.peering import OtherEnd
 from outpost.onhost import mailtrace, routes
@@ -177,16 +178,16 @@ def test_the_other_end_gets_every_recipient_that_outsiders_may_write_to() -> Non
         {"address": "office@po.myertor.test", "members": ["bob@po.myertor.test"]},
     ]
     end = ends(office_of("lab", aliases=aliases))["headoffice"]
-    known = peers.recipients(end).split()[::2]
+    known = peering.recipients(end).split()[::2]
     assert {"alice@po.myertor.test", "office@po.myertor.test", "postmaster@po.myertor.test"} <= set(known)
     assert "site@po.myertor.test" not in known
-    assert "[mta.po.myertor.test]:2525" in peers.rendered("main.cf.j2", end)
-    assert "smtp_tls_security_level=secure" in peers.rendered("master.cf.j2", end)
+    assert "[mta.po.myertor.test]:2525" in peering.rendered("main.cf.j2", end)
+    assert "smtp_tls_security_level=secure" in peering.rendered("master.cf.j2", end)
 
 
 def test_a_peer_that_is_no_backup_gets_no_recipients() -> None:
     end = ends(office_of("lab"))["clientsite"]
-    assert "alice@" not in peers.rendered("main.cf.j2", end) + peers.rendered("facts.j2", end)
+    assert "alice@" not in peering.rendered("main.cf.j2", end) + peering.rendered("facts.j2", end)
 
 
 # Routes that come and go ------------------------------------------------------------------------------------------

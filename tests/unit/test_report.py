@@ -15,7 +15,7 @@ from outpost.evidence.effect import explained, files
 from outpost.evidence.reference import case_study
 from outpost.evidence.report import Evidence, cell, page, state_of_control
 from outpost.office import Office
-from outpost.recovery.drills import Drill
+from outpost.recovery.restore import Drill
 from outpost.verification.history import Run
 from outpost.verification.live import Result
 

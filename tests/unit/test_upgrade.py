@@ -13,7 +13,7 @@ import pytest
 
 from outpost import __version__
 from outpost.cli import app as cli
-from outpost.cli import upgrade
+from outpost.cli import apply as upgrade
 from outpost.cli.apply import change_hosts
 from outpost.cli.options import At
 from outpost.engine import claim, run

@@ -15,9 +15,9 @@ import pytest
 
 from outpost.office.flows import outbound
 from outpost.office.tables.topology import RoleName
-from outpost.office.watch import watch_settings
 from outpost.onhost import accounts, davlogins, watch
 from outpost.onhost.watch import DAY, Alarm, Memory
+from roles.base.declare import watch_settings
 from tests.unit.test_mta import office_of
 
 NOW = 1_800_000_000.0

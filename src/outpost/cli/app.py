@@ -38,7 +38,7 @@ TASKS = {
         "new": "new", "check": "office", "secrets": "rotate", "machines": "machines", "preflight": "new", "hosts": "office", "declare": "office",
         "dns": "office", "peer": "mail", "guide": "office",
     },
-    "Change": {"plan": "apply", "apply": "apply", "upgrade": "upgrade", "each": "each", "rotate": "rotate", "decommission": "backup"},
+    "Change": {"plan": "apply", "apply": "apply", "upgrade": "apply", "each": "each", "rotate": "rotate", "decommission": "backup"},
     "Prove": {"verify": "verify", "report": "report", "judge": "report", "attack": "attack"},
     "People": {"user": "user", "alias": "user", "group": "user", "shared": "user"},
     "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},

@@ -1,26 +1,23 @@
-"""`outpost plan`, `apply`: the hosts as the office file declares them.
+"""`outpost plan`, `apply`, `upgrade`: the hosts as the office file declares them.
 
 A no-op takes as long as the command line takes to load. So this module imports little, asks the hosts first whether anything
 has changed, and loads the rest while they answer.
 """
 
+import re
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from outpost.cli.options import (
-    App,
-    At,
-    JsonOption,
-    LimitOption,
-    RefreshOption,
-    YesOption,
-    chosen_hosts,
-)
+from outpost import __version__
+from outpost.cli.options import App, At, JsonOption, LimitOption, RefreshOption, YesOption, chosen_hosts
 from outpost.engine import unchanged
 from outpost.errors import OutpostError
+from outpost.target import ROOT
 
 app = App()
 
@@ -116,10 +113,8 @@ def change_hosts(
     hosts = chosen_hosts(loaded, limit)
     if rollout.is_read_only(loaded) and not force:
         days = ", ".join(loaded.maintenance.read_only)
-        raise OutpostError(
-            f"today is a read-only day of {loaded.domain} (maintenance.read_only: {days}); nothing was changed",
-            "wait for another day, or use --force",
-        )
+        message = f"today is a read-only day of {loaded.domain} (maintenance.read_only: {days}); nothing was changed"
+        raise OutpostError(message, "wait for another day, or use --force")
     proposed = None
     if not yes:
         if not sys.stdin.isatty() or as_json:
@@ -174,3 +169,73 @@ def _as_declared(at: At, limit: list[str] | None, *, as_json: bool) -> bool:
         out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
     out.print(f"{escape(at.target.title)}: [green]nothing to change[/] ({seconds:.1f} s)", highlight=False)
     return True
+
+
+CHANGELOG, UNRELEASED = "CHANGELOG.md", "Unreleased"
+STEP = re.compile(r"\*\*((?:[^*]|\*(?!\*))+)\*\*")
+
+
+@app.of_office(
+    "upgrade",
+    epilog="Example: `git pull`, then `./outpost upgrade po`. Exit code 0: all hosts have this version, 1: declined, or a host failed.",
+)
+def upgrade_office(
+    at: At,
+    yes: YesOption = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Allow an older version, and a read-only day.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Bring an office to this version of Outpost.
+
+    Shows which version each host has, what you must do, and the plan; asks; applies. An older version than a host's is refused.
+    """
+    from rich.markup import escape
+
+    from outpost.cli.console import Table, err, out
+    from outpost.engine import claim
+
+    shown = err if as_json else out
+    records = claim.records(at.target, at.office, at.via, anyway=force)
+    table = Table("host", "version", "commit", "applied", "by")
+    for host, record in records.items():
+        cells = (record.version, record.commit or "-", record.when, record.by) if record else ("none yet",)
+        table.add_row(host, *map(escape, cells))
+    shown.print(table)
+    shown.print(f"This is Outpost {__version__} {claim.mine(at.target).commit}".rstrip(), markup=False)
+    known = {(record.version, record.commit.removesuffix("+")) for record in records.values() if record}
+    todo = {
+        step: section for version, commit in known for step, section in steps_since(version, commit).items()
+    }
+    for step, section in todo.items():
+        shown.print(f"To do ({section}): {step}", markup=False)
+    if todo:
+        shown.print(f"All changes: {CHANGELOG}", markup=False)
+    return change_hosts(at, None, yes=yes, as_json=as_json, force=force, note_version=True)
+
+
+def steps_since(version: str, commit: str) -> dict[str, str]:
+    """What an administrator must do since a version (or since a commit of it that git knows) → section of the changelog."""
+    now = steps((ROOT / CHANGELOG).read_text(encoding="utf-8"))
+    if commit:
+        show = ["git", "-C", str(ROOT), "show", f"{commit}:{CHANGELOG}"]
+        former = subprocess.run(show, capture_output=True, text=True, check=False)
+        if former.returncode == 0:
+            return {step: section for step, section in now.items() if step not in steps(former.stdout)}
+    from packaging.version import InvalidVersion, Version
+
+    with suppress(InvalidVersion):  # a host may report any text
+        known = Version(version)
+        return {step: at for step, at in now.items() if at == UNRELEASED or Version(at) > known}
+    return now
+
+
+def steps(changelog: str) -> dict[str, str]:
+    """The sentences in bold → the section that they belong to."""
+    sections = re.split(r"^## \[", changelog, flags=re.MULTILINE)[1:]
+    return {
+        " ".join(step.split()): section.partition("]")[0]
+        for section in reversed(sections)
+        for step in STEP.findall(section)
+    }

@@ -64,10 +64,9 @@ def change(
                 edit(alone)
                 here |= {one.address for one in people.propose(file, alone.text).users}
             except (OutpostError, OfficeError) as error:
-                raise OutpostError(
-                    f"this change needs others that have not been applied yet ({error}); office.toml is unchanged",
-                    f"./outpost apply {desk.target.typed}; then run the same command again",
-                ) from None
+                message = f"this change needs others that have not been applied yet ({error}); office.toml is unchanged"
+                remedy = f"./outpost apply {desk.target.typed}; then run the same command again"
+                raise OutpostError(message, remedy) from None
             base = alone.text
         for line in people.difference(before, roster.text, shown(file)):
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
@@ -124,10 +123,9 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                     f"; and {len(waiting) - 5} more" if len(waiting) > 5 else ""
                 )
                 if not urgent:
-                    raise OutpostError(
-                        f"other changes have not been applied yet ({others}); office.toml is unchanged",
-                        f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again",
-                    )
+                    message = f"other changes have not been applied yet ({others}); office.toml is unchanged"
+                    remedy = f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again"
+                    raise OutpostError(message, remedy)
                 desk.report(
                     f"this change is urgent, so it is applied together with changes that were not applied yet: {others}"
                 )

@@ -12,8 +12,8 @@ from rich.markup import escape
 from outpost.cli.console import Table, duration, out, say_json, size
 from outpost.cli.options import App, At, JsonOption
 from outpost.errors import OutpostError
-from outpost.mail import peers, queues, tracing
-from outpost.office import Office
+from outpost.mail import queues, tracing
+from outpost.office import Office, peering
 from outpost.office.peering import OtherEnd
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.topology import Host
@@ -171,12 +171,12 @@ def print_peer(
     if as_json:
         say_json([end.as_data() for end in ends])
     elif recipients:
-        sys.stdout.write("".join(peers.recipients(end) for end in ends))
+        sys.stdout.write("".join(peering.recipients(end) for end in ends))
     elif postfix:
-        lines = (peers.rendered(f"{name}.cf.j2", end) for end in ends for name in ("main", "master"))
+        lines = (peering.rendered(f"{name}.cf.j2", end) for end in ends for name in ("main", "master"))
         sys.stdout.write("\n".join(lines))
     else:
-        sys.stdout.write("\n".join(peers.rendered("facts.j2", end) for end in ends))
+        sys.stdout.write("\n".join(peering.rendered("facts.j2", end) for end in ends))
     return 0
 
 

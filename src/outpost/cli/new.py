@@ -17,6 +17,7 @@ from outpost.office import OfficeError, load
 from outpost.office.load import parse
 from outpost.office_file import new
 from outpost.target import offices_directory, shown
+from outpost.templates import environment, render
 from outpost.transport.ssh import target
 
 app = App()
@@ -88,18 +89,10 @@ def new_office(
         from outpost.cli.rotate import init_secrets
 
         init_secrets(str(directory), None)
-    known = escape(shown(directory / "known_hosts"))
     made = load(directory)
-    places = [target(made, host)[1] for host in made.hosts]
-    out.print(
-        "Next: for virtual machines, write the router of each zone into `gateways`. One server "
-        "runs them all, or you make them with first-boot seeds; both pin their SSH keys:\n"
-        f"  ./outpost machines up {office} --on root@SERVER\n  ./outpost machines seed {office} --output DIR\n"
-        "For other machines, install Debian 13. Fetch their SSH host keys and print the fingerprints:\n"
-        f"  ssh-keyscan -t ed25519 {' '.join(places)} > {known}\n  ssh-keygen -lf {known}\n"
-        "Compare each fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints at the host's console. Then\n"
-        f"  ./outpost preflight {office}\n  ./outpost plan {office}\n  ./outpost apply {office}"
-    )
+    facts = {"office": office, "known": escape(shown(directory / "known_hosts"))}
+    facts["places"] = " ".join(target(made, host)[1] for host in made.hosts)
+    out.print(render(environment(Path(__file__).parent), "new-next.j2", facts))
     return 0
 
 

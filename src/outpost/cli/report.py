@@ -15,7 +15,7 @@ from outpost.evidence.controls import catalogue, measured
 from outpost.evidence.effect import Line, in_effect
 from outpost.evidence.report import Evidence, page, print_page
 from outpost.office import Host
-from outpost.recovery.drills import held
+from outpost.recovery.restore import held
 from outpost.target import shown
 from outpost.verification import history
 from outpost_lab import judges

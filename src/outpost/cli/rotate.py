@@ -17,7 +17,7 @@ from outpost.cli.options import App, At, OfficeArgument
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
-from outpost.keys.rotation import aftermath, authority, dkim, dnssec, engine, hosts, tls, tsig
+from outpost.keys.rotation import aftermath, authority, dkim, dnssec, engine, tls, tsig
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.office import load
 from outpost.target import find, shown
@@ -105,9 +105,9 @@ def roll_hosts(
     """Renew the certificates between the hosts, without refusing mail."""
     with at_desk(at) as desk:
         if status:
-            _show(hosts.status(desk))
+            _show(authority.links_status(desk))
         else:
-            hosts.roll(desk, keys=keys)
+            authority.renew_links(desk, keys=keys)
 
 
 _kind(

@@ -99,10 +99,9 @@ def _declared(top: Path, directory: Path, hosts: Sequence[str]) -> dict[str, Dec
     )  # fmt: skip
     answer = json.loads((done.stdout.splitlines() or ['{"failed": "no answer"}'])[-1])
     if failed := answer.get("failed"):
-        raise OutpostError(
-            f"{'this checkout' if top == ROOT else 'that revision'} cannot declare the current office file: {failed}",
-            "choose a later revision, which has `./outpost declare` and the keys of this office file",
-        )
+        message = f"{'this checkout' if top == ROOT else 'that revision'} cannot declare the current office file: {failed}"
+        remedy = "choose a later revision, which has `./outpost declare` and the keys of this office file"
+        raise OutpostError(message, remedy)
     found: dict[str, Declared] = answer["found"]
     return found
 

@@ -132,21 +132,13 @@ def judge(
     present = {value for key, value in facts if key == "address"}
     missing = [str(address) for address in host.all_addresses if str(address) not in present]
     if missing:
-        yield Finding(
-            host.name,
-            "bad",
-            f"it has no {', '.join(missing)}",
-            "set up its addresses as office.toml says, or correct office.toml: Outpost does not configure networks",
-        )
+        remedy = "set up its addresses as office.toml says, or correct office.toml: Outpost does not configure networks"
+        yield Finding(host.name, "bad", f"it has no {', '.join(missing)}", remedy)
     else:
         yield Finding(host.name, "good", "has the addresses of the office file")
     if "advertised" in first:
-        yield Finding(
-            host.name,
-            "bad",
-            "its IPv6 default route comes from router advertisements",
-            "set a static one in the host's network configuration: after an apply the host ignores router advertisements",
-        )
+        remedy = "set a static one in the host's network configuration: after an apply the host ignores router advertisements"
+        yield Finding(host.name, "bad", "its IPv6 default route comes from router advertisements", remedy)
     yield _ports(office, host, [value for key, value in facts if key == "port"])
     if serves(host, "transport") and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))
@@ -167,42 +159,29 @@ def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:
     off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
     if abs(off) <= CLOCK:
         return Finding(host.name, "good", "its clock agrees with this machine's")
-    return Finding(
-        host.name,
-        "note",
-        f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}",
-        "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock",
-    )
+    remedy = "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock"
+    return Finding(host.name, "note", f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}", remedy)
 
 
 def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
     free = [(_number(size), place) for size, _, place in (line.partition(" ") for line in lines)]
     if free and max(free)[0] < role_of(host).disk:
         size, place = max(free)
-        yield Finding(
-            host.name,
-            "bad" if size < role_of(host).disk // 2 else "note",
-            f"{size} MiB of disk are free on {place}",
-            f"enlarge its disk: a {host.role} needs {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}",
-        )
+        seen = f"{size} MiB of disk are free on {place}"
+        remedy = f"enlarge its disk: a {host.role} needs {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}"
+        yield Finding(host.name, "bad" if size < role_of(host).disk // 2 else "note", seen, remedy)
 
 
 def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
     declared = office.platform_of(host)
     if container not in ("", "none") and declared != "docker":
-        yield Finding(
-            host.name,
-            "bad",
-            f'it is a container ({container}), and the office file says platform = "{declared}"',
-            f'write platform = "docker" below [hosts.{host.name}]: a container cannot set the clock or the kernel; or use a machine',
-        )
+        seen = f'it is a container ({container}), and the office file says platform = "{declared}"'
+        remedy = f'write platform = "docker" below [hosts.{host.name}]: a container cannot set the clock or the kernel; or use a machine'
+        yield Finding(host.name, "bad", seen, remedy)
     elif container in ("", "none") and declared == "docker":
-        yield Finding(
-            host.name,
-            "bad",
-            'it is a machine, and the office file says platform = "docker"',
-            f'write platform = "machine" below [hosts.{host.name}]: otherwise its clock and kernel are not hardened',
-        )
+        seen = 'it is a machine, and the office file says platform = "docker"'
+        remedy = f'write platform = "machine" below [hosts.{host.name}]: otherwise its clock and kernel are not hardened'
+        yield Finding(host.name, "bad", seen, remedy)
 
 
 def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
@@ -218,12 +197,9 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     silent = [server for server in wanted if server not in given]
     unsigned = [server for server, count in given.items() if count < 2]
     if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
-        yield Finding(
-            host.name,
-            "bad" if len(silent) == len(wanted) else "note",
-            f"no DNS answer from {', '.join(silent)} (UDP 53)",
-            "allow port 53 (UDP and TCP) to it in the firewall, or name resolvers that this host reaches: [resolver] forwarders",
-        )
+        seen = f"no DNS answer from {', '.join(silent)} (UDP 53)"
+        remedy = "allow port 53 (UDP and TCP) to it in the firewall, or name resolvers that this host reaches: [resolver] forwarders"
+        yield Finding(host.name, "bad" if len(silent) == len(wanted) else "note", seen, remedy)
     elif unsigned:
         remedy = "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive"
         yield Finding(host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures", remedy)
@@ -258,12 +234,8 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
         if (protocol, port) in wanted and program and program not in ours:
             held.append(f"{port}/{protocol} by {program}")
     if held:
-        return Finding(
-            host.name,
-            "bad",
-            f"holds ports of the office: {', '.join(sorted(set(held)))}",
-            'remove the package of that program on the host: dpkg -S "$(command -v PROGRAM)", then apt-get purge PACKAGE',
-        )
+        remedy = 'remove the package of that program on the host: dpkg -S "$(command -v PROGRAM)", then apt-get purge PACKAGE'
+        return Finding(host.name, "bad", f"holds ports of the office: {', '.join(sorted(set(held)))}", remedy)
     return Finding(host.name, "good", "its ports are free, or used by its own daemons")
 
 
@@ -290,12 +262,8 @@ def delegation(office: Office) -> Iterator[Finding]:
     try:
         present = _names_at(office.domain, "NS")
     except (dns.exception.DNSException, OSError) as error:
-        yield Finding(
-            office.domain,
-            "note",
-            f"no delegation seen ({type(error).__name__})",
-            f"enter at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it",
-        )
+        remedy = f"enter at the parent zone: NS {', '.join(sorted(wanted))} with glue; mail and certificates wait for it"
+        yield Finding(office.domain, "note", f"no delegation seen ({type(error).__name__})", remedy)
         return
     if present == wanted:
         yield Finding(office.domain, "good", f"delegated to {', '.join(sorted(present))}")
@@ -318,9 +286,10 @@ def reverse_names(office: Office) -> Iterator[Finding]:
             if names == {host.fqdn}:
                 yield Finding(host.name, "good", f"{address} is named {host.fqdn}")
             else:
-                yield Finding(
-                    host.name,
-                    "note",
-                    f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}",
-                    f"enter at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}.",
+                seen = (
+                    f"{address} has {'the name ' + ', '.join(sorted(names)) if names else 'no reverse name'}"
                 )
+                remedy = (
+                    f"enter at the provider: {dns.reversename.from_address(str(address))} PTR {host.fqdn}."
+                )
+                yield Finding(host.name, "note", seen, remedy)

@@ -19,7 +19,7 @@ from outpost.errors import OutpostError
 from outpost.evidence.controls import AttackPlan, Catalogue, Control, Fault
 from outpost.evidence.effect import Line
 from outpost.office import Host, Office
-from outpost.recovery.drills import Drill
+from outpost.recovery.restore import Drill
 from outpost.templates import environment
 from outpost.transport.answers import printable
 from outpost.verification import history

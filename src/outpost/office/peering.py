@@ -1,6 +1,6 @@
 """What the administrator of a peer has to set up, derived from the office: the other half of each link.
 
-Pure: no I/O. ``outpost peer`` prints it, and the lab's head office is configured by what it prints.
+``outpost peer`` prints it, and the lab's head office is configured by what it prints.
 """
 
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from outpost.office.model import Office
 from outpost.office.role import serving
 from outpost.office.tables.routes import Peer
 from outpost.office.tables.values import IPAddress
+from outpost.target import ROOT
+from outpost.templates import environment
 
 DAY = 86400
 
@@ -90,3 +92,13 @@ class OtherEnd(NamedTuple):
             "backup_mx": self.peer.backup_mx,
             "recipients": list(self.recipients) if self.peer.backup_mx else [],
         }
+
+
+def rendered(template: str, end: OtherEnd) -> str:
+    """What the peer's administrator has to know for any server (`facts.j2`), or lines for Postfix's main.cf and master.cf."""
+    return environment(ROOT / "templates" / "peer").get_template(template).render(end=end)
+
+
+def recipients(end: OtherEnd) -> str:
+    """Every recipient of the office, as a table (``texthash:``) for ``relay_recipient_maps``."""
+    return "".join(f"{address} known\n" for address in end.recipients)

@@ -224,10 +224,8 @@ def thin_out(office: Office, secrets: Secrets) -> list[str]:
     # an error of borg's may contain text that a host wrote
     output = [answers.line(each) for each in done.out.decode(errors="replace").split("\n") if each]
     if refused := [line for line in output if REFUSED in line]:
-        raise OutpostError(
-            "; ".join(refused),
-            "examine these hosts (none of their archives was deleted), then follow docs/how-to/back-up-and-restore.md",
-        )
+        remedy = "examine these hosts (none of their archives was deleted), then follow docs/how-to/back-up-and-restore.md"
+        raise OutpostError("; ".join(refused), remedy)
     if done.status:
         last = (done.errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         remedy = "set it up again with what `./outpost backup OFFICE --other-end` prints"

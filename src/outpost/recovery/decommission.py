@@ -181,10 +181,8 @@ class Closing:
         listed.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         wrong = differing(manifest, archive)
         if wrong:
-            raise OutpostError(
-                f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them",
-                "run the same command again",
-            )
+            message = f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them"
+            raise OutpostError(message, "run the same command again")
         messages = Counter[str]()
         for path, folder in sorted(manifest["folders"].items()):
             messages[path.split("/")[0]] += len(folder["messages"])
@@ -194,10 +192,9 @@ class Closing:
         waiting = queues.waiting(self.target, self.office, self.via)
         if waiting:
             reasons = {reason for message in waiting for reason in message.reasons.values() if reason}
-            raise OutpostError(
-                f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}",
-                f"./outpost queue {self.target.typed}; run the same command again when they are delivered or returned",
-            )
+            message = f"{len(waiting)} messages wait at the MTAs: {'; '.join(sorted(reasons)[:3]) or 'not tried yet'}"
+            remedy = f"./outpost queue {self.target.typed}; run the same command again when they are delivered or returned"
+            raise OutpostError(message, remedy)
         return {"waiting": {mta.name: 0 for mta in serving(self.office, "transport")}}
 
     def _withdraw(self) -> dict[str, Any]:

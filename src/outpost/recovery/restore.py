@@ -1,4 +1,4 @@
-"""Restore a lost host on an empty machine, or one mailbox beside the live one.
+"""Restore a lost host on an empty machine, or one mailbox beside the live one; results of restore drills (`outpost_lab.drill`).
 
 A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
 daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
@@ -6,12 +6,17 @@ and take mail that the old mailboxes then lack. So the empty machine gets accoun
 """
 
 import base64
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
+
+from pydantic import TypeAdapter
 
 from outpost.converge.files import File, shell
 from outpost.engine import run
@@ -25,6 +30,7 @@ from outpost.recovery.backup import PATIENCE, PROGRAM, Count, Name, archives, vi
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
+from outpost.verification import history
 from roles.base.backup import files
 
 Report = Callable[[str], None]
@@ -90,10 +96,9 @@ def _pinned(target: Target, lost: Host, key: str) -> None:
         remedy = f"./outpost apply {target.typed} --limit {lost.name}"
         raise OutpostError(f"{lost.name}: its restored SSH host key is not a key", remedy)
     if key not in (target.data / "known_hosts").read_text(encoding="utf-8"):
-        raise OutpostError(
-            f"{lost.name}: known_hosts does not have the SSH host key that was restored",
-            f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then run the same command again",
-        )
+        message = f"{lost.name}: known_hosts does not have the SSH host key that was restored"
+        remedy = f"compare with the old line; add `{lost.all_addresses[0]} {key}` to known_hosts; then run the same command again"
+        raise OutpostError(message, remedy)
 
 
 def borg(office: Office) -> str:
@@ -141,10 +146,8 @@ def mailbox(
     Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
     """
     if address not in {user.address for user in office.users}:
-        raise OutpostError(
-            f"{address} is no user of {office.domain}",
-            "add the user first (./outpost user add OFFICE ADDRESS); a shared mailbox comes back with its host only",
-        )
+        remedy = "add the user first (./outpost user add OFFICE ADDRESS); a shared mailbox comes back with its host only"
+        raise OutpostError(f"{address} is no user of {office.domain}", remedy)
     store = serving(office, "mailboxes")[0]
     (mail,) = role_of(store).data
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:
@@ -164,3 +167,51 @@ def mailbox(
         message = f"{address} had no folder {folder}" if folder else f"{address} had no mail then"
         raise OutpostError(message, "leave out --folder to restore all its folders")
     return into, sum(counts)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """The result of a drill.
+
+    Attributes:
+        when: Its start, UTC (ISO 8601).
+        archive: What was restored.
+        rpo: Seconds of mail that would have been lost, had the store been lost at its begin.
+        worst_gap: Most seconds between two archives of the last week.
+        rto: Seconds from the empty machine to a store that answers.
+        data: Seconds until its data was restored.
+        logins: Users who were seen to log in to the restored store.
+        differences: What is not as before; empty is the goal.
+    """
+
+    when: str
+    host: str
+    archive: str
+    rpo: float
+    worst_gap: float
+    rto: float
+    data: float
+    folders: int
+    messages: int
+    files: int
+    logins: int
+    differences: tuple[str, ...]
+
+    @property
+    def good(self) -> bool:
+        return not self.differences
+
+
+def held(target: Target) -> tuple[Drill, ...]:
+    """The stored drills, the latest first."""
+    files = sorted(_folder(target).glob("*.json"), reverse=True)
+    return tuple(TypeAdapter(Drill).validate_json(file.read_bytes()) for file in files)
+
+
+def keep(target: Target, done: Drill) -> None:
+    """Store the result of a drill beside earlier ones."""
+    history.write(_folder(target), done.when, json.dumps(asdict(done), indent=1) + "\n")
+
+
+def _folder(target: Target) -> Path:
+    return history.folder(target).with_name("drills")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from outpost.errors import OutpostError
 from outpost.keys.model import AcmeAccount, public_keys
-from outpost.keys.rotation import dkim, dnssec, engine, hosts, tls
+from outpost.keys.rotation import authority, dkim, dnssec, engine, tls
 from outpost.keys.rotation.engine import Desk, NotYetError, Report
 from outpost.office.certificates import acme_hosts
 from outpost.office.role import serving
@@ -104,8 +104,8 @@ def _tls(desk: Desk) -> None:
 
 
 def _hosts(desk: Desk) -> None:
-    if hosts.due(desk):
-        hosts.roll(desk, keys=False)
+    if authority.links_due(desk):
+        authority.renew_links(desk, keys=False)
 
 
 def _accounts(desk: Desk) -> None:

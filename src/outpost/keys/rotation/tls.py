@@ -133,10 +133,9 @@ def _fetch(desk: Desk, host: Host) -> None:
     try:
         run_script(desk.target, desk.office, host, "systemctl start outpost-certificate.service", desk.via)
     except OutpostError as error:
-        raise NotYetError(
-            f"{host.name} has no certificate for its new key yet, and still uses the old key and certificate: {error.message}",
-            "journalctl -u outpost-certificate there says why; its timer tries again, then run the same command again",
-        ) from error
+        message = f"{host.name} has no certificate for its new key yet, and still uses the old key and certificate: {error.message}"
+        remedy = "journalctl -u outpost-certificate there says why; its timer tries again, then run the same command again"
+        raise NotYetError(message, remedy) from error
 
 
 def _shown_digest(desk: Desk, host: Host) -> str:

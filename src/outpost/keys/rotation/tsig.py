@@ -53,10 +53,9 @@ def prove(desk: Desk) -> None:
             try:
                 run_script(desk.target, desk.office, server, script, desk.via)
             except OutpostError as error:
-                raise OutpostError(
-                    f"{server.name} cannot fetch {zone} with the key {desk.secrets.transfer_key}: {error.message}",
-                    "run the same command again; both keys are accepted until it succeeds",
-                ) from error
+                message = f"{server.name} cannot fetch {zone} with the key {desk.secrets.transfer_key}: {error.message}"
+                remedy = "run the same command again; both keys are accepted until it succeeds"
+                raise OutpostError(message, remedy) from error
 
 
 def status(desk: Desk) -> Rows:

@@ -111,12 +111,10 @@ def _addresses_fit(
         for network in networks:
             ends = {network.network_address, network.broadcast_address if network.version == 4 else None}
             if address in network and address in ends and network.num_addresses > 2:
-                yield Problem(
-                    field,
-                    str(address),
-                    f"the network's own address or the broadcast address of {network}: no host can have it",
-                    "use one between the first and the last",
+                message = (
+                    f"the network's own address or the broadcast address of {network}: no host can have it"
                 )
+                yield Problem(field, str(address), message, "use one between the first and the last")
         if address.version in wanted and not any(address in network for network in networks):
             remedy = f"use an address in {', '.join(map(str, networks))}"
             yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -128,12 +126,11 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
         for zone, addresses in host.addresses.items():
             for address in addresses:
                 if address in owner:
-                    yield Problem(
-                        f"hosts.{host.name}.addresses.{zone}",
-                        str(address),
-                        f"{owner[address]} has this address already, so two roles would share one machine",
-                        "give every host its own address",
+                    message = (
+                        f"{owner[address]} has this address already, so two roles would share one machine"
                     )
+                    remedy = "give every host its own address"
+                    yield Problem(f"hosts.{host.name}.addresses.{zone}", str(address), message, remedy)
                 owner.setdefault(address, host.name)
 
 
@@ -195,12 +192,8 @@ def _disks(office: Office) -> Iterator[Problem]:
     own = {name: host.name for host in office.hosts for name in (host.fqdn, *map(str, host.all_addresses))}
     for index, tang in enumerate(office.disks.tang):
         if waits := own.get(urlsplit(tang.url).hostname or ""):
-            yield Problem(
-                f"disks.tang[{index}].url",
-                tang.url,
-                f"{waits} is a host of this office: it is stolen with the disks that it opens",
-                "name a tang server at head office",
-            )
+            message = f"{waits} is a host of this office: it is stolen with the disks that it opens"
+            yield Problem(f"disks.tang[{index}].url", tang.url, message, "name a tang server at head office")
 
 
 def _roles_present(office: Office) -> Iterator[Problem]:
