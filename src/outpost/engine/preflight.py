@@ -235,7 +235,9 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             held.append(f"{port}/{protocol} by {program}")
     if held:
         remedy = 'remove the package of that program on the host: dpkg -S "$(command -v PROGRAM)", then apt-get purge PACKAGE'
-        return Finding(host.name, "bad", f"holds ports of the office: {', '.join(sorted(set(held)))}", remedy)
+        return Finding(
+            host.name, "bad", f"other programs use its ports: {', '.join(sorted(set(held)))}", remedy
+        )
     return Finding(host.name, "good", "its ports are free, or used by its own daemons")
 
 

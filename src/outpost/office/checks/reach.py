@@ -30,7 +30,10 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
     for field, value, why in named:
         if value and (host := hosts.get(str(value))):
             yield Problem(
-                field, str(value), f"that is {host.name}, of this office: {why}", "name a machine outside"
+                field,
+                str(value),
+                f"{host.name} of this office has this address: {why}",
+                "name a machine outside",
             )
 
 

@@ -87,7 +87,7 @@ def _expect_rest() -> None:
     """Raise while dpkg changes its records."""
     with contextlib.suppress(FileNotFoundError):
         if os.listdir(f"{DATABASE}/updates"):
-            raise BlindError("dpkg is at work, or was ended in the middle of it: dpkg --configure -a")
+            raise BlindError("dpkg is running, or was interrupted: run dpkg --configure -a")
 
 
 def _digest_of(names: list[str]) -> str:
