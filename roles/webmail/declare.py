@@ -104,6 +104,19 @@ def _database(view: WebmailView) -> Items:
             ("AUT-07",),
         ),
     )
+    yield once(
+        "webmail's database has no object of PHP",
+        unless=f'! [ -x {DATABASE_TOOL} ] || {{ found=$(runuser -u roundcube -- {DATABASE_TOOL} objects) && [ -z "$found" ]; }}',
+        untouched=(f"{DATABASE}/*",),
+        command=f"runuser -u roundcube -- {DATABASE_TOOL} reset",
+        finding=Finding(
+            "database",
+            f"{DATABASE}/roundcube.sqlite",
+            "an object of PHP among somebody's preferences or saved searches",
+            "PHP makes it when that user logs in, and it may run an intruder's program; these preferences are reset",
+            ("BKP-02",),
+        ),
+    )
     yield service(
         name="roundcube-cleandb",
         unit="roundcube-cleandb.timer",
