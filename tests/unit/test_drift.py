@@ -869,6 +869,18 @@ def test_a_link_out_of_a_mailbox_is_a_finding(tmp_path: Path, monkeypatch: pytes
     assert finding.repair == f"runuser -u vmail -- rm -f -- {mailbox}/.Up"
 
 
+def test_a_daemon_that_somebody_paused_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = tmp_path / "flushed"
+    flushed.touch()
+    monkeypatch.setattr(daemons, "FLUSHED", str(flushed))
+    assert daemons.paused(["[po.test.]", "[x.arpa.] freeze: no", "2,0,0,0,0"]) == []
+    found = daemons.paused(["[po.test.] freeze: yes", "1,1,0,0,0"])
+    assert [each.repair for each in findings(seen(faults=tuple(found)))] == [
+        "chronyc online >/dev/null",
+        "knotc zone-thaw po.test. >/dev/null",
+    ]
+
+
 def test_a_systemd_that_says_nothing_more_is_a_finding() -> None:
     settings = ["LogLevel=err", "LogTarget=null", "ServiceWatchdogs=no"]
     assert units.muted(["LogLevel=info", "LogTarget=journal-or-kmsg", "ServiceWatchdogs=yes"]) == []

@@ -33,7 +33,10 @@ from outpost.onhost.observe.facts import words
 
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
-    ("daemons that were stopped, started or failed", ("running", "failed", "halted", "deleted", "muted")),
+    (
+        "daemons that were stopped, started or failed",
+        ("running", "failed", "halted", "deleted", "muted", "paused"),
+    ),
     ("packages that nobody declares", ("package", "version")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
     ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),

@@ -261,6 +261,13 @@ FAULTS = (
         ("SYS-09",), lambda it: f"runuser -u vmail -- rm -f -- {it.quoted}", "file",
     ),
     Meaning(
+        "paused", always, lambda it: "its sources set offline by hand" if it.new[0] else "frozen by hand" if it.thing.startswith("zone ") else "set by hand to write to memory only",
+        lambda it: "the clock drifts" if it.new[0] else "no signature of it is renewed, and no change of it is published" if it.thing.startswith("zone ")
+        else "what is logged is lost with the next restart",
+        ("AVL-01",), lambda it: "chronyc online >/dev/null" if it.new[0] else f"knotc zone-thaw {shlex.quote(it.thing.removeprefix('zone '))} >/dev/null"
+        if it.thing.startswith("zone ") else "journalctl --flush", "daemon",
+    ),
+    Meaning(
         "frozen", always, "frozen by hand", "its processes exist, and do nothing", ("AVL-01",),
         lambda it: f"echo 0 > {shlex.quote(it.new[0])}/cgroup.freeze; systemctl thaw {it.quoted} || true", "unit",
     ),

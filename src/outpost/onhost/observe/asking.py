@@ -18,13 +18,14 @@ LIVE = {
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
     "messages": "systemctl show --property=LogLevel,LogTarget,ServiceWatchdogs",
+    "paused": "! [ -e /usr/sbin/knotc ] || knotc zone-status +freeze; chronyc -c activity",
     "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
     "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",
     "special": rf"find / $(findmnt --real --raw --noheadings --output TARGET | grep -Ev '^({'|'.join(ELSEWHERE)})(/|$)') -xdev \( {' -o '.join(f'-path {top}' for top in (*ELSEWHERE, *TREES))} \) -prune -o \( {SPECIAL} -o {STARTED} \) {LISTED}",
 }
 """Name → shell command."""
-JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "messages", "sockets")
+JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "messages", "paused", "sockets")
 """Answers from which states and faults are made already; by themselves they change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"

@@ -143,3 +143,26 @@ def libraries() -> list[str]:
         if (match := re.search(r"=> (/.+)$", line))
         and (not match[1].startswith(LIBRARIES) or PASSING.search(match[1]))
     ]
+
+
+FLUSHED = "/run/systemd/journal/flushed"
+PAUSED = re.compile(r"\[(?P<zone>\S+)\] freeze: yes|\d+,(?P<offline>[1-9]\d*),\d+,\d+,\d+")
+"""A line of knotc(8), zone-status, and of chronyc(1), activity."""
+
+
+# AVL-01: without it a daemon that runs and answers, with its files unchanged, does not do its work.
+def paused(lines: list[str]) -> list[str]:
+    """Daemons that keep something from being done: signatures, time, logs on the disk."""
+    found = [
+        f"paused\tzone {named(match['zone'])}\t"
+        if match["zone"]
+        else f"paused\tchrony.service\t{match['offline']}"
+        for match in filter(None, map(PAUSED.fullmatch, lines))
+    ]
+    if (
+        os.path.isdir("/var/log/journal")
+        and os.path.isdir(os.path.dirname(FLUSHED))
+        and not os.path.exists(FLUSHED)
+    ):
+        found.append("paused\tsystemd-journald.service\t")
+    return found

@@ -9,7 +9,7 @@ import time
 
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, Seen, answer_to
 from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
-from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, steady, unbound
+from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, paused, steady, unbound
 from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kept_by_daemons import (
@@ -96,6 +96,7 @@ def seen_now() -> Seen:
     states += probes("network policies", policies, live, otherwise=nothing)
     faults += probes("systemd's messages", lambda: muted(answer_to("messages", live)), otherwise=nothing)
     faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
+    faults += probes("paused daemons", lambda: paused(live.get("paused", [])), otherwise=nothing)
     faults += probes("learned routes", learned, live, otherwise=nothing)
     faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, declared_units, declared)
