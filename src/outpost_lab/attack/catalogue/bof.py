@@ -1,6 +1,7 @@
 """A-BOF: probing commands, overlong and malformed input, ambiguous ends of data (essay 3.1.2)."""
 
 import asyncio
+import base64
 import random
 import re
 from functools import partial
@@ -187,6 +188,9 @@ async def huge_headers_and_deep_nesting(ground: Ground, seen: Evidence) -> None:
         "360 kB of header": compose(victim, ground.someone(), token(), extra=many),
         "120 levels of MIME": start.encode() + deep,
         "20,000 uuencoded files": compose(victim, ground.someone(), token()) + b"begin 644 a\r\n" * 20_000,
+        "20,000 uuencoded files in base64": start.encode()
+        + b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        + base64.encodebytes(b"begin 644 a\r\n" * 20_000).replace(b"\n", b"\r\n"),
         "3000 fields that name an author": compose(
             victim, ground.someone(), token(), extra="Sender: x\r\n" * 3000
         ),
