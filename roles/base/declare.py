@@ -8,17 +8,7 @@ import outpost.onhost.tell
 import outpost.onhost.watch
 from outpost.converge.declaration import Declaration, Items
 from outpost.converge.files import LIB, File, as_json, program, rendered, text
-from outpost.converge.shapes import (
-    account,
-    directory,
-    group,
-    job,
-    once,
-    own,
-    packages,
-    service,
-    settings,
-)
+from outpost.converge.shapes import account, directory, group, job, once, own, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.keys.pairs import KeyPair

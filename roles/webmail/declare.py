@@ -9,16 +9,7 @@ from typing import Any
 
 from outpost.converge.declaration import Items
 from outpost.converge.files import File, rendered, text
-from outpost.converge.shapes import (
-    absent,
-    account,
-    confined,
-    directory,
-    once,
-    packages,
-    service,
-    settings,
-)
+from outpost.converge.shapes import absent, account, confined, directory, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports

@@ -13,14 +13,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.context import host, state
 
 from outpost.converge.failures import failures, watch
-from outpost.converge.observation import (
-    observe,
-    operation,
-    read_now,
-    run,
-    sealing,
-    void,
-)
+from outpost.converge.observation import observe, operation, read_now, run, sealing, void
 from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
 from outpost.converge.reporting import report
 from outpost.drift.differences import Finding

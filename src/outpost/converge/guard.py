@@ -90,11 +90,6 @@ def arm(key: str) -> list[str]:
     ]
 
 
-def rearm(key: str) -> list[str]:
-    """Arm the timer again, with all of the time, for a change that an interrupted run has left armed."""
-    return [f"if [ -e {ARMED}/{key} ]; then", *arm(key), "fi"]
-
-
 def disarm(key: str) -> str:
     """The host's command that confirms a change; it fails if the host is already rolling back."""
     return (

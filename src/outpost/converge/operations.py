@@ -22,7 +22,7 @@ from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
 from outpost.converge.declaration import Account, Change, Directory, Group, Once, Packages
-from outpost.converge.files import APPLIED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
+from outpost.converge.files import APPLIED, ARMED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
     PACKAGES_BEFORE,
@@ -118,7 +118,8 @@ def converge(item: Change) -> Generator[Command, None, None]:
             yield alone(steps.pop(), seal=sealing())
     steps.append("set -eu")
     if guarded and not (changed or gone):
-        steps += guard.rearm(key)
+        # a change that an interrupted run has left armed: the timer gets all of its time again
+        steps += [f"if [ -e {ARMED}/{key} ]; then", *guard.arm(key), "fi"]
     if any(path.startswith("/etc/systemd/") for path in (*wanted, *gone)):
         steps.append("systemctl daemon-reload")
     if item.activate:

@@ -23,15 +23,7 @@ from pydantic import SecretStr
 
 from outpost.errors import OutpostError
 from outpost.keys.model import TRANSFER, BackupKeys, DkimKeys, DkimStage, NextKey, Secrets
-from outpost.keys.pairs import (
-    KeyPair,
-    issue,
-    issue_public,
-    new_authority,
-    new_key,
-    new_ssh_key,
-    pem,
-)
+from outpost.keys.pairs import KeyPair, issue, issue_public, new_authority, new_key, new_ssh_key, pem
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
