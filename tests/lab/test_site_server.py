@@ -159,8 +159,37 @@ def image(desk: Desk, place: Path) -> Path:
     return Path(IMAGE) if IMAGE else place / "images" / "site.qcow2"
 
 
-def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) -> None:
-    """One guest is created and answers with its pinned key; then come a second run, a power loss, and another size."""
+@pytest.fixture
+def tang(desk: Desk) -> Iterator[Any]:
+    """A tang server, as head office has one."""
+    client = engine.connect()
+    proxy = run(desk.server, "cat", "/etc/apt/apt.conf.d/90proxy")
+    container = client.containers.create(images.tag("base"), name=f"{NAME}-tang", hostname="tang", **SYSTEMD)
+    try:
+        container.start()
+        until(lambda: container.exec_run("systemctl is-active ssh.service").exit_code == 0, "systemd runs")
+        install = "apt-get -qq update && apt-get -qq install --no-install-recommends tang curl"
+        run(container, "sh", "-ec", f"echo '{proxy}' > /etc/apt/apt.conf.d/90proxy; {install}")
+        run(container, "systemctl", "start", "tangd.socket")
+        container.reload()
+        yield container
+    finally:
+        container.remove(force=True, v=True)
+
+
+def encrypt(desk: Desk, tang: Any, *hosts: str) -> None:
+    """Declare which disks are encrypted, and who opens them."""
+    tang.reload()
+    address = tang.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    head_office = {"url": f"http://{address}", "thumbprint": run(tang, "tang-show-keys").strip()}
+    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
+    document["disks"] = {"encrypted": list(hosts), "tang": [head_office]}
+    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
+
+
+def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, tang: Any, image: Path) -> None:
+    """One guest with an encrypted disk is created and answers with its pinned key; then come a second run, a power loss, and another size."""
+    encrypt(desk, tang, HOST)
     desk.up("--image", str(image))
     office = load(desk.site)
     host = office.host(HOST)
@@ -207,24 +236,6 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, image: Path) ->
     assert "ns1.qcow2" in run(desk.server, "ls", "/var/lib/libvirt/images/outpost")
 
 
-@pytest.fixture
-def tang(desk: Desk) -> Iterator[Any]:
-    """A tang server, as head office has one."""
-    client = engine.connect()
-    proxy = run(desk.server, "cat", "/etc/apt/apt.conf.d/90proxy")
-    container = client.containers.create(images.tag("base"), name=f"{NAME}-tang", hostname="tang", **SYSTEMD)
-    try:
-        container.start()
-        until(lambda: container.exec_run("systemctl is-active ssh.service").exit_code == 0, "systemd runs")
-        install = "apt-get -qq update && apt-get -qq install --no-install-recommends tang curl"
-        run(container, "sh", "-ec", f"echo '{proxy}' > /etc/apt/apt.conf.d/90proxy; {install}")
-        run(container, "systemctl", "start", "tangd.socket")
-        container.reload()
-        yield container
-    finally:
-        container.remove(force=True, v=True)
-
-
 @pytest.mark.control("STO-01")
 def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
     desk: Desk, tang: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -258,11 +269,7 @@ def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
 
     monkeypatch.setattr(up, "await_first_boots", answered)
     monkeypatch.setenv("PYTHONPATH", desk.environment["PYTHONPATH"])
-    address = tang.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
-    head_office = {"url": f"http://{address}", "thumbprint": run(tang, "tang-show-keys").strip()}
-    document["disks"] = {"encrypted": [ENCRYPTED], "tang": [head_office]}
-    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
+    encrypt(desk, tang, ENCRYPTED)
     image = place / "disk.raw"
     image.write_bytes(SECTOR.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024**2))
     digest = hashlib.sha512(image.read_bytes()).hexdigest()
@@ -306,6 +313,7 @@ def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
     status, printed = types("up", "--yes")
     assert (status, state(ENCRYPTED)) == (0, "running"), printed
 
+    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
     document["disks"]["encrypted"] = [HOST]
     (desk.site / "office.toml").write_text(tomlkit.dumps(document))
     status, printed = types("up", "--yes")
