@@ -72,6 +72,7 @@ _DOVECOT = (
     *(f"service/{name}/{what}" for name in LOGINS for what in ("user", "chroot", "client_limit")),
     *(f"service/{name}/user" for name in ("indexer-worker", "lmtp", "quota-warning")),
     "service/imap-login/process_limit",
+    "service/stats/client_limit",
 )
 _ON_DELIVERY = ("lmtp_rcpt_check_quota", "mail_fsync", "quota_full_tempfail")
 
