@@ -282,7 +282,7 @@ DRIFTS = (
     # What a name, an origin or a moment hid
     Drift("ns1", "/etc/systemd/system-generators/evil.outpost-new", "mkdir -p /etc/systemd/system-generators; printf '#!/bin/sh\\n' > /etc/systemd/system-generators/evil.outpost-new; chmod 755 /etc/systemd/system-generators/evil.outpost-new"),
     Drift("mta", "/usr/share/doc/evil/libz.so.1", "mkdir -p /usr/share/doc/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /usr/share/doc/evil/; ldconfig /usr/share/doc/evil"),
-    Drift("webmail", "/libevil/libz.so.1", "mkdir -p /libevil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /libevil/; ldconfig /libevil"),
+    Drift("ns1", "/libevil/libz.so.1", "mkdir -p /libevil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /libevil/; ldconfig /libevil"),
     Drift("store", "/opt/e vil/libz.so.1", "mkdir -p '/opt/e vil'; cp /usr/lib/x86_64-linux-gnu/libz.so.1 '/opt/e vil/'; ldconfig '/opt/e vil'"),
     Drift("ns1", "outpost-generated.service", "mkdir -p /usr/local/lib/systemd/system-generators; printf '#!/bin/sh\\nprintf \"[Service]\\\\nExecStart=/bin/sleep infinity\\\\n\" > $1/outpost-generated.service' > /usr/local/lib/systemd/system-generators/evil; chmod 755 /usr/local/lib/systemd/system-generators/evil; systemctl daemon-reload; rm /usr/local/lib/systemd/system-generators/evil; systemctl start outpost-generated"),
     Drift("ns2", "/run/systemd/generator.early/logrotate.service", r"mkdir -p /run/systemd/generator.early; printf '[Service]\nExecStart=/bin/true\n' > /run/systemd/generator.early/logrotate.service"),
@@ -292,7 +292,7 @@ DRIFTS = (
     Drift("mta", "4 local 203.0.113.128/26", "ip route add local 203.0.113.128/26 dev lo proto kernel"),
     Drift("store", "4 unicast 203.0.113.192/27", "ip route add 203.0.113.192/27 dev eth0 proto ra"),
     Drift("webmail", "203.0.113.8", "ip neighbour replace 203.0.113.8 lladdr 02:00:00:00:00:08 dev eth0 nud noarp"),
-    Drift("ns1", f"zone {ZONE}", f"knotc zone-freeze {ZONE} >/dev/null"),
+    Drift("ns1", "zone ", "knotc zone-freeze $(ls /etc/knot/zones/*.arpa.zone | head -n 1 | xargs basename --suffix=.zone) >/dev/null"),
     Drift("mta", "chrony.service", "chronyc offline >/dev/null"),
     Drift("ns2", "systemd-journald.service", "journalctl --relinquish-var"),
     Drift("ns2", "LogTarget", "systemctl log-target null"),
