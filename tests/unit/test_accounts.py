@@ -1,4 +1,4 @@
-"""What users choose on the store, apart from sockets and Dovecot: who may change what, and what a new first password voids."""
+"""Users' own passwords and settings on the store, without sockets and Dovecot: who may change what, and what a new first password makes invalid."""
 
 from __future__ import annotations
 

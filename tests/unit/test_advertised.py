@@ -1,4 +1,4 @@
-"""What other machines tell a host about its way: nothing of it is taken, and what was taken is named."""
+"""Routes that other machines advertise to a host: it accepts none, and the plan names any that it has."""
 
 from __future__ import annotations
 

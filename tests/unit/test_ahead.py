@@ -1,4 +1,4 @@
-"""What checks asked at the last run is asked ahead at the next: once, and nothing that acts."""
+"""Questions of the last verification are asked in advance at the next one: each once, and none that changes something."""
 
 from __future__ import annotations
 

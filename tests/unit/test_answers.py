@@ -1,4 +1,4 @@
-"""What a host answers is bounded, of its type, and obeyed by no terminal."""
+"""A host's answer is limited, typed, and harmless for terminals."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def obeyed(text: str) -> set[str]:
 
 
 def test_the_positive_control() -> None:
-    """The text that the others are tried with is one that a terminal obeys."""
+    """A terminal obeys the text that the other tests use."""
     assert len(obeyed(EVIL)) > 12
 
 
@@ -170,7 +170,7 @@ def test_a_link_of_a_hosts_is_no_link() -> None:
 
 
 def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it says last stands in front of the remedy, and is never taken for it."""
+    """A host's last line is printed before the remedy and never as the remedy."""
     monkeypatch.setattr(remote, "shell_command", lambda *_: ["sh", "-s"])
     host: Any = SimpleNamespace(name="mta")
     with pytest.raises(OutpostError) as caught:

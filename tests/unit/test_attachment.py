@@ -1,4 +1,4 @@
-"""The words of attachments: found in usual files, none in damaged files, bounded in hostile files."""
+"""Words of attachments: found in usual files, none in damaged files, limited in hostile files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attack runner without a lab: what it takes for a breach, whom it refuses to attack, what its parcels hold."""
+"""The attack runner without a lab: what counts as a breach, which offices it refuses to attack, what its messages contain."""
 
 from __future__ import annotations
 

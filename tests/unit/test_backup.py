@@ -1,4 +1,4 @@
-"""Backups: what is kept of each host, what the other end lets its key do, and what must come back the same."""
+"""Backups: what is stored of each host, what the backup server allows a host's key, and what a restore must bring back unchanged."""
 
 from __future__ import annotations
 
@@ -469,7 +469,7 @@ def test_a_file_that_is_deleted_while_it_is_copied_ends_no_backup(
 def test_a_copy_waits_for_no_fifo_follows_no_link_and_takes_no_memory_for_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner of the tree may exchange each entry between two looks at it."""
+    """The owner of the tree may exchange each entry between two reads."""
     top, into = tmp_path / "live", tmp_path / "copy"
     top.mkdir()
     (top / "file").write_text("kept")

@@ -1,4 +1,4 @@
-"""Public certificates: who may ask for them, prove them and change their keys, and when."""
+"""Public certificates: who may request them, prove their names and change their keys, and when."""
 
 from __future__ import annotations
 

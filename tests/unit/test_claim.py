@@ -1,4 +1,4 @@
-"""One controller at a time changes a host, none that is older than what converged it, and a host cannot fool either."""
+"""One controller at a time changes a host, and none that is older than the last one; a host can deceive neither."""
 
 from __future__ import annotations
 

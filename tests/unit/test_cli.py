@@ -370,7 +370,7 @@ def test_plan_distinguishes_drift_from_failure_by_its_exit_code(
 def test_a_plan_shows_once_what_all_hosts_have(
     office_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Five hosts of one image are one decision, and one word in the office file."""
+    """Five hosts from one image need one decision and one entry in the office file."""
     names = [host.name for host in load(office_directory).hosts]
 
     def finding(host: str, thing: str) -> dict[str, Any]:

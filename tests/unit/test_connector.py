@@ -1,4 +1,4 @@
-"""Commands in containers: one that never began is started again, and no other."""
+"""Commands in containers: only a command that never began is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing an office: no step is skipped, what is copied out is compared, and the domain says no in the end."""
+"""Closing an office: no step is skipped, copied mail is compared, and at the end the domain accepts no mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zone says of the office what is true, all of it, and nothing of its inner networks."""
+"""The zone has all records of the office, correct, and none of its inner networks."""
 
 from __future__ import annotations
 

@@ -455,7 +455,7 @@ tcp LISTEN 0      5      127.0.0.11:41555  0.0.0.0:* ino:19 sk:5 cgroup:unreacha
 
 
 def test_who_waits_for_others_is_known_with_program_and_process() -> None:
-    """Docker's resolver (the last) is no process of the host's."""
+    """Docker's resolver (the last one) is no process of the host."""
     holders = {str(number): ("a", str(number)) for number in range(11, 16)}
     assert waiting({"sockets": LISTED.splitlines()}, holders) == [
         ("tcp", "192.0.2.7", 22, "a", "12"),
@@ -923,7 +923,7 @@ def test_bytecode_is_known_only_where_python_makes_it_of_its_source(
 
 
 def test_what_is_no_plain_file_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon's account makes a FIFO, or a file of holes, where the observer reads: it would never come back from there."""
+    """A daemon's account makes a FIFO or a sparse file where the observer reads: without a limit it would wait for ever."""
     pipe, holes, plain = tmp_path / "pipe", tmp_path / "holes", tmp_path / "plain"
     os.mkfifo(pipe)
     with holes.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Many offices, a bounded number at a time: what is said of each, and what the whole comes to."""
+"""Many offices, a limited number at a time: the line for each, and the overall result."""
 
 from __future__ import annotations
 

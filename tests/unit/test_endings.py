@@ -1,4 +1,4 @@
-"""However a command ends, it says so in a line, what is left, and what to do; never by a traceback."""
+"""However a command ends, it prints one line with what is left and what to do, never a traceback."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_interrupt_within_a_command_is_one_line(
 
 
 def test_an_interrupt_ends_without_a_traceback() -> None:
-    """From the first moment on: whatever is being loaded just then."""
+    """This holds from the first moment on, while modules are still loaded."""
     process = started("check", "harbour")
     process.send_signal(signal.SIGINT)
     stderr = process.communicate()[1]
@@ -203,7 +203,7 @@ def test_a_run_that_a_signal_ended_names_the_signal() -> None:
 
 
 def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `verify` runs them: an own remedy wins, an apply is named where one sets what was read, else only the daemon's journal."""
+    """As `verify` runs them: a check's own remedy comes first; an apply is named if it sets what the check reads; otherwise only the daemon's journal."""
     checks = tmp_path / "test_checks.py"
     checks.write_text(
         "import pytest\n"

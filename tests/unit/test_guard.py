@@ -1,4 +1,4 @@
-"""What comes back is what the previous declaration said, or nothing: never what somebody made of it on the host."""
+"""A rollback restores the previous declaration or nothing, and never a file that was edited on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What verifications have found is kept, compared, and told past the mail queue."""
+"""Results of verifications are stored, compared, and reported past the mail queue."""
 
 from __future__ import annotations
 

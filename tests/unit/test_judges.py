@@ -1,4 +1,4 @@
-"""What is kept of outside opinions, and told: without a tool or a host."""
+"""What is stored and shown of other scanners' results, without a tool or a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the observer keeps from one look to the next: nothing that a touched file could have made untrue."""
+"""What the observer caches between scans: nothing that a changed file could make wrong."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(tree: Path) -> None:
 
 
 def test_whatever_is_read_below_the_trees_is_marked() -> None:
-    """A place that is watched and not marked would be looked at once and then no more."""
+    """A scanned place without a mark would be read once and never again."""
     watched = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
     assert [
         place for place in watched if not kept_answers.in_trees(place) and place not in kept_answers.MARKED

@@ -1,4 +1,4 @@
-"""Nothing is learned that nobody declared or accepted, whatever breaks off or goes blind (docs/adr/0021)."""
+"""The known state has only what is declared or accepted, even if applies are interrupted or probes fail (docs/adr/0021)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_copies_that_an_older_version_made_are_sealed_by_the_first_apply_alone(
 def test_the_first_apply_seals_copies_of_what_is_installed_and_no_others(
     host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It makes most of them before the program that seals is there; without a seal nothing would go back to them."""
+    """It makes most copies before the sealing program is installed; a copy without a seal is never restored."""
     monkeypatch.setenv(KEY, "secret")
     monkeypatch.setattr(known, "DECLARED", host)
     for name in ("ssh", "edited"):
@@ -151,7 +151,7 @@ def test_an_account_whose_shell_holds_a_colon_is_reported() -> None:
 def test_what_is_no_fact_in_the_known_state_makes_nobody_blind(
     host: Path, monkeypatch: pytest.MonkeyPatch, value: str, *, sealed: bool
 ) -> None:
-    """Root writes it there, and a scan that ends with an error names no drift."""
+    """Root can write such a line; a scan that ends with an error would name no drift."""
     monkeypatch.setenv(KEY, "secret")
     monkeypatch.setattr(known, "DECLARED", host)
     evil = "file\t/etc/sudoers.d/evil\tabc"
@@ -165,7 +165,7 @@ def test_what_is_no_fact_in_the_known_state_makes_nobody_blind(
 
 @pytest.mark.parametrize(("seed"), range(40))
 def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int) -> None:
-    """At random moments: something is injected, an apply ends or breaks off, a probe is blind, the memory or the contract is lost."""
+    """At random moments drift is injected, an apply ends or is interrupted, a probe fails, or the known state or the contract is lost."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
     there, states = set[str](), set(GOOD)
     for _ in range(12):
@@ -309,7 +309,7 @@ def test_what_a_packages_scripts_could_have_made_is_explained_only_while_package
 def test_an_upgrade_of_any_package_explains_no_file_that_no_package_has(
     monkeypatch: pytest.MonkeyPatch, fact: str
 ) -> None:
-    """Upgrades come every night: what is put beside one would be known with the next apply."""
+    """Upgrades come every night: a file that is added beside one would become known with the next apply."""
     monkeypatch.setattr(expected, "digested", lambda *_: "123")
     monkeypatch.setattr(expected, "is_shipped", lambda *_: False)
     monkeypatch.setattr(debian, "kept_by_ucf", lambda: frozenset(("123 /etc/cron.d/evil",)))
@@ -905,7 +905,7 @@ def test_an_instance_that_no_role_declares_any_more_may_go_though_its_template_s
 def test_a_copy_of_another_file_than_the_known_one_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon's account exchanges the file after root has looked at it: for one of root's, by a link, or for another of its own."""
+    """A daemon's account exchanges the file after root has checked it: for a file of root's, by a link, or for another of its own."""
     monkeypatch.setattr(known, "STATE", tmp_path / "state")
     secret, path = tmp_path / "secret", tmp_path / "declared"
     secret.write_text("root's")

@@ -1,4 +1,4 @@
-"""Without Docker the lab says what to do, and installs nothing unasked."""
+"""Without Docker the lab prints what to do, and installs nothing without consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a lab asks of the machine below it is known before anything starts, and raised only where the user agrees."""
+"""A lab checks what it needs of the machine before it starts, and raises limits only with consent."""
 
 from __future__ import annotations
 

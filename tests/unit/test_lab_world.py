@@ -1,4 +1,4 @@
-"""The world around the office, as it would be put into its containers: no Docker is asked."""
+"""The test environment's files, as they would be put into its containers; Docker is not used."""
 
 from __future__ import annotations
 

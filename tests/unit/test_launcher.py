@@ -1,4 +1,4 @@
-"""./outpost from a bare checkout: it makes its environment, keeps it, and says what is missing.
+"""./outpost from a bare checkout: it creates its environment, keeps it, and prints what is missing.
 
 The copies under test have an empty lock and stand-ins for the package and for what builds it, so that only the launcher
 is tested and nothing is fetched. Their path has a space in it.

@@ -1,4 +1,4 @@
-"""What users teach the filter: whose lessons count, how many, and what becomes of those that nobody takes."""
+"""What users teach the filter: whose lessons count, how many, and what happens to lessons that no filter accepts."""
 
 from __future__ import annotations
 

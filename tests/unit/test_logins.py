@@ -1,4 +1,4 @@
-"""The store's login policy: guessers are shut out, owners and their colleagues are not."""
+"""The store's login policy: guessers are locked out; owners and their colleagues are not."""
 
 from __future__ import annotations
 

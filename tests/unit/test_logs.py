@@ -1,4 +1,4 @@
-"""What carries the journal to head office: lines, frames and what is remembered; the collector is a few bytes here."""
+"""The log shipper: lines, frames and its stored position; the collector is a few bytes here."""
 
 from __future__ import annotations
 

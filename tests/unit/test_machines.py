@@ -1,4 +1,4 @@
-"""Seeds of new machines: what they bring, what is pinned, and what is refused before anything is written."""
+"""Seeds of new machines: their content, the pinned keys, and what is refused before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages on their way: how the hosts' logs are told, what the queue says, what the other end has to set up."""
+"""Messages in transit: how log lines are printed, what the queue shows, and what a peer has to set up."""
 
 from __future__ import annotations
 

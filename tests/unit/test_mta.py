@@ -1,4 +1,4 @@
-"""What the MTA's files say follows from the office, for every office: who gets mail, by which way, from whom."""
+"""The MTA's files follow from the office file, for every office: who gets mail, by which route, from whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a few answers to an office: sound as it is written, and never over one that is there."""
+"""A few answers become an office: its file is correct, and an existing one is never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer from a host is believed whole or not at all."""
+"""An answer from a host is used as a whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offices in a repository of their own, and the CI of such a repository (docs/examples)."""
+"""Offices in a separate repository, and the CI of such a repository (docs/examples)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People are edited where they stand: comments, order and everything else in the file stay as they were."""
+"""People are edited in place: comments, order and everything else in the file do not change."""
 
 from __future__ import annotations
 

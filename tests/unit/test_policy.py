@@ -1,4 +1,4 @@
-"""The MTA's policy service: what it answers to whom, with a clock and a store of the test's own."""
+"""The MTA's policy service: its answers, with a clock and a store of the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at the machines makes of what it sees: what is in the way is bad, and names its remedy."""
+"""Results of preflight: an obstacle is `bad`, and has a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages made from the model are current, and say something about every key."""
+"""Generated pages are current, and describe every key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of evidence: whole, self-contained, and honest about what fails or was not looked at."""
+"""The page of evidence: complete, self-contained, and honest about what failed or was not checked."""
 
 from __future__ import annotations
 

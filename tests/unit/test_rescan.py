@@ -101,7 +101,7 @@ def test_settings_are_where_the_role_puts_them() -> None:
 def test_a_scanner_that_finds_something_everywhere_takes_out_no_more(
     mail: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An MTA that was taken over would empty every mailbox in one night."""
+    """Otherwise a compromised MTA could empty every mailbox in one night."""
     for number in range(10):
         (mail / f"bob/Maildir/cur/{number}.M2.host,S=5:2,S").write_bytes(b"text\n")
     monkeypatch.setattr(rescan, "MAIL", mail)

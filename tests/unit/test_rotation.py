@@ -1,4 +1,4 @@
-"""Keys roll in stages: none is skipped, each may be repeated, and a run that broke off is taken up."""
+"""Keys roll in stages: none is skipped, each may be repeated, and an interrupted run is continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store's way to clamd: a message or a ping, and nothing else, however it is put."""
+"""The store can send clamd a message or a ping, and nothing else, in any spelling."""
 
 from __future__ import annotations
 

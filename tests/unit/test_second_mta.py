@@ -1,4 +1,4 @@
-"""One MTA, two, one that retires: who is told of it, and by which way users' mail goes."""
+"""One MTA, two, one that retires: which records and peers change, and which route users' mail takes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_two_are_found_by_everybody() -> None:
 
 
 def test_users_mail_is_taken_by_the_stores_certificate_only() -> None:
-    """The MTAs believe what they hear from the store, whichever account of it says so."""
+    """The MTAs trust the store about logins, whichever of its accounts sends."""
     two = office(second=True)
     listener = rendered(
         "store", "/etc/stunnel/relay.conf", store=relay(two), ports=ports, relay_socket=RELAY_SOCKET

@@ -1,4 +1,4 @@
-"""Secrets are only added to, open only to their readers, and show nowhere."""
+"""Secrets are only added, are readable for their recipients only, and are printed nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before Postfix is stopped: which deliveries are waited for, and how long."""
+"""Which deliveries a stop of Postfix waits for, and for how long."""
 
 from __future__ import annotations
 

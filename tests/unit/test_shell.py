@@ -1,4 +1,4 @@
-"""A kept shell answers like a new one each time, and says so when it ends."""
+"""A shell that stays open answers like a new one each time, and reports its end."""
 
 from __future__ import annotations
 

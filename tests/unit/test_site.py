@@ -1,4 +1,4 @@
-"""A site's server: what is generated for it, what an answer of it leads to, and that its answers are hostile input."""
+"""A site's server: what is generated for it, what follows from its answers, and that these are hostile input."""
 
 from __future__ import annotations
 
@@ -526,7 +526,7 @@ def test_an_encrypted_disk_is_made_and_opened_with_a_passphrase_that_no_command_
 def test_no_disk_is_made_and_no_guest_started_with_an_empty_passphrase(
     place: Path, tmp_path: Path, given: str
 ) -> None:
-    """QEMU would take it, and make a disk that everybody opens."""
+    """QEMU would accept it and make a disk that everybody can open."""
     (tmp_path / "bin").mkdir()
     for name in ("qemu-img", "virsh", "mount", "mountpoint"):
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/calls\n")

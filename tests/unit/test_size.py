@@ -1,4 +1,4 @@
-"""How large the daemons are for so many users: arithmetic, apart from the daemons that judge it (tests/lab/test_sizes.py)."""
+"""Sizes of the daemons by number of users: the arithmetic only; tests/lab/test_sizes.py has the daemons check it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One generated configuration says how every host is reached, and OpenSSH itself reads it so."""
+"""One generated configuration says how every host is reached, and OpenSSH reads it correctly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_only_a_pinned_key_is_accepted(configuration: Path) -> None:
 
 
 def test_no_host_is_lent_what_opens_others(configuration: Path, tmp_path: Path) -> None:
-    """A line for all hosts in the user's own file would hand a host that was taken over the administrator's agent."""
+    """A line for all hosts in the user's own file would forward the administrator's agent to a compromised host."""
     own = tmp_path / "own"
     own.write_text(
         "Host *\nForwardAgent yes\nForwardX11 yes\nGSSAPIDelegateCredentials yes\nPermitLocalCommand yes\nTunnel yes\n"

@@ -1,4 +1,4 @@
-"""What the store derives from an office, and what its templates make of it; no host needed."""
+"""What the store derives from an office, and what its templates render; no host is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store took again after a crash: which of two messages is the second one, and which two are no such pair."""
+"""Duplicates on a store after a crash: which of two messages is the second one, and which two are no duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host counts as unchanged only where it answers the same, now, to the same question, for the same declaration."""
+"""A host counts as unchanged only if it now gives the same answer to the same question for the same declaration."""
 
 from __future__ import annotations
 

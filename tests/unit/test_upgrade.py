@@ -1,4 +1,4 @@
-"""`outpost upgrade` says what each host has and what a person must do, and goes back to nothing older by itself."""
+"""`outpost upgrade` prints each host's version and what a person must do, and never goes back to an older version by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A declaration is walked by pyinfra itself, on hosts that are not there and answer as bare ones do."""
+"""pyinfra itself applies a declaration to simulated hosts that answer like bare ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host says when it needs a human: each probe with figures of the test's own, and what of it is reported when."""
+"""A host's alarms: each probe with values of the test, and what is reported when."""
 
 from __future__ import annotations
 

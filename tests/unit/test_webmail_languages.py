@@ -1,4 +1,4 @@
-"""What webmail says in each language: nothing is missing, and nothing is filled in that the English text does not have."""
+"""Webmail's texts in each language: none is missing, and none has a placeholder that the English text lacks."""
 
 from __future__ import annotations
 

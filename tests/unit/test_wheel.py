@@ -1,4 +1,4 @@
-"""The wheel: it carries what runs on an administrator's machine, and works outside the checkout.
+"""The wheel contains what runs on an administrator's machine, and works outside the checkout.
 
 It is built and installed without network: by the hatchling of the lock, into an environment of its own that has the
 dependencies of this one.
