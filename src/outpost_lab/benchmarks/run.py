@@ -167,6 +167,8 @@ ROWS = {
     "fleet": Row(fleet, fleet_of, "plan of one office"),
     "logins-300": Row(size.logins, f"{USERS} clients log in at once, until the last one has", "a minute"),
     "no-op-300": Row(size.unchanged, f"comparison without a difference, {USERS} users", "the same with the lab's users", 1.5),
+    "user-add-300": Row(size.added, f"`user add`, {USERS} users", "the same with the lab's users", 1.5),
+    "idle-1000": Row(size.waiting, f"a message is announced to one of {size.SESSIONS} sessions in IDLE", "to the only session", 2.0),
     "search-50000": Row(size.search, f"search in the text of {MANY} messages", f"{size.ANSWER:.0f} s"),
     "backup-50000": Row(size.frozen, f"delivery stopped by a backup, {MANY} messages", "a second"),
     "rescan-300": Row(size.rescanned, scan, "six hours"),

@@ -2,16 +2,20 @@
 
 The lab's office grows for it, and shrinks again.
 
-Both rows compare with the same lab at its own size, because a busy machine slows down both.
+Most rows compare with the same lab at its own size, because a busy machine slows down both.
 """
 
 import asyncio
 import json
 import re
 import ssl
+import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
 
 import tomlkit
 from imap_tools import AND
@@ -20,7 +24,7 @@ from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
 from outpost.recovery import backup
-from outpost.target import Target
+from outpost.target import ROOT, Target
 from outpost_lab import containers, engine
 from outpost_lab.benchmarks.measure import Figures, median, of_samples
 from outpost_lab.instance import Instance, info
@@ -29,8 +33,13 @@ from outpost_lab.post import Town
 
 USERS = 300
 MINUTE = 60.0
+SESSIONS = 1000
 RUNS = 3
 PATIENCE = 300.0
+AT_ONCE = 20
+"""Logins that are under way at the same time while many sessions are opened."""
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+HIBERNATED = "doveadm who -1 2>/dev/null | grep -c imap-hibernate || true"
 
 
 def logins(target: Target) -> Figures:
@@ -48,14 +57,35 @@ def unchanged(target: Target) -> Figures:
     return of_samples({"ours": many, "peer": few})
 
 
+def added(target: Target) -> Figures:
+    """One user more by the command that administrators type, with many users and with the lab's few."""
+    samples = {}
+    for who, users in (("peer", 0), ("ours", USERS)):
+        with _grown(target, users):
+            samples[who] = [_add(target, f"another{number}") for number in range(RUNS)]
+    return of_samples(samples)
+
+
+def waiting(target: Target) -> Figures:
+    """A new message is announced to a session in IDLE that is one of many, and to one that is alone."""
+    allowed = int(INOTIFY.read_text(encoding="ascii"))
+    if allowed < 2 * SESSIONS:  # containers share the machine's limit
+        problem = f"the kernel allows {allowed} inotify instances, and each session needs one"
+        raise OutpostError(problem, f"sudo sysctl -w fs.inotify.max_user_instances={2 * SESSIONS}")
+    with _grown(target) as instance:
+        alone, many = (asyncio.run(_idle(instance, sessions)) for sessions in (1, SESSIONS))
+    notes = {"memory of Dovecot in MB": many[1], "with one session": alone[1]}
+    return of_samples({"ours": many[0], "peer": alone[0]}, notes)
+
+
 @contextmanager
-def _grown(target: Target) -> Iterator[Instance]:
-    """The lab's office with many users, applied; afterwards its old size again."""
+def _grown(target: Target, users: int = USERS) -> Iterator[Instance]:
+    """The lab's office with at least so many users, applied; afterwards its old size again."""
     instance = Instance.load(target.instance or "lab")
     before = instance.office_file.read_text(encoding="utf-8")
     document = tomlkit.parse(before)
     people, domain = document["users"], document["domain"]
-    for number in range(USERS - len(people)):
+    for number in range(users - len(people)):
         person = tomlkit.table()
         person["address"] = f"many{number}@{domain}"
         people.append(person)
@@ -81,34 +111,96 @@ def _plan(target: Target) -> float:
     return outcome.seconds
 
 
+def _add(target: Target, user: str) -> float:
+    started = time.monotonic()
+    command = [str(ROOT / "outpost"), "user", "add", target.name, user, "--name", target.instance or "lab"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OutpostError(f"`user add` failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return time.monotonic() - started
+
+
+class _Session:
+    """A login by IMAP at the lab's store, as a mail client does it."""
+
+    def __init__(self, instance: Instance) -> None:
+        known = info(instance)
+        store = load(instance.directory).with_role("store")[0]
+        self._passwords, self._name, self._at = known["users"], store.fqdn, str(store.in_zone("lan")[0])
+        self._context = ssl.create_default_context(cafile=known["ca"])
+
+    @asynccontextmanager
+    async def of(self, user: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Log in; `OutpostError` if the store refuses."""
+        reader, writer = await asyncio.open_connection(
+            self._at,
+            ports.IMAPS,
+            ssl=self._context,
+            server_hostname=self._name,
+            ssl_handshake_timeout=PATIENCE,
+        )
+        try:
+            await reader.readline()
+            writer.write(f'a LOGIN {user} "{self._passwords[user]}"\r\n'.encode())
+            line = await _until(reader, b"a ")
+            if not line.startswith(b"a OK"):
+                raise OutpostError(f"{user} could not log in: {line.decode(errors='replace').strip()}")
+            yield reader, writer
+            writer.write(b"DONE\r\nb LOGOUT\r\n")
+            await reader.read()
+        finally:
+            writer.close()
+
+
+async def _until(reader: asyncio.StreamReader, start: bytes) -> bytes:
+    """The first line that begins so, or nothing if the connection ends before."""
+    async with asyncio.timeout(PATIENCE):
+        while (line := await reader.readline()) and not line.startswith(start):
+            pass
+    return line
+
+
 async def _storm(instance: Instance) -> list[float]:
     """Seconds until each user's login is answered."""
-    known = info(instance)
-    passwords = known["users"]
-    office = load(instance.directory)
-    store = office.with_role("store")[0]
-    context = ssl.create_default_context(cafile=known["ca"])
-    at, started = str(store.in_zone("lan")[0]), time.monotonic()
+    sessions, started = _Session(instance), time.monotonic()
 
     async def login(user: str) -> float:
-        reader, writer = await asyncio.open_connection(
-            at, ports.IMAPS, ssl=context, server_hostname=store.fqdn, ssl_handshake_timeout=PATIENCE
-        )
-        await reader.readline()
-        writer.write(f'a LOGIN {user} "{passwords[user]}"\r\n'.encode())
-        async with asyncio.timeout(PATIENCE):
-            while not (line := await reader.readline()).startswith(b"a "):
-                if not line:
-                    break
-        taken = time.monotonic() - started
-        if not line.startswith(b"a OK"):
-            raise OutpostError(f"{user} could not log in: {line.decode(errors='replace').strip()}")
-        writer.write(b"b LOGOUT\r\n")
-        await reader.read()
-        writer.close()
-        return taken
+        async with sessions.of(user):
+            return time.monotonic() - started
 
-    return list(await asyncio.gather(*(login(user.address) for user in office.users)))
+    return list(await asyncio.gather(*(login(user.address) for user in load(instance.directory).users)))
+
+
+async def _idle(instance: Instance, count: int) -> tuple[list[float], float]:
+    """Seconds until the last of `count` sessions in IDLE hears of a new message, and Dovecot's memory in MB meanwhile."""
+    sessions, office, turn = _Session(instance), load(instance.directory), asyncio.Semaphore(AT_ONCE)
+    store = instance.container(office.with_role("store")[0].name)
+    users = [user.address for user in office.users]
+    async with AsyncExitStack() as stack:
+
+        async def idle(user: str) -> asyncio.StreamReader:
+            async with turn:
+                reader, writer = await stack.enter_async_context(sessions.of(user))
+                writer.write(b"c SELECT INBOX\r\nd IDLE\r\n")
+                await _until(reader, b"+ ")
+            return reader
+
+        last, *_others = await asyncio.gather(*(idle(user) for user in islice(cycle(reversed(users)), count)))
+        async with asyncio.timeout(PATIENCE):
+            while int(containers.run(store, "sh", "-c", HIBERNATED)) < count:
+                await asyncio.sleep(1)
+        memory = int(containers.run(store, "systemctl", "show", "--value", "-p", "MemoryCurrent", "dovecot"))
+        return [await _announced(store, users[-1], last) for _ in range(RUNS)], round(memory / 2**20, 1)
+
+
+async def _announced(store: Any, user: str, reader: asyncio.StreamReader) -> float:
+    """Seconds from a delivery until the session hears of it."""
+    started = time.monotonic()
+    script = f"printf 'From: {user}\\nSubject: benchmark\\n\\n.\\n' | doveadm save -u {user}"
+    await asyncio.to_thread(containers.run, store, "sh", "-c", script)
+    while not (await _until(reader, b"* ")).rstrip().endswith(b"EXISTS"):
+        pass
+    return time.monotonic() - started
 
 
 MESSAGES, FEW, SCANNED = 50_000, 50, 3_000
