@@ -533,3 +533,14 @@ def test_what_reads_of_messages_is_linear(who: str, piece: str) -> None:
 def test_a_line_of_a_hosts_configuration_is_read_in_time_that_its_length_does_not_decide() -> None:
     (_, line), *_ = effect.explained("mta", "/x", "# SYS-01: why\nx = " + "secret" * 200_000 + "\n")
     assert len(line.text) <= effect.WIDEST
+
+
+def test_a_line_full_of_words_for_secrets_costs_little_more_than_another() -> None:
+    def seconds(line: str) -> float:
+        began = time.process_time()
+        for _ in range(100):
+            assert effect.SECRET.search(line) is None
+        return time.process_time() - began
+
+    plain = min(seconds("x" * effect.WIDEST) for _ in range(3))
+    assert min(seconds("hash" * (effect.WIDEST // 4)) for _ in range(3)) < 60 * plain

@@ -11,7 +11,7 @@ from outpost.transport.remote import run_script
 
 TEMPLATES = ROOT / "templates"
 COMMENT = re.compile(r"^\s*(#|//|;|--|/?\*)")
-SECRET = re.compile(r"(secret|passw|nonce|des_key|hash)\w*['\]]*\s*[=:]", re.IGNORECASE)
+SECRET = re.compile(r"(secret|passw|nonce|des_key|hash)\w{0,64}+['\]]{0,3}+\s{0,80}+[=:]", re.IGNORECASE)
 MOST = 4 * 1024 * 1024
 """Most bytes of configuration that a host may print."""
 WIDEST = 1000
