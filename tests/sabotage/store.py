@@ -240,7 +240,10 @@ SABOTAGES = (
         "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
         red=("store::a_hole_in_it_does_not_open_the_host", "hardening::every_listening_unit_is_in_a_sandbox"),
     ),
-    unit_laid_bare("store", "outpost-forget.service", "store::what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root[outpost-forget.service]"),
+    *(
+        unit_laid_bare("store", unit, f"store::what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root[{unit}]")
+        for unit in ("outpost-forget.service", "outpost-rescan.service", "outpost-twice.service")
+    ),
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
     edited(
         "store", "every account can report wrong passwords", "/usr/local/lib/outpost/logins", "s/^    def verify_request/    def not_asked/",
