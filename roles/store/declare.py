@@ -25,7 +25,7 @@ from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.units import restarted
 from roles.base.declare import tls_files
-from roles.store import MAIL, OWN
+from roles.store import MAIL, OWN, TAUGHT
 from roles.store.learning import learning
 from roles.store.view import (
     DELIVERIES_PER_USER,
@@ -71,6 +71,8 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield packages(*PACKAGES)
     yield account("vmail", home="/srv/mail")
     yield directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
+    # its job makes it, too, but a restore may come first
+    yield directory(TAUGHT, owner="vmail", group="vmail", mode="0700")
     yield account("outpost-accounts", home="/nonexistent")
     yield directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
     yield directory(USED, owner="outpost-accounts", group="dovecot", mode="2770")

@@ -8,10 +8,11 @@ import shutil
 
 import pytest
 
-from outpost.converge.declaration import Declaration, declaration, shown
+from outpost.converge.declaration import Declaration, Directory, declaration, shown
 from outpost.keys import secrets_file
 from outpost.keys.model import Secrets
 from outpost.office import Office, load
+from outpost.office.role import role_of
 from outpost.target import ROOT
 from roles.base.observer import CONTRACT
 
@@ -70,3 +71,13 @@ def test_a_change_of_the_office_shows_on_the_hosts_that_it_touches(
     }
     assert "mta" in touched
     assert shown(declaration(office, secrets, "mta")) == shown(declarations["mta"])
+
+
+def test_what_a_restore_brings_to_a_store_has_a_directory_before_any_job_has_run(
+    office: Office, declarations: dict[str, Declaration]
+) -> None:
+    """It is unpacked with the owner's rights, who may make nothing in /var/lib; the drill starts no job."""
+    (store,) = office.with_role("store")
+    made = {item.name: item.owner for item in declarations[store.name].of(Directory)}
+    for source in role_of(store).kept(office, store):
+        assert made[source["path"]] == source["owner"]
