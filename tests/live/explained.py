@@ -44,6 +44,9 @@ EXPLAINED: dict[str, str] = {
     ),
     r"^kernel: (\.\.MP-BIOS bug|APIC calibration|tsc: |clocksource: |Unstable clock detected|acpi |amd_pstate: )": FIRMWARE,
     r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
+    r"^stunnel: LOGN\[N\]: OCSP: No OCSP stapling response received$": (
+        "stunnel as a client says so at each connection; the office's authority has no OCSP, and name and chain are checked (TLS-10)"
+    ),
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     r"^pythonN: learn: \S+ \S+: .*; the next run tries again$": "an MTA was away; whether it takes lessons now, JNK-01's check asks",

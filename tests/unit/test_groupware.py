@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import plistlib
 import re
 import socket
@@ -146,6 +147,21 @@ def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -
     }
     (body,) = wrapped(environ, lambda status, _headers: found.append(status.split()[0]))
     return [*found, body.decode().split()[0]]
+
+
+def test_a_refused_request_is_read_to_its_end(tmp_path: Path) -> None:
+    """Else nginx, which still sends, answers 502."""
+    (tmp_path / "a@example.net").mkdir()
+    (tmp_path / "a@example.net/1.ics").write_text("x")
+    body = io.BytesIO(b"x" * 200_000)
+    request = {
+        "REQUEST_METHOD": "PUT",
+        "PATH_INFO": "/a@example.net/c/2.ics",
+        "HTTP_X_REMOTE_USER": "a@example.net",
+    }
+    statuses: list[str] = []
+    quota(tmp_path, entries=1)(request | {"wsgi.input": body}, lambda status, _: statuses.append(status))
+    assert (statuses, body.read()) == (["507 Insufficient Storage"], b"")
 
 
 @pytest.mark.parametrize("owner", ["a@example.net", "ä@example.net"])

@@ -39,6 +39,9 @@ class Quota:
         user = plain(environ.get("HTTP_X_REMOTE_USER"))
         method = environ.get("REQUEST_METHOD")
         if method in ADDING and (self.is_full(user) or (self._to_all(environ) and self.is_full(self.shared))):
+            body = environ.get("wsgi.input")
+            while body and body.read(65536):  # else nginx cannot send it, and answers 502 in place of this
+                pass
             kind = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(REFUSAL)))]
             start_response("507 Insufficient Storage", kind)
             return [REFUSAL]
