@@ -495,7 +495,7 @@ def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
     restart = f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}"  # it is started before it listens
     with replaced(store, files, restart):
         log_in(page, site, alice)
-        expect(page.get_by_text("The mail store does not answer")).to_be_visible()
+        expect(page.get_by_text("The mail server does not answer")).to_be_visible()
         assert not came_through()
     log_in(page, site, alice)
     idle(page)
