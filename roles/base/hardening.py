@@ -122,7 +122,7 @@ def timers() -> Items:
 
 
 def _machine() -> Items:
-    """What a container shares with its host machine, and what a real machine has of its own."""
+    """AppArmor and audit: a container has those of its machine."""
     yield packages("apparmor", "auditd")
     yield service(
         name="auditd",

@@ -22,7 +22,7 @@ from outpost.onhost.observe.main import main
 
 main()
 sys.stdout.flush()
-os._exit(0)  # what would be taken apart goes anyhow
+os._exit(0)  # skips the teardown of the interpreter
 """
 """The observer imports modules from Python itself and from `PYTHON` only: neither site nor environment adds any. Its bytecode lasts until a boot."""
 

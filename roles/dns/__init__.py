@@ -21,7 +21,7 @@ def _watching(office: Office, host: Host) -> dict[str, Any]:
 
 def _fits(_office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     if len(hosts) == 1:
-        message = "one name server only: without it the domain cannot be resolved (RFC 2182)"
+        message = "only one name server: if it fails, nobody can resolve the domain (RFC 2182)"
         yield Problem(f"hosts.{hosts[0].name}.role", "dns", message, "declare a second host with role dns")
 
 

@@ -325,7 +325,7 @@ def _departed(view: StoreView) -> Items:
     cause = "the store has a mailbox that is not in the office file: the user was removed there, or it was added by hand"
     consequence = "its mail moves to /srv/mail/.former; its passwords and sessions end"
     yield once(
-        "mail of former users is put away",
+        "mail of former users is archived",
         unless=f'! [ -x {FORMER} ] || [ -z "$({FORMER} list {declared})" ]',
         untouched=(f"{MAIL}/*", f"{SHARED}/.*", f"{OWN}/*"),
         command=f"{FORMER} archive {declared}",

@@ -83,7 +83,7 @@ def _database(view: WebmailView) -> Items:
     )
     former = f"runuser -u roundcube -- {DATABASE_TOOL} {{}} {shlex.join(view.office.mailboxes)}"
     yield once(
-        "webmail's rows of former users are put away",
+        "webmail's rows of former users are archived",
         unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
         untouched=(f"{DATABASE}/*",),
         command=former.format("archive"),

@@ -1,7 +1,7 @@
 """The restore drill: the store is rebuilt in throw-away containers, as if it were lost, and compared with the live one.
 
-What is compared was written down by the live store from the very snapshot that went into the archive; afterwards the restored
-Dovecot is asked itself.
+The live store writes its manifest from the same snapshot as the archive. First the restored files are compared with it, then the
+answers of the restored Dovecot.
 """
 
 import json
@@ -108,7 +108,7 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
         if ".." in path.split("/") or not any(path == place or path.startswith(f"{place}/") for place in kept)
     ]
     if strange:
-        yield f"{len(strange)} files outside of what is kept: {answers.line(strange[0], 200)}"
+        yield f"{len(strange)} files outside the declared paths: {answers.line(strange[0], 200)}"
     rest = {path: digest for path, digest in rest.items() if path not in strange}
     if rest:
         listed = "\n".join(f"{digest}  {path}" for path, digest in rest.items())

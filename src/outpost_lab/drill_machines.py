@@ -1,6 +1,6 @@
 """The throw-away machines of a restore drill.
 
-What comes back was written by a host that may have been taken over. So what reads it may do nothing (docs/adr/0030):
+A host that may have been taken over wrote what is restored. So the containers that read it have no rights (docs/adr/0030):
 
 - ``built``: an empty Debian becomes the store, from the office directory alone. It runs systemd and is privileged. Nothing that a
   host wrote reaches it. It ends as an image, from which the other two start.
@@ -227,9 +227,9 @@ def _write_office(
     subnet: str,
     reached: dict[str, str],
 ) -> BackupView:
-    """The office directory with another management network, and certificates that nobody has to be asked for.
+    """The office directory with another management network, and certificates of the office's own authority.
 
-    What is built from it has no backup: a timer would add an archive of an empty store. Gives the backup as it is reached.
+    The host built from it has no backup: its timer would add an archive of an empty store. Returns the backup as it is reached.
     """
     for file in target.data.iterdir():
         if file.suffix in (".pem", ".age") or file.name in ("identity.txt", "known_hosts", "ssh_key"):

@@ -1,7 +1,7 @@
 """Runs other people's scanners on an office: ssh-audit, lynis, testssl.sh, sslyze, systemd-analyze; `outpost.evidence.opinions` keeps results.
 
-Nothing stays on a host: lynis is brought there, runs as it would from its package, and goes again. Strangers' and users' TLS
-ports are judged from the controller, so it must stand where they may be reached (the lab's does).
+Nothing stays on a host: lynis is copied there, runs as it would from its package, and is removed. Strangers' and users' TLS
+ports are judged from the controller, so it must be able to reach them (the lab's does).
 """
 
 import base64

@@ -63,7 +63,7 @@ def _limit(machines: int, *, consent: bool, note: Callable[[str], None]) -> None
     command = [*as_root(), "sysctl", "-q", "-w", word]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or _small(least):
-        reason = (done.stderr.strip().splitlines() or ["they stay what they are"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["sysctl changed nothing"])[-1]
         remedy = f"{by_hand}; in a container, on the machine that runs it"
         raise LabError(f"the kernel's limits cannot be raised here: {reason}", remedy)
 

@@ -64,7 +64,7 @@ def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_notified(
     with bob.mailbox() as mailbox:
         assert mailbox.uids(AND(subject=infected)) == []
         assert len(mailbox.uids(AND(subject=harmless))) == 1
-        (notice,) = mailbox.fetch(AND(subject="taken out of your mailbox", body=infected))
+        (notice,) = mailbox.fetch(AND(subject="removed from your mailbox", body=infected))
         assert "Eicar" in notice.text
     assert said_on(lab, "store", f"grep -rlF {infected} /srv/mail/.quarantine/bob"), "nothing is ever lost"
 

@@ -101,7 +101,7 @@ def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
     assert any("mail of former users" in operation for operation in plan.changes)
     applied(lab, pyinfra, "store", "mta", "webmail")
     put = f"/srv/mail/.former/{address}-{datetime.now(tz=UTC):%Y-%m-%d}"
-    assert on(lab, "store", f"ls -d {put}*").split(), "the mail is not put away"
+    assert on(lab, "store", f"ls -d {put}*").split(), "the mail is not archived"
     assert on(lab, "store", f"grep -rl {token} {put}*/Maildir | wc -l").strip() != "0"
     assert "session" not in on(lab, "store", f"cat {put}*/account.outpost")
     assert (

@@ -48,7 +48,7 @@ export BORG_RSH='ssh -F none -i {secrets}/key -o UserKnownHostsFile={secrets}/kn
 rm -rf /root/intruder; mkdir -p /root/intruder; cd /root/intruder
 """
 ATTACKS = (
-    ("withdrawn: ", "borg delete ::{last}; borg compact"),
+    ("deleted by the host: ", "borg delete ::{last}; borg compact"),
     (
         "dated into the future",
         "borg create --timestamp 2035-01-01T00:00:00 ::2035-01-01T000000Z-000 /etc/hostname; borg compact",

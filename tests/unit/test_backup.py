@@ -425,7 +425,9 @@ def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
         assert any(why in line for line in reasons), reasons
     else:
         assert reasons == []
-    assert any("withdrawn" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600))
+    assert any(
+        "deleted by the host" in line for line in objections(before, [known[1], *new], NOW, 3600, 6 * 3600)
+    )
 
 
 def test_a_daemons_database_is_copied_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,5 +554,5 @@ def test_a_drill_reads_no_file_that_a_host_names_outside_of_what_is_kept() -> No
     )
     wanted: Manifest = {"folders": {}, "files": {f"rest{path}": "0" * 64 for path in named}}
     (difference,) = drill._files_compared(rooms, wanted)
-    assert difference.startswith("3 files outside of what is kept")
+    assert difference.startswith("3 files outside the declared paths")
     assert [line.split()[1] for line in asked[1].splitlines() if line.startswith("0")] == [named[2]]

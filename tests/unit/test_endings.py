@@ -222,8 +222,8 @@ def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: 
     assert found == {
         "own": "do this",
         "reads": "./outpost apply harbour --limit mta, if ./outpost plan harbour --limit mta shows a change; "
-        "journalctl -b -u knot on mta has the daemon's own words",
-        "acts": "journalctl -b -u knot on mta has the daemon's own words",
+        "read journalctl -b -u knot on mta",
+        "acts": "read journalctl -b -u knot on mta",
         "says_nothing": "",
     }
     unreached = f"outpost.errors.OutpostError: {OutpostError('ns1: gone', 'switch it on')}"

@@ -115,7 +115,7 @@ def test_one_user_teaches_so_much_a_day(
         put(spool, f"{BOB}.spam.x{number}")
     put(spool, f"{CAROL}.spam.x1")
     done = teach(settings, ledger(daily=3), mail)
-    assert (done["learnt"], done["beyond what one user teaches"]) == (4, 2)
+    assert (done["learnt"], done["beyond a user's limit"]) == (4, 2)
     assert len(lessons) == 2 * 4
     assert list(spool.iterdir()) == []
 

@@ -83,7 +83,7 @@ def test_a_message_that_is_read_just_then_stays_for_the_next_night(
     rescan.rescan({"scanners": [place], "days": 1, "largest": 100})
     captured = capsys.readouterr()
     assert "which moved" in captured.err
-    assert "0 taken out" in captured.out
+    assert "0 removed" in captured.out
 
 
 def test_a_notice_carries_no_line_of_the_strangers_making() -> None:
@@ -140,7 +140,7 @@ def test_a_message_without_a_verdict_leaves_the_others_scanned(
     answers = {True: "Can't allocate memory ERROR", False: "stream: Eicar-Test-Signature FOUND"}
     monkeypatch.setattr(Scanner, "ask", lambda _self, *parts: answers[b"fail" in b"".join(parts)])
     assert not rescan.rescan(SETTINGS)
-    assert "1 taken out" in capsys.readouterr().out
+    assert "1 removed" in capsys.readouterr().out
 
 
 def test_a_scanner_that_has_no_verdict_on_anything_is_broken(

@@ -237,7 +237,7 @@ def test_guesses_at_a_second_factor_are_an_alarm(
 def test_guesses_at_one_account_are_an_alarm_when_it_shuts(answers: dict[str, str]) -> None:
     answers["journalctl"] = wrong("a") * 10 + "login shut: a, 10 different wrong passwords\n"
     (alarm,) = watch.logins(settings("store"), NOW)
-    assert "1 accounts, a shut for a while" in alarm.text
+    assert "1 accounts, a locked for a while" in alarm.text
 
 
 def test_programs_that_keep_an_old_password_are_no_alarm_however_often_they_try(

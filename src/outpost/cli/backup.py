@@ -1,4 +1,4 @@
-"""`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS`, `drill` and `decommission`: hosts that are lost or given up."""
+"""`outpost backup`, `restore OFFICE HOST`, `restore mailbox OFFICE ADDRESS`, `drill` and `decommission`: lost hosts, and the end of an office."""
 
 import json
 import sys
@@ -147,7 +147,7 @@ def restore_mailbox(
     ] = "",
     archive: ArchiveOption = "latest",
 ) -> None:
-    """Bring a mailbox or a folder back, below `Restored/`.
+    """Restore a mailbox or a folder below `Restored/`.
 
     What is in the mailbox now is not changed.
     """
@@ -166,7 +166,7 @@ def hold_drill(at: At, as_json: JsonOption = False) -> int:
 
     It compares mail, flags, UIDs, filters and logins with the backup's manifest.
 
-    The live store makes a backup and goes on; how long a loss would take and what it would cost is kept for `report`.
+    The live store only makes a backup. `report` then shows how long a recovery takes and how much mail a loss would cost.
     """
     from outpost_lab import drill
 

@@ -107,7 +107,7 @@ def make_guests(
 ) -> int:
     """Make a bare Debian 13 server run the office's hosts as virtual machines.
 
-    Again, it changes what the office file changed, and nothing else. A guest is restarted only if you agree.
+    A second run applies changes of the office file, and nothing else. A guest is restarted only if you agree.
     """
     target = _real(office)
     loaded = load(target.data, uncertified=True)

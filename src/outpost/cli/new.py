@@ -174,7 +174,7 @@ def _address(local: str, domain: str) -> str:
 def look_ahead(at: At, limit: LimitOption = None, as_json: JsonOption = False) -> int:
     """Check hosts and their network before the first apply.
 
-    Can they be reached, which Debian, addresses, ports, clock, port 25, delegation. Changes nothing.
+    SSH, Debian's version, addresses, ports, clock, port 25, delegation. Changes nothing.
     """
     from outpost.engine import preflight
 

@@ -163,12 +163,12 @@ def _show_difference(difference: history.Difference) -> None:
     if not difference.since:
         return
     counts = _counts({
-        "newly failed": len(difference.broken), "mended": len(difference.mended), "still failing": len(difference.still),
+        "newly failed": len(difference.broken), "repaired": len(difference.mended), "still failing": len(difference.still),
         "new": difference.added, "gone": len(difference.gone),
     })  # fmt: skip
     out.print(f"since {difference.since}: {counts or 'no difference'}")
     for result in difference.mended:
-        out.print(f"[green]✓ mended[/] {escape(result.host)} {escape(result.promise)}")
+        out.print(f"[green]✓ repaired[/] {escape(result.host)} {escape(result.promise)}")
 
 
 def _counts(numbers: Mapping[str, int]) -> str:
@@ -201,7 +201,7 @@ def _news(difference: history.Difference, target: Target) -> str:
 
 def _notify(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
     counts = _counts({
-        "broken": len(difference.broken), "still broken": len(difference.still), "mended": len(difference.mended),
+        "broken": len(difference.broken), "still broken": len(difference.still), "repaired": len(difference.mended),
     })  # fmt: skip
     news = News(f"{load(target.data).domain}: {counts}", _news(difference, target), difference.as_data())
     for path in paths:

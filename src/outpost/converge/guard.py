@@ -55,8 +55,8 @@ def keep_previous(
     because nobody declared its earlier content. An older Outpost kept no declared files; then only the armed undo has those of the host.
 
     Args:
-        live: Shell that prints the commands which set what is in force now: what only the new files name, the old
-            ones do not put back.
+        live: Shell that prints commands which set the values in force now: the old files do not restore what only the
+            new ones name.
         first: Nothing has been applied here yet, so there is nothing to come back to.
     """
     kept = f"{PREVIOUS}/{key}"

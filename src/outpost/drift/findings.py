@@ -18,7 +18,7 @@ EARLY = (
     "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
     "architecture",
 )  # fmt: skip
-"""Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt; who asks a frozen daemon waits."""
+"""Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt; a frozen daemon never answers."""
 
 BLIND = "blind"
 """What a known host prints if its observer is missing or fails."""

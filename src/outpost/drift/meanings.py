@@ -218,7 +218,7 @@ FAULTS = (
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
-        "acl", always, "an access list (ACL) added by hand", "other accounts may read or write it than its mode says", ("SYS-09",),
+        "acl", always, "an access list (ACL) added by hand", "accounts may read or write it that its mode keeps out", ("SYS-09",),
         lambda it: f"{OBSERVER} release {it.quoted}", "file",
     ),
     Meaning(
@@ -235,13 +235,13 @@ FAULTS = (
     ),
     Meaning(
         "timer", always, lambda it: f"a key's date set by hand ({it.new[0].split(' ')[1]})" if it.new[0][-1].isdigit() and " second " not in it.new[0] else it.new[0],
-        lambda it: "who has that key can sign false names of the office. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
+        lambda it: "anybody who has that key can sign false records of the office. Remedy: run `keymgr ZONE list`, and `keymgr ZONE set KEY retire=+0 remove=+1d` "
         "for the key that no rollover made" if " second " in it.new[0]
         else "from that date its zone has no valid signature, and resolvers that validate do not find the office's names", ("DNS-01",),
         lambda it: repairs.unset_timer(it.thing, it.new[0]), "signing key",
     ),
     Meaning(
-        "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "who has that key can forge every DNS answer to the host", ("DNS-07",),
+        "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "anybody who has that key can forge every DNS answer to the host", ("DNS-07",),
         lambda it: f"systemctl stop unbound.service; install -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
     ),
     Meaning(
@@ -257,12 +257,12 @@ FAULTS = (
         ("LOG-01",), "systemctl log-target auto; systemctl log-level info; systemctl service-watchdogs yes", "systemd",
     ),
     Meaning(
-        "astray", always, lambda it: f"a link put there by hand; it leads to {it.new[0]}", "its user reads, changes or deletes there what is not theirs",
+        "astray", always, lambda it: f"a link put there by hand; it leads to {it.new[0]}", "the user of the mailbox can read, change or delete files there that are not theirs",
         ("SYS-09",), lambda it: f"runuser -u vmail -- rm -f -- {it.quoted}", "file",
     ),
     Meaning(
         "paused", always, lambda it: "its sources set offline by hand" if it.new[0] else "frozen by hand" if it.thing.startswith("zone ") else "set by hand to write to memory only",
-        lambda it: "the clock drifts" if it.new[0] else "no signature of it is renewed, and no change of it is published" if it.thing.startswith("zone ")
+        lambda it: "the clock drifts" if it.new[0] else "its signatures are not renewed, and its changes are not published" if it.thing.startswith("zone ")
         else "what is logged is lost with the next restart",
         ("AVL-01",), lambda it: "chronyc online >/dev/null" if it.new[0] else f"knotc zone-thaw {shlex.quote(it.thing.removeprefix('zone '))} >/dev/null"
         if it.thing.startswith("zone ") else "journalctl --flush", "daemon",

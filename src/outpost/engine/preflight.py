@@ -207,7 +207,7 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         yield Finding(host.name, "good", "resolves names")
     missing = [url for url in _archives(office) if url not in answers["archive"]]
     if missing:
-        by = f" by way of {office.archive.proxy}" if office.archive.proxy else ""
+        by = f" through {office.archive.proxy}" if office.archive.proxy else ""
         why = {url: text.strip() for url, _, text in (value.partition(" ") for value in answers["unfetched"])}
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         seen = f"no packages: {', '.join(missing)} is not reached{by} ({answer})"

@@ -46,7 +46,7 @@ class BackupKeys(_Kept):
     """What opens one host's backup, and no other host's.
 
     Attributes:
-        ssh_key: Opens the host's repository at the other end, OpenSSH.
+        ssh_key: Opens the host's repository on the backup server, OpenSSH.
         passphrase: Encrypts what is in it; 256 bits, base64.
     """
 
@@ -149,8 +149,8 @@ class Secrets(_Kept):
         one_time: Addresses whose password is a first one, good only for choosing another.
         webmail_key: Encrypts the password inside a webmail session; 24 characters.
         backup: Host name to what opens its backup.
-        sealing: Its hosts seal with what is derived from it what they keep of their own state; on no host. 64 characters.
-        backup_pruning: The SSH key that thins out old archives at the other end; on no host.
+        sealing: The key that each host's sealing key is derived from (`seal_of`); 64 characters; on no host.
+        backup_pruning: The SSH key that deletes old archives on the backup server; on no host.
         ssh_hosts: Host name to the SSH host key that its seed brings (`outpost machines seed`); empty where a host has made its own.
         disks: Host name to the passphrase of its encrypted disk on a site's server (`outpost machines up`); on no host.
         smarthost: Password of the office's login at its smarthost.
@@ -209,7 +209,7 @@ class Secrets(_Kept):
         return {selector: keys for selector, keys in self.dkim.items() if keys.stage in ("active", "retired")}
 
     def to_json(self) -> str:
-        """What pyinfra shows of it."""
+        """A placeholder for pyinfra, which prints host data."""
         return "<secrets>"
 
 

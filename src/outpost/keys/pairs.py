@@ -115,7 +115,7 @@ def new_authority(office: Office, now: datetime) -> KeyPair:
 def authority_begun(
     name: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.CertificateBuilder:
-    """Extensions of every authority's own certificate."""
+    """An authority's own certificate with the extensions that all have, to be completed and signed."""
     return (
         _certificate(name, name, key, now, days=AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -163,7 +163,7 @@ def issue(
 def _certificate(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, *, days: int
 ) -> x509.CertificateBuilder:
-    """Extensions of every certificate of the office."""
+    """A certificate with what all of the office have, to be completed and signed."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

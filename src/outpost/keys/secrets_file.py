@@ -109,7 +109,7 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
                 added.append(f"keys of {host.name}'s backup")
         if pruning is None:
             pruning = new_ssh_key()
-            added.append("SSH key that thins out backups")
+            added.append("SSH key that prunes backups")
     made = {
         "authority": authority, "hosts": hosts, "public": public, "public_next": upcoming, "accounts": accounts,
         "tsig": tsig, "dkim": dkim, "passwords": passwords, "backup": backup, "backup_pruning": pruning,

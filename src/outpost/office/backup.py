@@ -1,8 +1,8 @@
 """What a backup has of each host, and how the host makes it: the role's view of its own state.
 
-Pure. What an apply makes again (configuration, certificates, accounts of the office file) is in no backup, and neither is
-the MTA's queue: a copy of it, put back, would deliver a second time what has been delivered since, and what it holds is
-gone within minutes. What head office and the users' programs have got no `250` for, they keep (BKP-01).
+Pure. Not in it is what an apply makes again (configuration, certificates, accounts of the office file), nor the MTA's queue: a
+restored queue would deliver its messages a second time. The queue holds them for minutes only, and senders keep every message
+for which they got no `250` (BKP-01).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """How large the daemons are for so many users: processes, clients, memory and tasks, each with its arithmetic.
 
 Pure. All of it grows in steps of `STEP` users, so that one user more changes no daemon's limit, except every fiftieth.
-What was measured is said where it is used (docs/adr/0028).
+Measured values stand where they are used (docs/adr/0028).
 """
 
 from typing import NamedTuple

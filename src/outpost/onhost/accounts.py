@@ -1,12 +1,11 @@
 """What users choose for themselves, on the store: password, second factor, application passwords, webmail sessions.
 
-The office declares accounts and first passwords; what a user chose stands in one file an account, beside the mailboxes,
-which Dovecot reads at each login (``accounts.lua``). It is bound to the first password it grew from: a new one from the
-administrator voids all of it, and nothing else does. No password is checked here but by asking Dovecot, so that guesses
-are counted where all are (AUT-03).
+The office declares accounts and first passwords. What a user chose is in one file for each account, beside the mailboxes;
+Dovecot reads it at each login (``accounts.lua``). The file belongs to one first password: if the administrator sets another,
+all of the file becomes invalid. Only Dovecot checks passwords, so that all guesses are counted in one place (AUT-03).
 
-Webmail asks for everything by one JSON object a line. It gets a session, good for webmail only and for a working day, in
-exchange for a password and, where the user wants one, a code (RFC 6238): so it never keeps a password (docs/adr/0015).
+Webmail sends each request as one line of JSON. For a password and, if the user has a second factor, a code (RFC 6238) it gets a
+session for webmail only, valid for a working day: so it never keeps a password (docs/adr/0015).
 
 One file: each request reads and writes the same account under the same lock.
 """
@@ -573,7 +572,7 @@ def end_sessions(place: Path, address: str) -> None:
             return
         time.sleep(PACE)
     sys.stderr.write(
-        f"<3>accounts: open sessions of {address} go on: outpost-ended.service did not end them\n"
+        f"<3>accounts: open sessions of {address} continue: outpost-ended.service did not end them\n"
     )
 
 

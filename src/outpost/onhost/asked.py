@@ -1,7 +1,7 @@
 """Runs commands on a host as they arrive, and prints each answer when it is complete (`outpost.transport.shell` uploads it).
 
 It uses only modules that Python has loaded anyway when it starts without `site`: on a small host each further module costs as much as a
-command. What commands say goes into files in memory; pipes would want somebody who empties them.
+command. Output goes into files in memory: pipes would have to be read meanwhile.
 """
 
 import os

@@ -1,10 +1,10 @@
 """Extracts the words of an attachment for the search in mailboxes (STO-04): a file on standard input, its text on standard output.
 
-Dovecot starts this without an argument to hear which kinds of files it reads, and with a kind for each attachment that it indexes. Then it
-only carries both ways, to a socket: behind that systemd starts ``attachment --read`` with nothing of the host in reach
-(``outpost-text@.service``), because what is read is what strangers sent. What a file is, its first octets say. Time and memory are the
-unit's; sizes are bounded here. A file that cannot be read has no words. PDF is read by Debian's python3-pypdf, documents of Office since 2007 and
-of OpenDocument with Python's own library: no parser here is in C.
+Dovecot starts this without an argument to learn which kinds of files it reads, and with a kind for each attachment. Then it only passes
+file and text through a socket. Behind the socket systemd starts ``attachment --read`` in a sandbox without access to the host
+(``outpost-text@.service``), because strangers sent the file. Its first octets decide what kind it is. The unit limits time and memory,
+this program sizes. A file that cannot be read has no words. Debian's python3-pypdf reads PDF, Python's own library Office documents since
+2007 and OpenDocument: no parser here is in C.
 """
 
 import io

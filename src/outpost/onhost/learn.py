@@ -191,7 +191,7 @@ def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[s
     """Send what is in the spool, and what was answered; returns counts of the outcomes."""
     filters = [Filter(**place) for place in settings["filters"]]
     down: set[str] = set()
-    done = {"learnt": 0, "not learnt": 0, "beyond what one user teaches": 0}
+    done = {"learnt": 0, "not learnt": 0, "beyond a user's limit": 0}
     lessons = [*moved(Path(settings["spool"]), mail)]
     now = time.time()
     if now - ledger.answered > PAUSE:
@@ -199,7 +199,7 @@ def teach(settings: dict[str, Any], ledger: Ledger, mail: Path = MAIL) -> dict[s
         ledger.answered = now
     for lesson in lessons:
         if not ledger.admits(lesson.user):
-            done["beyond what one user teaches"] += 1
+            done["beyond a user's limit"] += 1
             answers, finished = [], True
         else:
             try:

@@ -1,17 +1,16 @@
 """Whether a login may be tried: Dovecot asks first and reports the outcome afterwards (its auth policy protocol, HTTP and JSON).
 
-AUT-03. What is counted is *different* wrong passwords for one account, never connections or attempts: a telephone that
-keeps trying an old password counts once. Dovecot sends a keyed hash, not the password.
+AUT-03. Counted are *different* wrong passwords for one account, never connections or attempts: a telephone that keeps
+trying an old password counts once. Dovecot sends a keyed hash, not the password.
 
-- Places an account has logged in from before have a count of their own. A guesser elsewhere cannot lock the owner out of
-  the places he uses, and the account stays shut to all other places however often the guesser changes his address.
-- An address from which many accounts are tried answers only for accounts that have logged in there before: colleagues
+- Each place that an account has logged in from before has a counter of its own. A guesser elsewhere cannot lock the owner out
+  there. All other places share one counter, so another address does not help the guesser.
+- An address from which many accounts are tried may only log in to accounts that have logged in there before: colleagues
   behind the same address keep working.
 
-After half the allowed failures each further attempt waits, then the account answers no more until the oldest failure is
-as old as the ban is long. Counters live in memory: a restart forgets them, which is also how an administrator lifts a ban. The
-places from which accounts have logged in are kept in a file: without it a restart would make an owner's own place a
-strange one, which a guesser can shut. A place is an IPv4 address or an IPv6 network (/64).
+After half the allowed failures each further attempt has to wait. Then the account is locked until the oldest failure is as old
+as the ban is long. Counters are in memory, so a restart lifts all bans. The places are in a file: otherwise a guesser could lock
+the owner's own place after a restart. A place is an IPv4 address or an IPv6 network (/64).
 """
 
 import json

@@ -1,7 +1,7 @@
 """Scans mailboxes again (VIR-04): a signature may be newer than the message. Runs on the store at night.
 
-Each message that came in within some days is read to the MTA's ClamAV (clamd(8), INSTREAM) over TLS, both ends with the
-office's certificates. What is found is taken out of its mailbox into the quarantine, never deleted, and its owner gets a message.
+Each message of the last days is sent to the MTA's ClamAV (clamd(8), INSTREAM) over TLS, both ends with the office's certificates.
+An infected message is moved from its mailbox into the quarantine, never deleted, and its owner gets a notice.
 Only Python's own library: it runs where no package but Dovecot's is.
 """
 
@@ -43,9 +43,9 @@ LONGEST = 4096
 """Most octets of an answer."""
 LONGEST_HEADER = 1 << 17
 MOST_TAKEN = 100
-"""Most messages that one night moves. More is no outbreak that delivery has missed: the scanner, or its host, answers anything."""
+"""Most messages that one night moves. More cannot be an outbreak: the scanner, or its host, gives false answers."""
 MOST_OF_ONE = 20
-"""Most messages of one mailbox: otherwise a user who puts a hundred into his own ends the night for everybody."""
+"""Most messages of one mailbox: otherwise one user with a hundred ends the scan for everybody."""
 MOST_FAILED = 20
 """Messages in a row without a verdict, after which the scanner counts as broken."""
 KEPT = threading.local()
@@ -155,19 +155,19 @@ def take_out(message: Path, mail: Path) -> Path:
 
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
     """The message to the owner of a mailbox, in both languages of the guide: which one its reader has, the store does not know."""
-    # no structure is parsed: what a stranger nests in a field, or below the header, would end the night for everybody
+    # no structure is parsed: what a stranger nests in a field, or below the header, would end the scan for everybody
     headers = BytesHeaderParser().parsebytes(message[:LONGEST_HEADER])
     sender, subject, date = (_shown(headers.get(name, "unknown")) for name in ("From", "Subject", "Date"))
     return (
         f"From: {settings['organisation']} <{settings['postmaster']}>\n"
-        f"To: <{owner}>\nSubject: A message was taken out of your mailbox / Nachricht entfernt\nAuto-Submitted: auto-generated\n"
+        f"To: <{owner}>\nSubject: A message was removed from your mailbox / Nachricht entfernt\nAuto-Submitted: auto-generated\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n"
         f"It contains {found}, which the virus scanner did not know when the message arrived.\n\n"
         f"  From:     {sender}\n  Subject:  {subject}\n  Date:     {date}\n\n"
-        "If you have opened its attachment, turn that machine off and call your administrator. The message itself is\n"
+        "If you have opened its attachment, turn that device off and call your administrator. The message was\n"
         f"kept: write to {settings['postmaster']} if you need it.\n\n"
-        f"Die Nachricht oben enthält {found}; als sie ankam, kannte der Virenscanner das noch nicht. Wenn Sie ihren Anhang geöffnet haben,\n"
-        "schalten Sie das Gerät aus und rufen Sie Ihren Administrator an. Die Nachricht selbst ist aufgehoben: Schreiben Sie an\n"
+        f"Die Nachricht oben enthält {found}. Der Virenscanner kannte das noch nicht, als sie ankam. Wenn Sie ihren Anhang geöffnet haben,\n"
+        "schalten Sie das Gerät aus und rufen Sie Ihren Administrator an. Die Nachricht wird aufbewahrt: Schreiben Sie an\n"
         f"{settings['postmaster']}, wenn Sie sie brauchen.\n"
     )
 
@@ -207,7 +207,7 @@ def rescan(settings: dict[str, Any]) -> bool:
             continue
         if taken.total() == MOST_TAKEN:
             raise UnavailableError(
-                f"{found} in more than {taken.total()} messages: check the MTA, none is taken out"
+                f"{found} in more than {taken.total()} messages: no more are removed; check the MTA"
             )
         if taken[owner] == MOST_OF_ONE:
             left += 1
@@ -216,7 +216,7 @@ def rescan(settings: dict[str, Any]) -> bool:
             kept = take_out(message, MAIL)
         except FileNotFoundError:  # a flag is a new name: somebody has just read it, or deleted it
             sys.stderr.write(
-                f"<4>rescan: {found} in a message to {owner}, which moved; the next night looks again\n"
+                f"<4>rescan: {found} in a message to {owner}, which moved; the next run scans it again\n"
             )
             continue
         taken[owner] += 1
@@ -225,7 +225,7 @@ def rescan(settings: dict[str, Any]) -> bool:
             address = f"{owner}@{settings['domain']}"
             notify(notice(data, found, settings, address), address)
     sys.stdout.write(
-        f"{scanned} messages scanned, {taken.total()} taken out, {skipped} too large to scan, {failed} without a verdict\n"
+        f"{scanned} messages scanned, {taken.total()} removed, {skipped} too large to scan, {failed} without a verdict\n"
     )
     if left:
         sys.stderr.write(
@@ -281,7 +281,7 @@ def main() -> int:
         elif not rescan(settings):
             return 1
     except UnavailableError as error:
-        sys.stderr.write(f"<3>rescan: {error}; the next night tries again\n")
+        sys.stderr.write(f"<3>rescan: {error}; the next run tries again\n")
         return 1
     return 0
 

@@ -1,11 +1,9 @@
 """Lets running deliveries finish before Postfix is stopped (QUE-02).
 
-A stop ends Postfix's clients at once. One that has sent its last byte and not heard the answer then leaves the message with both
-ends: the other server has it, and Postfix gives it to it again after the start (RFC 5321, section 6.1). So the queue manager
-stands still first, and begins nothing; each client marks in the queue file what it has delivered, and hangs up. systemd calls this
-before `postfix stop`, wakes and ends the queue manager after it.
-
-Only Python's own library.
+A stop ends Postfix's clients at once. If a client has sent its last byte and not read the answer yet, both ends have the message,
+and Postfix delivers it again after the start (RFC 5321, section 6.1). So the queue manager is suspended first and starts no
+delivery; each client records in the queue file what it has delivered, and disconnects. systemd calls this before `postfix stop`;
+afterwards it resumes and ends the queue manager. Only Python's own library.
 """
 
 import os

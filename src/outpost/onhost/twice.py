@@ -1,11 +1,10 @@
-"""Removes what the MTA delivered a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
+"""Removes messages that the MTA delivered a second time because the store was killed at the wrong moment (QUE-02). Runs on the store, hourly.
 
-Dovecot puts a message into its mailbox first and remembers its transfer then (again.sieve); killed between the two, it takes
-the same message again. Such a pair is the same transfer to the same address, by two deliveries of the store: our MTA's trace
-line with its queue id is the same in both, or the name that our MTA computed of the whole message and its origin. A stranger can
-write neither; his own trace lines and Message-ID are no proof. A copy that its user made has the same delivery. The text has to
-be the same, too. The one that came first stays; one that somebody has read, answered or marked is never taken away. Only
-Python's own library.
+Dovecot stores a message first and remembers its transfer then (again.sieve). Killed between the two, it accepts the same message
+again. Two messages are such a pair if they have the same address, text and transfer, and came by two deliveries of the store. The
+transfer is our MTA's trace line with its queue id, or the name that our MTA computes from the whole message and its origin. Strangers
+can write neither; their trace lines and Message-IDs prove nothing. A copy that its user made has the same delivery. The first
+message stays; one that somebody has read, answered or marked is never removed. Only Python's own library.
 """
 
 import os
@@ -90,7 +89,7 @@ def main() -> int:
     """Remove them, and log it in the journal."""
     for message in given_twice(recent(MAIL, time.time() - WITHIN)):
         message.unlink(missing_ok=True)
-        sys.stderr.write(f"<5>twice: {message.relative_to(MAIL)} was given a second time\n")
+        sys.stderr.write(f"<5>twice: {message.relative_to(MAIL)} was delivered before: the copy is removed\n")
     return 0
 
 

@@ -5,7 +5,7 @@ starts ``borg serve --append-only`` and nothing else; borg only adds files there
 
 - ``copy`` (root, by a timer): each day's copy of every repository, as hard links. The linked files become root's, so neither a
   host's key nor the account behind it can change them.
-- ``thin-out`` (the office's account, by a key that is on no host): checks what came since it ran last, and lets old archives go.
+- ``thin-out`` (the office's account, by a key that is on no host): examines new archives, and deletes old ones.
 - ``roll-back HOST DATE`` (root, by hand): puts a copy in the place of a repository.
 """
 
@@ -67,7 +67,7 @@ def objections(
     """
     present = {identifier for identifier, _, _ in found}
     if gone := sorted(name for identifier, name in known.archives.items() if identifier not in present):
-        yield f"withdrawn: {' '.join(gone[:5])}{f' and {len(gone) - 5} more' if len(gone) > 5 else ''}"
+        yield f"deleted by the host: {' '.join(gone[:5])}{f' and {len(gone) - 5} more' if len(gone) > 5 else ''}"
     new = [entry for entry in found if entry[0] not in known.archives]
     if strange := sum(1 for _, name, _ in new if not NAME.fullmatch(name)):
         yield f"{strange} archives with names that the backup does not give"
@@ -113,7 +113,7 @@ class Vault:
         now = time.time()
         with self._without(host):
             if (files := max(map(_files, self._written(host)))) > MOST_FILES:
-                raise VaultError(f"{files} files, more than its archives make")
+                raise VaultError(f"{files} files, more than its archives need")
             file = self.repositories / f"{host}.known"
             known = Known(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else Known()
             found = self._archives(repository, passphrase)
@@ -142,7 +142,7 @@ class Vault:
             partial = file.with_suffix(".new")
             partial.write_text(json.dumps(vars(known)), encoding="utf-8")
             partial.replace(file)
-        return f"{len(found)} archives, undamaged{', old ones are gone' if due else ''}"
+        return f"{len(found)} archives, undamaged{', old ones were deleted' if due else ''}"
 
     @contextmanager
     def _without(self, host: str) -> Iterator[None]:
@@ -271,7 +271,7 @@ def _files(repository: Path) -> int:
 
 
 def _closed(repository: Path) -> None:
-    """Borg begins a directory with every thousand files, and begins no other in this repository (until it is rolled back)."""
+    """Keep borg from writing more: it needs a new directory for every thousand files, and can make none until a roll-back."""
     source = _directory(repository)
     try:
         data = os.open("data", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)

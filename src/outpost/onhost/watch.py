@@ -206,8 +206,8 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
     if stamp.with_name("full").exists():
         yield Alarm(
             "backup quota",
-            "the backup server takes no more of this host: its archives use up backup.quota. Find out what grew, "
-            "then raise it and run `./outpost backup OFFICE --other-end`",
+            "the backup server accepts no more archives of this host: they use up backup.quota. Find out what grew, "
+            "then raise backup.quota and run `./outpost backup OFFICE --other-end`",
         )
     made = stamp.stat().st_mtime if stamp.exists() else 0.0
     since = made or (stamp.parent.stat().st_mtime if stamp.parent.exists() else 0.0)
@@ -253,13 +253,13 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     for user, place in sorted(who for who, times in tried.items() if times >= WRONG_CODES):
         yield Alarm(
             f"second factor {user}",
-            f"{WRONG_CODES} wrong codes from {place}, behind the right password of {user}: ask its owner; if it was somebody else, "
-            f"`./outpost user passwd OFFICE {user}`",
+            f"{WRONG_CODES} wrong codes from {place} after the right password of {user}: ask this user; if it was somebody else, "
+            f"run `./outpost user passwd OFFICE {user}`",
         )
     if shut or len(wrong) > settings["wrong_logins"]:
         places = sorted({place for _, place in wrong})
         accounts = f"{len({user for user, _ in wrong} | set(shut))} accounts" + (
-            f", {', '.join(shut[:5])} shut for a while" if shut else ""
+            f", {', '.join(shut[:5])} locked for a while" if shut else ""
         )
         yield Alarm(
             "logins",
@@ -381,7 +381,7 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
         yield Alarm(
             f"damaged {user}",
             f"a message of {user} cannot be read, and the session of each program that fetches it ends: "
-            f"`mv {shlex.quote(name)} /root/`, then `./outpost restore mailbox OFFICE ADDRESS` brings the message back from before",
+            f"`mv {shlex.quote(name)} /root/`, then `./outpost restore mailbox OFFICE ADDRESS` restores it from the backup",
         )
 
 
@@ -394,7 +394,7 @@ PROBES: dict[str, Probe] = {
 
 
 def alarms(settings: Settings, now: float) -> list[Alarm]:
-    """Everything that needs a human now; a check that fails is an alarm, too."""
+    """Everything that needs a person now; a check that fails is an alarm, too."""
     found: list[Alarm] = []
     before = signal.signal(signal.SIGALRM, _too_late)
     for name in settings["probes"]:

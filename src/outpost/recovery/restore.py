@@ -2,7 +2,7 @@
 
 A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
 daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
-and take mail that the old mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
+and accept mail that the restored mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """pyinfra's connectors to the hosts: by OpenSSH with the configuration of `outpost.transport.ssh`, and into a lab's containers.
 
 pyinfra's own connector is paramiko: a new handshake for each run, no connection that outlives it, small packets
-held back by the kernel. This one starts ``ssh``, which has all that, and the algorithms of today. Neither that one nor the one
-for Docker bounds what a host answers.
+held back by the kernel. This one starts ``ssh``, which has all that, and today's algorithms. pyinfra's connectors do not limit the size
+of a host's answer.
 """
 
 import threading

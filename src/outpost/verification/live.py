@@ -68,7 +68,7 @@ def _remedy(item: pytest.Item, host: str) -> str:
         ways.append(f"./outpost apply {chosen}, if ./outpost plan {chosen} shows a change")
     if daemons := item.get_closest_marker("daemons"):
         units = " ".join(f"-u {unit}" for unit in daemons.args)
-        ways.append(f"journalctl -b {units}{f' on {host}' if host else ''} has the daemon's own words")
+        ways.append(f"read journalctl -b {units}{f' on {host}' if host else ''}")
     return "; ".join(ways)
 
 
@@ -178,7 +178,7 @@ class Result:
     Attributes:
         host: The host that was checked; empty for a promise of the whole office.
         seen: What was seen instead, where it failed.
-        remedy: What mends it, as its test is marked.
+        remedy: How to repair it, from the mark of its test.
     """
 
     id: str

@@ -3,7 +3,7 @@
 Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
 The lab shares a small machine with everything else on it: where it is slow with nothing going on (``idle``, measured
 first in the same run), three times that is allowed, if it is more; and both in proportion to the load of the window, which
-is noted. From a load on a time is noted only (outpost_lab.pace): what has no time in it is judged at any load.
+is noted. Above a certain load times are only noted (outpost_lab.pace); everything else is judged at any load.
 """
 
 import asyncio

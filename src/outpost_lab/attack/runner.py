@@ -28,7 +28,7 @@ class Result:
     """The result of an attack.
 
     Attributes:
-        verdict: `defended` when every expectation and every bound held; `not judged` where time alone speaks against it,
+        verdict: `defended` when every expectation and every bound held; `not judged` where only a time limit was missed,
             on a machine that is busy with something else.
         reason: Why it did not run, or was not judged.
         without: With the defence turned off: whether it was seen to succeed, and what was seen; None: not tried.
@@ -152,7 +152,7 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
         seen.transcript.append(f"({seen.dropped} more lines)")
     late = seen.only_late and busy >= pace.BUSY
     verdict: Verdict = "defended" if seen.defended else "not judged" if late else "BREACHED"
-    reason = f"time alone speaks against it, and the machine is busy: {pace.described(busy)}" if late else ""
+    reason = f"only a time limit was missed, and the machine is busy: {pace.described(busy)}" if late else ""
     seconds = time.monotonic() - started
     return Result(plan, verdict, seen.observed, reason, transcript=seen.transcript, seconds=seconds)
 

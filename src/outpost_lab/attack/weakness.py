@@ -1,7 +1,7 @@
 """Turns defences off on a lab host, and on again: the positive control of an attack.
 
 A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, and puts
-it back byte for byte: the next apply finds nothing to do. After a run that broke off, the next one puts it back (`mend`).
+it back byte for byte: the next apply finds nothing to do. If a run is interrupted, the next one puts it back (`mend`).
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The rows of `outpost bench`: what is promised, and the function that measures it; and the rows of a cold provision and of many offices.
 
-Many offices: their hosts are simulated, with answers recorded from a lab's hosts. Simulated is `ssh`, the program: first every
-question to the lab's hosts is noted with its answer, then each office, a copy of the lab's, is answered from these notes. So the
-controller does all its work, and the hosts none.
+Many offices: their hosts are simulated, with answers recorded from a lab's hosts. The program `ssh` is replaced:
+first every question to the lab's hosts is recorded with its answer, then each office, a copy of the lab's, is answered from the
+record. So the controller does all its work, and the hosts none.
 """
 
 import contextlib

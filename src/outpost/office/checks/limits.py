@@ -72,7 +72,7 @@ def _size(value: int) -> str:
 def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
     policy = office.policy
     if policy.second_factor_from and policy.second_factor == "offered":
-        day, message = policy.second_factor_from.isoformat(), "a day, and no second factor is required"
+        day, message = policy.second_factor_from.isoformat(), "a day, but no second factor is required"
         yield Problem(
             "policy.second_factor_from", day, message, 'add second_factor = "required", or remove the day'
         )

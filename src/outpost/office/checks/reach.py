@@ -57,7 +57,7 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
     logs = office.logs
     wrong = partial(Problem, "logs.addresses", ", ".join(map(str, logs.addresses)))
     if logs.addresses and not logs.collector:
-        yield wrong("a collector without a name", "give logs.collector, the name in its certificate")
+        yield wrong("the collector has no name", "give logs.collector, the name in its certificate")
     if not logs.collector or not logs.addresses:
         return
     for host in office.hosts:

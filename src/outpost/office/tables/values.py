@@ -248,6 +248,6 @@ class Part(BaseModel):
                 for character in text:
                     if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
                         raise ValueError(
-                            f"a character that cannot be seen (U+{ord(character):04X}); one line of text, please"
+                            f"an invisible character (U+{ord(character):04X}); only one line of text is allowed"
                         )
         return value

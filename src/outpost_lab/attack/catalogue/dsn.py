@@ -232,6 +232,6 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     seen.check(alias.address in notice, f"{len(notice)} octets")
     link = map(str, ground.office.link_addresses(store, ground.role("mta")))
     observed = [word for word in (member, store.fqdn, *link) if word in notice]
-    seen.check(not observed, "nothing of the inside", f"it tells {', '.join(observed)}")
+    seen.check(not observed, "nothing internal", f"it shows {', '.join(observed)}")
     for line in notice.splitlines()[:60]:
         seen.note(f"notice: {line}")

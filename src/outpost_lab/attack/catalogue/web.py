@@ -272,7 +272,7 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
     browser, own = Browser(ground, seen), f"bob@{ground.domain}"
     await browser.log_in(own, present := ground.password(own))
     if not browser.inside:
-        raise OutpostError("bob does not get in, so there is nothing to see")
+        raise OutpostError("bob cannot log in, so nothing was tested")
     for weak in (form.format(**ground.words) for form in words()["5f"]["weak"]):
         page = await browser.ask("/?_task=settings&_action=plugin.access")
         form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
