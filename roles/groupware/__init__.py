@@ -15,9 +15,6 @@ CACHE = "/var/cache/radicale"
 """What Radicale can make again; no backup has it."""
 ENTRY = 10 * MIB
 """Largest request: an event with its attachments, or a contact with its picture."""
-
-QUOTA = 100 * MIB
-"""Of one user's calendars and address books together."""
 ENTRIES = 20_000
 """Most events, tasks and contacts of one user."""
 

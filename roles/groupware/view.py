@@ -9,7 +9,7 @@ from outpost.office import ports
 from outpost.office.base import HostView
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
-from roles.groupware import CACHE, ENTRIES, ENTRY, QUOTA, STORAGE, workers
+from roles.groupware import CACHE, ENTRIES, ENTRY, STORAGE, workers
 
 SHARED = "office"
 """The principal that owns the office's shared calendars; a user's name has an @ in it."""
@@ -22,10 +22,14 @@ class GroupwareView(HostView):
     storage: ClassVar[str] = STORAGE
     cache: ClassVar[str] = CACHE
     entry: ClassVar[int] = ENTRY
-    quota: ClassVar[int] = QUOTA
     entries: ClassVar[int] = ENTRIES
     shared: ClassVar[str] = SHARED
     directory: ClassVar[str] = "/etc/outpost/directory"
+
+    @property
+    def quota(self) -> int:
+        """Bytes of one user's calendars and address books together."""
+        return int(self.office.limits.calendar_quota)
 
     @property
     def name(self) -> str:

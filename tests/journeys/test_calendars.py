@@ -18,7 +18,7 @@ from outpost.target import Target
 from outpost_lab import pace, trust
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
-from roles.groupware import QUOTA, STORAGE
+from roles.groupware import STORAGE
 from roles.store import OWN
 from tests.awaiting import until
 from tests.lab.test_certificates import on
@@ -146,7 +146,7 @@ def test_a_full_calendar_takes_nothing_more_until_something_is_deleted(
     place = f"/{alice.user.address}/calendar"
     bulk = f"{STORAGE}/collection-root{place}/.{token}.bulk"  # Radicale reads no hidden file
     assert alice.ask("PUT", f"{place}/{token}.ics", EVENT.format(token=token))[0] == 201
-    on(lab, dav.name, f"runuser -u radicale -- fallocate -l {QUOTA} {bulk}")
+    on(lab, dav.name, f"runuser -u radicale -- fallocate -l {int(lab.office.limits.calendar_quota)} {bulk}")
     try:
         assert alice.ask("PUT", f"{place}/{token}-2.ics", EVENT.format(token=f"{token}-2"))[0] == 507
         assert alice.ask("GET", f"{place}/{token}.ics")[0] == 200

@@ -213,6 +213,15 @@ def test_the_directory_has_everybody_who_may_log_in(view: GroupwareView) -> None
     assert all(card.endswith("END:VCARD\r\n") for card in view.cards.values())
 
 
+def test_the_office_says_how_much_room_a_user_has(office: Office) -> None:
+    unit = "/etc/systemd/system/radicale.service.d/outpost.conf"
+    larger, _ = office_with(ADDRESSES, limits={"calendar_quota": "1GiB"})
+    assert larger is not None
+    for made, size in ((office, 100 * 1024**2), (larger, 1024**3)):
+        shown = rendered("groupware", unit, view=GroupwareView(made, made.host("dav"))).content.decode()
+        assert f"collection-root', {size}, 20000, 'office')" in shown
+
+
 def test_a_name_in_the_directory_adds_no_line_of_its_own() -> None:
     users = [{"address": "tom@harbour.example.com", "full_name": "T;o,m\\ X"}]
     odd, _ = office_with(ADDRESSES, users=users, postmaster="tom@harbour.example.com")

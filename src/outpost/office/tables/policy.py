@@ -20,6 +20,8 @@ class Limits(Part):
     queue_volume: Size = sized("4GiB")
     """Size of the mail queue; it must hold at least 20 of the largest messages."""
     mailbox_quota: Size = sized("2GiB", "Default size of a mailbox.")
+    calendar_quota: Size = sized("100MiB", ge=10 * 1024**2)
+    """Size of one user's calendars and address books; what the office shares may take five times as much."""
     recipients_per_message: int = counted(50, most=1000)
     """Recipients a user may name in one message (strangers: RFC 5321's 100 at least)."""
     connections_per_client: int = counted(20, "Simultaneous SMTP sessions from one address on port 25.")
