@@ -115,6 +115,25 @@ def test_a_mistake_leaves_no_half_made_office_behind(
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize(
+    ("answers", "remedy"),
+    [
+        (("--domain", "büro-großbaustelle.example"), '"xn--bro-grobaustelle-mlb92c.example"'),
+        (("--domain", f"{'x' * 50}.example"), "by 2"),
+        (("--postmaster", "o'brien"), '"obrien@po.example.com"'),
+        (("--users", "josé"), '"jose@po.example.com"'),
+    ],
+)
+def test_one_wrong_answer_is_one_mistake_and_no_placeholder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answers: tuple[str, ...], remedy: str
+) -> None:
+    assert new(tmp_path / "site", "--no-secrets", "--wan", "192.0.2.0/28", *answers) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("Remedy:") == 1, printed
+    assert remedy in printed
+    assert "to-be" not in printed
+
+
 def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new(tmp_path / "site", "--no-secrets") == 1
     assert "--wan is missing" in capsys.readouterr().err

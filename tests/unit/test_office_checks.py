@@ -441,6 +441,106 @@ def unknown_postmaster(data: Data) -> None:
     data["postmaster"] = "alise@po.myertor.test"
 
 
+def list_in_quotes(data: Data) -> None:
+    data["resolver"]["forwarders"] = "198.51.100.53"
+
+
+def table_as_text(data: Data) -> None:
+    data["smarthost"] = "relay.example.net"
+
+
+def host_as_list(data: Data) -> None:
+    data["hosts"]["mta"] = ["10.77.2.21"]
+
+
+def users_by_address(data: Data) -> None:
+    data["aliases"] = ["office@po.myertor.test"]
+
+
+def addresses_without_zone(data: Data) -> None:
+    data["hosts"]["mta"]["addresses"] = ["10.77.2.21"]
+
+
+def text_without_quotes(data: Data) -> None:
+    data["organisation"] = 7
+
+
+def rate_with_a_fraction(data: Data) -> None:
+    data["link"]["rate_kbit"] = 1.544
+
+
+def rate_of_nothing(data: Data) -> None:
+    data["link"]["rate_kbit"] = 0
+
+
+def name_without_end(data: Data) -> None:
+    data["organisation"] = "x" * 201
+
+
+def yes_in_quotes(data: Data) -> None:
+    data["webmail"] = {"open_to_internet": "true"}
+
+
+def yes_for_a_word(data: Data) -> None:
+    data["tls"]["mta_sts"] = True
+
+
+def day_of_another_order(data: Data) -> None:
+    data["attack"] = {"consent_until": "31.12.2026"}
+
+
+def size_of_a_poet(data: Data) -> None:
+    data["users"][0]["quota"] = "1e3GiB"
+
+
+def office_without_users(data: Data) -> None:
+    data |= {"users": [], "aliases": [], "shared": [], "verification": {}}
+
+
+def domain_in_unicode(data: Data) -> None:
+    data["domain"] = "Büro-Großbaustelle.example"
+
+
+def domain_as_url(data: Data) -> None:
+    data["domain"] = "https://PO.myertor.test/"
+
+
+def domain_of_a_novel(data: Data) -> None:
+    domain = f"{'x' * 50}.myertor.test"
+    data["domain"] = domain
+    data["postmaster"] = f"alice@{domain}"
+    data["users"] = [{"address": f"alice@{domain}"}]
+    data |= {"aliases": [], "shared": [], "verification": {}}
+
+
+def person_with_an_apostrophe(data: Data) -> None:
+    data["users"].append({"address": "O'Brien@po.myertor.test"})
+
+
+def person_with_an_umlaut(data: Data) -> None:
+    data["users"].append({"address": "jürgen.groß@po.myertor.test"})
+
+
+def whole_internet(data: Data) -> None:
+    data["zones"]["wan"]["networks"] = ["0.0.0.0/0"]
+
+
+def alarm_to_half_an_address(data: Data) -> None:
+    data["alarms"]["tell"] = ["http://[::1"]
+
+
+def retry_at_once(data: Data) -> None:
+    data["alarms"]["every"] = "0s"
+
+
+def proxy_on_no_port(data: Data) -> None:
+    data["archive"]["proxy"] = "http://10.77.4.9:99999"
+
+
+def host_on_no_port(data: Data) -> None:
+    data["hosts"]["mta"]["ssh"] = "root@10.77.4.21:70000"
+
+
 def no_domain(data: Data) -> None:
     del data["domain"]
 
@@ -453,7 +553,36 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (account_with_a_command, "ssh.user", "not a valid value", "admin"),
     (header_in_a_name, "organisation", "U+000D", "remove it"),
     (header_in_a_persons_name, "users[0].full_name", "U+000A", "remove it"),
-    (message_of_nothing, "limits.message_size", "greater than or equal", "25MiB"),
+    (message_of_nothing, "limits.message_size", "less than 64KiB", "write 64KiB or more"),
+    (list_in_quotes, "resolver.forwarders", "not a list", 'write it like ["198.51.100.53"]'),
+    (table_as_text, "smarthost", "not a table", "[smarthost], with keys of host, port"),
+    (host_as_list, "hosts.mta", "not a table", "[hosts.mta], with keys of role, addresses"),
+    (users_by_address, "aliases[0]", "not a table", "[[aliases]], with keys of address, members"),
+    (
+        addresses_without_zone,
+        "hosts.mta.addresses",
+        "not a table",
+        '{ core = ["192.0.2.21", "2001:db8:0:2::21"] }',
+    ),
+    (text_without_quotes, "organisation", "not a text", '"Myertor project office"'),
+    (rate_with_a_fraction, "link.rate_kbit", "not a whole number", "write it like 1544"),
+    (rate_of_nothing, "link.rate_kbit", "less than 64", "write 64 or more"),
+    (name_without_end, "organisation", "longer than 200 characters", "shorten it"),
+    (yes_in_quotes, "webmail.open_to_internet", "not true or false", "without quotes"),
+    (yes_for_a_word, "tls.mta_sts", "where another value stands", 'write it like "testing"'),
+    (day_of_another_order, "attack.consent_until", "not a day", 'write it like "2026-12-31"'),
+    (size_of_a_poet, "users[0].quota", "not a size", "like 25MiB"),
+    (office_without_users, "users", "an empty list", "name at least one (People with a mailbox)"),
+    (domain_in_unicode, "domain", "A-labels", '"xn--bro-grobaustelle-mlb92c.example"'),
+    (domain_as_url, "domain", "not a fully qualified domain name", '"po.myertor.test"'),
+    (domain_of_a_novel, "domain", "has 71 characters", "by 7"),
+    (person_with_an_apostrophe, "users[4].address", "not a mailbox address", '"obrien@po.myertor.test"'),
+    (person_with_an_umlaut, "users[4].address", "not a mailbox address", '"jurgen.gross@po.myertor.test"'),
+    (whole_internet, "zones.wan.networks[0]", "every address is in it", "192.0.2.0/28"),
+    (alarm_to_half_an_address, "alarms.tell[0]", "cannot be read", "smtp://"),
+    (retry_at_once, "alarms.every", "less than 1s", "write 1s or more"),
+    (proxy_on_no_port, "archive.proxy", "cannot be read", "http://192.0.2.9:3142"),
+    (host_on_no_port, "hosts.mta.ssh", "not a valid value", "root@192.0.2.21:22"),
     (mirror_without_scheme, "archive.mirror", "http://HOST/PATH", "http://deb.debian.org/debian"),
     (mirror_with_words, "archive.security_mirror", "http://HOST/PATH", "debian-security"),
     (broadcast_address, "hosts.mta.addresses.core", "no host can have it", "between the first and the last"),

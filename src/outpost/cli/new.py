@@ -3,6 +3,7 @@
 import inspect
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
 from outpost.cli.options import App, At, Command, JsonOption, LimitOption, chosen_hosts, takes
 from outpost.errors import OutpostError
-from outpost.office import OfficeError, load
+from outpost.office import OfficeError, Problem, load
 from outpost.office.load import parse
 from outpost.office_file import new
 from outpost.target import offices_directory, shown
@@ -136,7 +137,10 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
     """Return an option's value, or ask for it. A wrong answer is asked again: ending would lose the other answers."""
 
     def sound(answer: str) -> str:
-        _sound(_plan(name, UNASKED | before | {key: answer}))
+        try:
+            _sound(_plan(name, UNASKED | before | {key: answer}))
+        except OfficeError as error:
+            raise OfficeError(_of_answer(error.problems)) from None
         return answer
 
     if given is not None:
@@ -160,6 +164,14 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
             say_error(error.message, error.remedy)
         except OfficeError as error:
             show_problems(error.problems[:1])  # the others are derived from it
+
+
+def _of_answer(problems: Iterable[Problem]) -> list[Problem]:
+    """What is wrong with the answer itself: a value that stands twice in the file is one mistake, and placeholders are none."""
+    problems = list(problems)
+    unasked = f"{UNASKED['postmaster']}@"
+    own = {problem.value: problem for problem in reversed(problems) if unasked not in problem.value}
+    return [problem for problem in problems if problem in own.values()] or problems[:1]
 
 
 def _address(local: str, domain: str) -> str:

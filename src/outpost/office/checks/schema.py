@@ -1,13 +1,14 @@
 """pydantic's findings in the reader's words, and secrets in the office file: field, value, message, remedy."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -15,11 +16,28 @@ from outpost.office.checks.rule import dotted, nearest
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import ROLE_NAMES
+from outpost.office.tables.values import plainer
 
 BY_EXAMPLE = (
-    "IP address", "IP network", "domain name", "host label", "mailbox address", "mirror", "age public key", "neither a fully"
+    "IP address", "IP network", "not an address", "not the address", "domain name", "host label", "mailbox address", "age public key",
+    "neither a fully",
 )  # fmt: skip
 """Field types that an example explains best."""
+KINDS = {
+    "list": ("tuple_type", "list_type"),
+    "table": ("dict_type", "model_type"),
+    "text": ("string_type",),
+    "whole number": ("int_type", "int_parsing", "int_from_float"),
+    "day": ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+}
+"""What pydantic expected, in the words of the office file."""
+BOUNDS = {
+    "greater_than_equal": ("ge", "less than {}", "write {} or more"),
+    "less_than_equal": ("le", "more than {}", "write {} or less"),
+    "string_too_long": ("max_length", "longer than {} characters", "shorten it"),
+    "too_long": ("max_length", "more than {} entries", "remove some"),
+}
+"""pydantic's name of a bound, what is wrong, and the remedy."""
 SHOWN = 100
 """Most characters of a wrong value that a message repeats."""
 
@@ -44,20 +62,33 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
-    like, what = f"write it like {_example(location)}", _help(location)
+    like, what = _like(location), _help(location)
+    if ("domain name" in message or "mailbox address" in message) and (
+        guess := plainer(str(detail["input"]))
+    ):
+        like = f'write it like "{guess}"'
     by_kind = {
-        "byte_size": ("not a size", "write a number with a unit, like 25MiB or 2GiB"),
-        "too_short": ("an empty list", f"name at least one ({what}), or leave the key out"),
+        "too_short": ("an empty list", f"name at least one ({what}){_or_left_out(location)}"),
         "string_pattern_mismatch": ("not a valid value", like),
+        "string_too_short": ("an empty text", like),
     }
+    by_kind |= dict.fromkeys(
+        ("byte_size", "byte_size_unit"), ("not a size", "write a number with a unit, like 25MiB or 2GiB")
+    )
+    by_kind |= {kind: (f"not a {name}", like) for name, kinds in KINDS.items() for kind in kinds}
     if kind in by_kind:
         return Problem(field, value, *by_kind[kind])
+    if bound := BOUNDS.get(kind):
+        name, objection, remedy = bound
+        most = _in_units(detail["ctx"][name], location)
+        return Problem(field, value, objection.format(most), f"{remedy.format(most)} ({what})")
     if "public SSH key" in message:
         return Problem(field, value[:32], message, "paste the whole line of the .pub file")
     by_words = dict.fromkeys(BY_EXAMPLE, like) | {
         "full path": f"{like}, without wildcards",
         "duration": "write it like 90s, 15m, 6h or 30d",
-        "true or false": what,
+        "not true or false": f"write true or false, without quotes ({_about(location)})",
+        "true or false": f"{like} ({_about(location)})",
         "cannot be seen": "remove it",
         "white space": "remove it",
     }
@@ -156,19 +187,67 @@ def _field_info(location: tuple[int | str, ...]) -> Any:
 
 
 def _help(location: tuple[int | str, ...]) -> str:
+    """The first sentence about a key, and an example."""
+    example = _example(location)
+    return f"{_about(location)}; like {example}" if example else _about(location)
+
+
+def _about(location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
-    if info:
-        about = " ".join(str(info.description).split()).rstrip(".")
-        return f"{about}; like {_example(location)}"
-    return "docs/reference/office.md"
+    if not info:
+        return "docs/reference/office.md"
+    return " ".join(str(info.description).split()).partition(". ")[0].rstrip(".")
+
+
+def _like(location: tuple[int | str, ...]) -> str:
+    """An imperative: how a value, a list or a table is written."""
+    if example := _example(location):
+        return f"write it like {example}"
+    names = [step for step in location if isinstance(step, str)]
+    info = _keys(_model_at(tuple(names[:-1]))).get(names[-1]) or _keys(Office).get(names[0])
+    models = [item for item in _flatten(info.annotation) if hasattr(item, "model_fields")] if info else []
+    if info is None or not models:
+        return f"see {_help(location)}"
+    keys = ", ".join(name for name, key in _keys(models[0]).items() if not key.exclude)
+    shape, header = get_origin(info.annotation), ".".join(names)
+    if shape is tuple:
+        return f"write each as a table, [[{header}]], with keys of {keys}"
+    header += ".NAME" if shape is dict and len(names) == 1 else ""
+    return f"write it as a table, [{header}], with keys of {keys}"
+
+
+def _in_units(bound: Any, location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
+    if extra.get("format") == "size":
+        return ByteSize(bound).human_readable().replace(".0", "")
+    return f"{bound}s" if extra.get("format") == "duration" else str(bound)
+
+
+def _or_left_out(location: tuple[int | str, ...]) -> str:
+    info = _field_info(location)
+    return "" if info is None or info.is_required() else ", or leave the key out"
 
 
 def _example(location: tuple[int | str, ...]) -> str:
+    """A value as the file may have it; empty where only the pages can show one."""
     info = _field_info(location)
-    example = info.examples[0] if info and info.examples else ""
-    if not example:
-        return "the reference page shows"
-    return f'"{example}"' if isinstance(example, str) else str(example)
+    if info is None:
+        return ""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    known = [*(info.examples or ()), extra.get("default"), info.default]
+    found = next(
+        (item for item in known if isinstance(item, bool | int | str | list | dict) and item != ""), ""
+    )
+    if found == {}:
+        return ""
+    return _toml(found[0] if isinstance(found, list) and isinstance(location[-1], int) else found)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False) if value != "" else ""
 
 
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")

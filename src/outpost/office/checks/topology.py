@@ -72,6 +72,18 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
                 yield from _addresses_fit(f"{field}.{zone_name}", judged, networks)
 
 
+HOST_NAME_MAX = 64
+"""Longest host name of Linux (gethostname(2))."""
+
+
+def _names_fit(office: Office) -> Iterator[Problem]:
+    longest = max(office.hosts, key=lambda host: len(host.fqdn))
+    if (over := len(longest.fqdn) - HOST_NAME_MAX) > 0:
+        message = f"{longest.fqdn} has {len(longest.fqdn)} characters, and Linux takes {HOST_NAME_MAX} in a host's name"
+        remedy = f"shorten the domain, or the name of the host, by {over}"
+        yield Problem("domain", office.domain, message, remedy)
+
+
 LOCAL_PLACES = ("/etc/", "/usr/", "/root/", "/home/", "/var/spool/cron/", "/run/systemd/")
 OUTPOST_OWN = ("/etc/outpost/", "/usr/local/lib/outpost/")
 
@@ -209,6 +221,7 @@ RULES: tuple[Rule, ...] = (
     (_zones_apart, set()),
     (_zones_wanted, {"zones"}),
     (_hosts_in_zones, {"zones"}),
+    (_names_fit, {"hosts", "domain"}),
     (_local_files, set()),
     (_addresses_unique, set()),
     (_first_boot, set()),

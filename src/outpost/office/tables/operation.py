@@ -23,6 +23,7 @@ from outpost.office.tables.values import (
     Server,
     Size,
     SshKey,
+    Told,
     counted,
     lasting,
     sized,
@@ -174,7 +175,7 @@ class Backup(Part):
 class Alarms(Part):
     """When a host sends an alarm, and by which paths, past the mail queue (`[alarms]`)."""
 
-    tell: tuple[Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$")], ...] = Field(
+    tell: tuple[Told, ...] = Field(
         default=(), examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]]
     )
     """Paths of alarms; every one is used. `smtp://RELAY/?to=ADDRESS&from=ADDRESS` sends a message to another

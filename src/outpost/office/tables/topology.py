@@ -56,7 +56,8 @@ def _found(value: str) -> str:
 
 Accepted = Annotated[str, AfterValidator(_found)]
 HostPath = Annotated[str, AfterValidator(_host_path)]
-LOGIN = r"^(([a-z_][a-z0-9_-]{0,31}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:\d{1,5})?)?$"
+_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6([0-4]\d{3}|5([0-4]\d\d|5([0-2]\d|3[0-5]))))"
+LOGIN = rf"^(([a-z_][a-z0-9_-]{{0,31}}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:{_PORT})?)?$"
 """`user@address:port`; user and port may be missing."""
 
 

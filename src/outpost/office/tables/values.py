@@ -13,6 +13,7 @@ from ipaddress import (
     ip_network,
 )
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -113,9 +114,12 @@ def _to_network(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("not an IP network")
     try:
-        return ip_network(value)
+        network = ip_network(value)
     except ValueError:
         raise ValueError("not an IP network; the bits behind its prefix must be zero") from None
+    if not network.prefixlen:
+        raise ValueError("not an IP network of this office: every address is in it")
+    return network
 
 
 def _ssh_key(value: str) -> str:
@@ -129,6 +133,34 @@ def _ssh_key(value: str) -> str:
     if isinstance(key, RSAPublicKey) and key.key_size < SSH_RSA_BITS:
         raise ValueError(f"a public SSH key of RSA with fewer than {SSH_RSA_BITS} bits, which sshd refuses")
     return value
+
+
+def _url(value: str) -> str:
+    """Others split it again, and must not stumble."""
+    try:
+        _ = urlsplit(value).port
+    except ValueError:
+        raise ValueError("not an address: its host or its port cannot be read") from None
+    return value
+
+
+def plainer(value: str) -> str:
+    """The domain name or mail address that a text probably means, as the office file accepts it; empty without a guess."""
+    text = (
+        unicodedata.normalize("NFC", value.strip().lower()).removeprefix("https://").removeprefix("http://")
+    )
+    local, at, domain = text.rstrip("./").rpartition("@")
+    plain = unicodedata.normalize("NFKD", local.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9._-]", "", plain.replace(" ", "."))
+    labels = (
+        label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
+        for label in domain.split(".")
+    )
+    guess = f"{plain}{at if plain else ''}{'.'.join(labels)}"
+    try:
+        return _mail_address(guess) if plain else _fqdn(guess)
+    except ValueError:
+        return ""
 
 
 def _server(value: str) -> str:
@@ -171,6 +203,7 @@ MirrorUrl = Annotated[
         r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?",
         "not the address of a mirror, http://HOST/PATH or https://HOST/PATH",
     ),
+    AfterValidator(_url),
 ]
 Fqdn = Annotated[str, AfterValidator(_fqdn), _form("domain name")]
 HostLabel = Annotated[str, AfterValidator(_label), _form("host label")]
@@ -180,7 +213,10 @@ Proxy = Annotated[
     _like(
         r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"
     ),
+    AfterValidator(_url),
 ]
+Told = Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_url)]
+"""A path of alarms."""
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 Mac = Annotated[
