@@ -172,6 +172,26 @@ def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: Wo
     assert world.ask(instance="slow", **end) == DUNNO
 
 
+@pytest.mark.parametrize("context", ["stranger", "user"])
+def test_who_begins_thousands_of_messages_has_only_those_forgotten(world: World, context: str) -> None:
+    """Two recipients of an honest message: while its text comes, one client begins messages and leaves, from many addresses of its network."""
+    honest = {"instance": "slow", "client_address": "2001:db8:1::1", "sasl_username": "a@po.test"}
+    for name in ("a@po.test", "b@po.test"):
+        assert world.ask(context, recipient=name, **honest) == DUNNO
+    for n in range(2 * REMEMBERED):
+        world.ask(
+            context,
+            recipient="b@po.test",
+            instance=f"n{n}",
+            client_address=f"2001:db8:2:{n:x}::1",
+            sasl_username="b@po.test",
+        )
+    assert len(world.decisions.open[context]) == REMEMBERED
+    assert "slow" in world.decisions.open[context]
+    end = {"protocol_state": "END-OF-MESSAGE", "recipient": "", "recipient_count": 2}
+    assert world.ask(context, **honest, **end) == DUNNO
+
+
 def test_strangers_cannot_make_a_users_transaction_forgotten(world: World) -> None:
     world.ask("user", sasl_username="a@po.test", recipient="x@one.test", size=1001, instance="u")
     for n in range(REMEMBERED + 1):

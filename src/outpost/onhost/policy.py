@@ -29,6 +29,7 @@ import smtplib
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -49,8 +50,8 @@ STORE_REST = 5.0
 HOUR = 3600
 TEN_MINUTES = 600
 REMEMBERED = 2000
-"""Most transactions whose recipients are remembered until their end; the oldest is removed first. Users and strangers have separate ones. Of each
-kind of counter about twice as many are remembered."""
+"""Most transactions whose recipients are remembered until their end; the oldest of the client with most of them is removed first. Users and
+strangers have separate ones. Of each kind of counter about twice as many are remembered."""
 
 FULL = "452 4.2.2 The mailbox is full, please try again later"
 BOMBED = "450 4.7.1 This mailbox is getting too much mail just now, please try again later"
@@ -167,8 +168,9 @@ class Holds:
 
 @dataclass
 class Transaction:
-    """A message whose recipients are being named: how many, in which domains, and the office's mailboxes among them."""
+    """A message whose recipients are being named: by whom, how many, in which domains, and the office's mailboxes among them."""
 
+    client: str = ""
     recipients: int = 0
     destinations: set[str] = field(default_factory=set)
     mailboxes: set[str] = field(default_factory=set)
@@ -210,9 +212,12 @@ class Decisions:
 
     def _transaction(self, request: dict[str, str], *, user: bool) -> Transaction:
         known = self._open(user=user)
-        transaction = known.setdefault(request.get("instance", ""), Transaction())
-        while len(known) > REMEMBERED:
-            del known[next(iter(known))]
+        client = request.get("sasl_username") if user else _networks(request.get("client_address", ""))[-1]
+        transaction = known.setdefault(request.get("instance", ""), Transaction(client or ""))
+        if len(known) > REMEMBERED:
+            # DOS-07: not simply the oldest one, or who names recipients and leaves makes the service forget the messages of others
+            most = Counter(each.client for each in known.values()).most_common(1)[0][0]
+            del known[next(instance for instance, each in known.items() if each.client == most)]
         return transaction
 
     # Incoming ---------------------------------------------------------------------------------------------------
