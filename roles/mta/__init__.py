@@ -15,7 +15,7 @@ LEARNING = "/var/spool/outpost-learning"
 """Where Rspamd's controller listens for lessons from the store."""
 MIN_LEARNS = 200
 """Bayes has no weight before so many messages of each kind were learnt; Rspamd's own default."""
-REDIS_DATA = "/var/lib/redis/appendonlydir"
+REDIS_DATA = "/var/lib/redis"
 VIRUS_SIGNATURES = ("/var/lib/clamav/daily.c[lv]d", "/var/lib/clamav/main.c[lv]d")
 
 
@@ -37,8 +37,8 @@ def _listeners(office: Office) -> tuple[int, ...]:
 
 
 def _kept(_office: Office, _host: Host) -> tuple[dict[str, Any], ...]:
-    # JNK-01: without it a new MTA has to be taught again. Redis only appends to these files, and loads them when it starts.
-    return ({"kind": "copy", "path": REDIS_DATA, "owner": "redis"},)
+    # JNK-01: without it a new MTA has to be taught again. BKP-02: nothing but the snapshot, or Redis runs commands from the archive.
+    return ({"kind": "copy", "path": REDIS_DATA, "owner": "redis", "only": "dump.rdb"},)
 
 
 def _watching(office: Office, _host: Host) -> dict[str, Any]:
@@ -71,11 +71,11 @@ ROLE = Role(
     watching=_watching,
     shown=Shown(unit="postfix.service", ports=_listeners, probe="25 -starttls smtp", zone="internet"),
     kept=_kept,
-    owners={"redis": "/var/lib/redis"},
+    owners={"redis": REDIS_DATA},
     erased=(
         "/var/spool/postfix",
         "/var/lib/rspamd",
-        "/var/lib/redis",
+        REDIS_DATA,
         "/var/lib/outpost-policy",
         "/etc/rspamd",
     ),

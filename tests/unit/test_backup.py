@@ -390,6 +390,17 @@ def test_of_a_source_with_a_pattern_nothing_else_comes_back(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["ssh_host_ed25519_key"]
 
 
+@pytest.mark.control("BKP-02")
+def test_no_command_for_redis_comes_back(office: Office, tmp_path: Path) -> None:
+    """Redis runs each line of an append-only file; its snapshot is data."""
+    view = backup_of(office, office.host("mta"))
+    assert view is not None
+    (redis,) = (source for source in view.sources if source.get("owner") == "redis")
+    names = ("appendonly.aof.1.incr.aof", "appendonlydir/appendonly.aof.1.incr.aof", "dump.rdb")
+    unpacked(tar(*((name, tarfile.REGTYPE, "") for name in names)), tmp_path, redis)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["dump.rdb"]
+
+
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
 
 
