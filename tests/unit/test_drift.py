@@ -22,7 +22,7 @@ import pytest
 
 from outpost.converge import observation
 from outpost.converge.drift import LATE
-from outpost.converge.files import package
+from outpost.converge.files import File, package
 from outpost.converge.reporting import file_finding
 from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, STATES
@@ -966,6 +966,7 @@ def test_a_survey_waits_for_no_fifo_in_the_place_of_a_declared_file(tmp_path: Pa
     ],
 )
 def test_what_the_office_declares_otherwise_is_no_broken_daemon(by_hand: bool, consequence: str) -> None:
-    how = {"permissions": None, "known": True, "secret": False}
-    finding = file_finding("/x", owner="chrony", before=["a"], after=["b"], by_hand=by_hand, **how)  # type: ignore[arg-type]
+    file = File("/x", b"b")
+    found = (*file.fingerprint[:3], "another digest")
+    finding = file_finding(file, found, ["a"], owner="chrony", known=True, by_hand=by_hand)
     assert finding.consequence == consequence

@@ -214,7 +214,7 @@ def test_what_python_compiled_for_packages_is_in_the_mark(tree: Path) -> None:
 
 def seen(mark: str = "mark", **other: object) -> Seen:
     printed = {"states": ["a"], "faults": [], "live": {"filter": ["rule"]}} | other
-    return Seen(mark, mark, printed["states"], printed["faults"], printed["live"], {}, set())  # type: ignore[arg-type]
+    return Seen(mark, mark, printed["states"], printed["faults"], printed["live"], {}, set())
 
 
 def test_a_scan_is_kept_under_all_that_it_is_made_of() -> None:

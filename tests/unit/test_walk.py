@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from outpost.converge import operations
+from outpost.converge import operations, reporting
 from outpost.converge.declaration import Change, Declaration, Packages, declaration
 from outpost.converge.files import text
 from outpost.converge.observation import Run
@@ -164,7 +164,8 @@ def test_a_record_under_a_new_name_loses_neither_its_unit_nor_its_files(
     monkeypatch.setattr(operations, "answer_to", lambda _: ())
     monkeypatch.setattr(operations, "sealing", lambda: "")
     monkeypatch.setattr(operations, "void", lambda: None)
-    monkeypatch.setattr(operations, "report", found.append)
+    for module in (operations, reporting):
+        monkeypatch.setattr(module, "report", found.append)
     monkeypatch.setattr(operations, "state", SimpleNamespace(is_executing=False))
     retire: Any = operations.retire
     converge: Any = operations.converge

@@ -6,7 +6,7 @@ in the office file (docs/adr/0021). Everything else is reported until it is repa
 """
 
 import shlex
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from pyinfra.api.command import StringCommand
@@ -15,13 +15,14 @@ from pyinfra.context import host, state
 from outpost.converge.failures import failures, watch
 from outpost.converge.observation import observe, operation, read_now, run, sealing, void
 from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
-from outpost.converge.reporting import report
+from outpost.converge.reporting import differs, report
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.office import Host, Office
 from outpost.onhost.observe import KEY, OBSERVER
+from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.facts import words
 
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
@@ -86,15 +87,9 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     found = _of_kinds(kinds)
     if not state.is_executing:
         if kinds == EARLY and _before().blind:
-            report(
-                Finding(
-                    "known state",
-                    OBSERVER,
-                    "missing, or does not answer, although an apply installed it",
-                    "examine the host first: the next apply restores it, and repairs what was changed beside the declared files",
-                    ("SYS-08",),
-                )
-            )
+            cause = "missing, or does not answer, although an apply installed it"
+            consequence = "examine the host first: the next apply restores it, and repairs what was changed beside the declared files"
+            differs("known state", OBSERVER, cause, consequence, "SYS-08")
         for finding in (*found, *(_waiting() if kinds == EARLY else ())):
             report(finding)
     elif kinds == EARLY:
@@ -115,21 +110,24 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         found = tuple(finding for finding in found if finding.facts & (now.differences | now.found))
     # If a package's file list was changed, its files have no owner: they are not moved before the list is repaired.
     if state.is_executing and (lists := _of_lists(found)):
-        yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{finding.repair}\n) || true" for finding in lists)]))
-        void()
+        yield from _carried_out(finding.repair for finding in lists)
         run().before = _now()
         found = _of_kinds(kinds)
     unsure = bool(_of_lists(found))
-    commands = dict.fromkeys(
+    commands = (
         finding.repair
         for finding in found
         if finding.repair and not (unsure and all(fact.startswith("file\t") for fact in finding.facts))
     )
-    if commands:  # one operation each: a failed repair is reported at the end, and stops no other
-        waits = (
-            [UPGRADES_WAIT] if any("dpkg" in command or "apt-get" in command for command in commands) else []
-        )
-        yield alone("\n".join([*waits, *(f"(\n{command}\n) || true" for command in commands)]))
+    yield from _carried_out(commands)
+
+
+def _carried_out(commands: Iterable[str]) -> Iterator[Command]:
+    """Repairs, one operation each: a failed one is reported at the end, and stops no other."""
+    each = dict.fromkeys(commands)
+    if each:
+        waits = [UPGRADES_WAIT] if any("dpkg" in one or "apt-get" in one for one in each) else []
+        yield alone("\n".join([*waits, *(f"(\n{one}\n) || true" for one in each)]))
         void()
 
 
@@ -139,10 +137,7 @@ def _refused() -> Generator[Command, None, None]:
     if not state.is_executing or not _me().refused or _before().usable:
         return
     run().before = _now()
-    commands = dict.fromkeys(finding.repair for finding in folded(_found()[1]) if finding.repair)
-    if commands:
-        yield alone("\n".join([UPGRADES_WAIT, *(f"(\n{command}\n) || true" for command in commands)]))
-        void()
+    yield from _carried_out(finding.repair for finding in folded(_found()[1]) if finding.repair)
 
 
 def _of_lists(found: tuple[Finding, ...]) -> list[Finding]:
@@ -211,7 +206,7 @@ def _remembered() -> Generator[Command, None, None]:
         if before.usable and before.unfinished:  # a run was interrupted before it came here
             consequence = "an apply was interrupted: its repairs beside the declared files may be missing"
             cause = "missing, or older than what was applied"
-            report(Finding("known state", "/var/lib/outpost/known", cause, consequence, ("SYS-08",)))
+            differs("known state", KNOWN, cause, consequence, "SYS-08")
         if before.usable and (
             before.unfinished or any(fault.startswith("edited\t") for fault in before.faults)
         ):

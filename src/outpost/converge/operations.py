@@ -35,8 +35,7 @@ from outpost.converge.observation import (
     sealing,
     void,
 )
-from outpost.converge.reporting import file_finding, report
-from outpost.drift.differences import Finding
+from outpost.converge.reporting import differs, file_finding, report
 from outpost.drift.repairs import ASIDE, reload_for
 from outpost.onhost.observe import KEY
 
@@ -87,15 +86,13 @@ def converge(item: Change) -> Generator[Command, None, None]:
         _report(key, changed, gone, answer.files, known=installed, by_hand=loaded)
         if unit and not running:
             cause = f"{active or 'not there'}, {enabled or 'not enabled'}"
-            report(Finding("unit", unit, cause, "its service is missing on the host", ("AVL-01",)))
+            differs("unit", unit, cause, "its service is missing on the host", "AVL-01")
         if record and not loaded and not changed:
             cause = "its daemon has not loaded the current files: an apply was interrupted, or a certificate is new"
-            report(Finding("daemon", unit or key, cause, "the daemon still runs with the files from before"))
+            differs("daemon", unit or key, cause, "the daemon still runs with the files from before")
         elif answer.records and not record and not changed:
-            report(
-                Finding(
-                    "daemon", unit or key, "not applied under this name yet", "an apply loads its files again"
-                )
+            differs(
+                "daemon", unit or key, "not applied under this name yet", "an apply loads its files again"
             )
     if not (changed or gone) and loaded and running:
         return
@@ -240,29 +237,13 @@ def _report(
     by_hand: bool,
 ) -> None:
     for file in changed:
-        found = seen.get(file.path)
-        shows = state.config.DIFF and found and not file.secret
-        link = found is not None and found[3] == LINK
-        shows = shows and not link  # it may lead to a file that nobody should read here
-        same = not found or link or found[:3] == file.fingerprint[:3]
-        finding = file_finding(
-            file.path,
-            owner=key,
-            before=None
-            if not found
-            else read_now(f"[ ! -f {shlex.quote(file.path)} ] || head -c 1M {shlex.quote(file.path)}")
-            if shows
-            else (),
-            after=file.content.decode(errors="replace").splitlines() if shows and not file.secret else (),
-            permissions=None if same or not found else (" ".join(found[:3]), " ".join(file.fingerprint[:3])),
-            known=file.path in known,
-            by_hand=by_hand,
-            link=link,
-            secret=file.secret and found is not None and found[3] != file.sha256,
-        )
-        report(finding)
+        found, path = seen.get(file.path), shlex.quote(file.path)
+        # a link may lead to a file that nobody should read here
+        shows = state.config.DIFF and found and found[3] != LINK and not file.secret
+        before = read_now(f"[ ! -f {path} ] || head -c 1M {path}") if shows else None
+        report(file_finding(file, found, before, owner=key, known=file.path in known, by_hand=by_hand))
     for path in gone:
-        report(Finding("file", path, "no longer declared", "an apply removes it; nothing reads it any more"))
+        differs("file", path, "no longer declared", "an apply removes it; nothing reads it any more")
 
 
 @operation()
@@ -276,28 +257,20 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
     run().vital = not observe().records
     preseed = [line for lines in known.packages.values() for line in lines]
     for each in missing:
-        report(Finding("package", each, "not installed", "its role does not work without it", ("SYS-04",)))
+        differs("package", each, "not installed", "its role does not work without it", "SYS-04")
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
     void()
 
 
 @operation()
 def directory(item: Directory) -> Generator[Command, None, None]:
-    wanted, seen = (
-        (item.mode.lstrip("0"), item.owner, item.group, "directory"),
-        observe().files.get(item.name),
-    )
+    wanted = (item.mode.lstrip("0"), item.owner, item.group, "directory")
+    seen = observe().files.get(item.name)
     if seen != wanted:
-        report(
-            Finding(
-                "directory",
-                item.name,
-                "not as declared" if seen else "not there",
-                "other accounts may read or replace it, or its owner cannot",
-                ("SYS-09",),
-                diff=(*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}"),
-            )
-        )
+        cause = "not as declared" if seen else "not there"
+        consequence = "other accounts may read or replace it, or its owner cannot"
+        diff = (*([f"-{' '.join(seen[:3])}"] if seen else []), f"+{' '.join(wanted[:3])}")
+        differs("directory", item.name, cause, consequence, "SYS-09", diff=diff)
         yield alone(made(item))
         void()
 
@@ -369,9 +342,7 @@ def retire() -> Generator[Command, None, None]:
         units = [unit for unit in _named("unit", entries) if unit not in known.units]
         leaving = [path for path in _named("path", entries) if path not in known.files]
         for kind, thing in (*(("unit", unit) for unit in units), *(("file", path) for path in leaving)):
-            report(
-                Finding(kind, thing, "no longer declared", "an apply removes it; nothing needs it any more")
-            )
+            differs(kind, thing, "no longer declared", "an apply removes it; nothing needs it any more")
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
         yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
@@ -384,11 +355,7 @@ def _retire_packages(wanted: frozenset[str]) -> Generator[Command, None, None]:
     before = set(answer_to(PACKAGES_BEFORE))
     if extra := sorted(before - wanted):
         for each in extra:
-            report(
-                Finding(
-                    "package", each, "no longer declared", "an apply removes it; its data stays", ("SYS-04",)
-                )
-            )
+            differs("package", each, "no longer declared", "an apply removes it; its data stays", "SYS-04")
         listed = " ".join(map(shlex.quote, extra))
         yield alone(
             f"{UPGRADES_WAIT}\nDEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 --auto-remove remove {listed} </dev/null"

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
 from pyinfra import logger
 from pyinfra.context import host, state
 
+from outpost.converge.files import File
+from outpost.converge.observation import LINK, Status
 from outpost.drift.differences import Finding
 
 CONTROL = re.compile(r"\b([A-Z]{3,4}-\d\d)\b")
@@ -32,33 +35,30 @@ def report(finding: Finding, *, while_executing: bool = False) -> None:
             logger.info("    %s", line)
 
 
+def differs(kind: str, thing: str, cause: str, consequence: str, *controls: str, **more: Any) -> None:
+    """Report a difference of a thing that an item declares."""
+    report(Finding(kind, thing, cause, consequence, controls, **more))
+
+
 def file_finding(
-    path: str,
-    *,
-    owner: str,
-    before: Sequence[str] | None,
-    after: Sequence[str],
-    permissions: tuple[str, str] | None,
-    known: bool,
-    by_hand: bool,
-    link: bool = False,
-    secret: bool,
+    file: File, found: Status | None, before: Sequence[str] | None, *, owner: str, known: bool, by_hand: bool
 ) -> Finding:
     """The finding for a declared file.
 
     Args:
+        found: What is in its place.
+        before: Its lines on the host; None where they are not shown.
         owner: The daemon or subject it belongs to.
-        before: Its lines on the host; None where it is missing.
-        permissions: As found and as declared, where they differ.
         known: Whether the last apply installed it.
-        link: Whether a symbolic link has taken its place.
         by_hand: Whether the declaration is still that of the last apply; if so, the host has changed.
     """
+    after = () if before is None else file.content.decode(errors="replace").splitlines()
     diff = [*unified_diff(before or (), after, "on the host", "declared", lineterm="", n=1)]
-    if before is None:
+    secret = file.secret and found is not None and found[3] != file.sha256
+    if found is None:
         cause = "removed by hand" if known else "declared, not on the host yet"
-    elif link:
-        diff, cause = [], "a symbolic link has taken its place"
+    elif found[3] == LINK:
+        cause = "a symbolic link has taken its place"
     elif diff or secret:
         declared = "declared differently since the last apply" if known else "not as declared"
         cause = "edited by hand" if by_hand else declared
@@ -67,12 +67,12 @@ def file_finding(
     controls, why = _control(after, diff)
     if secret:
         diff = ["(secret: content not shown)"]
-    if permissions:
+    if found and found[3] != LINK and found[:3] != file.fingerprint[:3]:
         rest = [] if cause.startswith("permissions") else diff
-        diff = [f"-{permissions[0]}", f"+{permissions[1]}", *rest]
+        diff = [f"-{' '.join(found[:3])}", f"+{' '.join(file.fingerprint[:3])}", *rest]
     former = cause == "declared differently since the last apply"
     works = "works as declared before, until an apply" if former else "does not work as the office declares"
-    return Finding("file", path, cause, why or f"{owner} {works}", controls, diff=tuple(diff))
+    return Finding("file", file.path, cause, why or f"{owner} {works}", controls, diff=tuple(diff))
 
 
 def _control(lines: Sequence[str], diff: Iterable[str]) -> tuple[tuple[str, ...], str]:

@@ -1,5 +1,6 @@
 """Answers of the running host, read by one shell while the files are scanned; and the results of one scan."""
 
+import collections
 import json
 
 from outpost.onhost.observe.places import ELSEWHERE, LISTED, SPECIAL, STARTED, TREES
@@ -60,7 +61,7 @@ class Asked:
         return {name: lines[:-1] if lines[-1:] == [""] else lines for name, lines in found.items()}
 
 
-class Seen:
+class Seen(collections.namedtuple("Seen", "mark mark_of_usr states faults live declared_units declared")):
     """The answers of the running host, and the mark of its files.
 
     Attributes:
@@ -72,27 +73,11 @@ class Seen:
         declared: All declared paths.
     """
 
-    def __init__(
-        self,
-        mark: str,
-        mark_of_usr: str,
-        states: list[str],
-        faults: list[str],
-        live: dict[str, list[str]],
-        declared_units: dict[str, list[str]],
-        declared: set[str],
-    ) -> None:
-        self.mark = mark
-        self.mark_of_usr = mark_of_usr
-        self.states = states
-        self.faults = faults
-        self.live = live
-        self._active = {line.split()[0]: line.split()[2] for line in live.get("units", ())}
-        self.declared_units = declared_units
-        self.declared = declared
+    __slots__ = ()
 
-    def state_of(self, unit: str) -> str:
-        return self._active.get(unit, "inactive")
+    def states_of(self, units: list[str]) -> list[str]:
+        active = {line.split()[0]: line.split()[2] for line in self.live.get("units", ())}
+        return [active.get(unit, "inactive") for unit in units]
 
     def mark_of_all(self) -> str:
         """A mark of the files and the running host: with the same mark a scan has the same result. Empty if the files' mark is."""

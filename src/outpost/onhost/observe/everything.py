@@ -34,7 +34,7 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
         ) -> concurrent.futures.Future[list[str]]:
             """The answer of a probe is cached under a mark, if it has one."""
             answer = ask if mark is None else lambda *words: kept(name, mark, lambda: ask(*words))
-            return pool.submit(lambda: probes(name, answer, *words, otherwise=nothing))
+            return pool.submit(probes.lines, name, answer, *words)
 
         no_units: dict[str, list[str]] = {}
         shown = pool.submit(

@@ -104,10 +104,7 @@ def handlers(contract: dict[str, object]) -> list[str]:
     return [f"handler\t{named(f'{HANDLERS}/{name}')}\t" for name in sorted(set(os.listdir(HANDLERS)) - ours)]
 
 
-def name_and_clock(contract: dict[str, object]) -> list[str]:
-    found = []
-    wanted = contract.get("hostname")
-    live = os.uname().nodename
-    if wanted and live != wanted:
-        found.append(f"hostname\t{live}\tinstead of {wanted}")
-    return found
+def host_name(contract: dict[str, object]) -> list[str]:
+    """The kernel's host name, if it is not the declared one."""
+    wanted, live = contract.get("hostname"), os.uname().nodename
+    return [f"hostname\t{live}\tinstead of {wanted}"] if wanted and live != wanted else []

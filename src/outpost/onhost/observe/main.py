@@ -20,7 +20,7 @@ from outpost.onhost.observe.kept_by_daemons import (
     set_by_hand,
     triggers,
 )
-from outpost.onhost.observe.kernel import handlers, kernel, modules, name_and_clock, settings_in_force
+from outpost.onhost.observe.kernel import handlers, host_name, kernel, modules, settings_in_force
 from outpost.onhost.observe.network import (
     Waiting,
     learned,
@@ -49,7 +49,7 @@ PATIENCE = 300.0
 def seen_now() -> Seen:
     """What the running host answers, and the mark of its files."""
     probes = Probes()
-    nothing: list[str] = []
+    lines = probes.lines
     contract: dict[str, object] = {}
     with contextlib.suppress(OSError, ValueError):
         contract = json.loads(content(CONTRACT))
@@ -58,46 +58,45 @@ def seen_now() -> Seen:
     asking = Asked(LIVE | there)
     declared_units, declared = records()
     processes: Processes | None = probes("processes", Processes, otherwise=None)
+    holders = processes.holders if processes else {}
     states = [
-        *probes("modes", modes, otherwise=nothing),
-        *probes("kernel settings", settings_in_force, contract, otherwise=nothing),
-        *probes("databases", triggers, otherwise=nothing),
+        *lines("modes", modes),
+        *lines("kernel settings", settings_in_force, contract),
+        *lines("databases", triggers),
     ]
     faults = [
-        *probes("kernel settings that are declared", kernel, otherwise=nothing),
-        *probes("kernel modules", modules, contract, otherwise=nothing),
-        *probes("binary formats", handlers, contract, otherwise=nothing),
-        *probes("host name", name_and_clock, contract, otherwise=nothing),
+        *lines("kernel settings that are declared", kernel),
+        *lines("kernel modules", modules, contract),
+        *lines("binary formats", handlers, contract),
+        *lines("host name", host_name, contract),
         *(processes.faults if processes else []),
-        *probes(
-            "sockets of services", opened_sockets, processes.holders if processes else {}, otherwise=nothing
-        ),
-        *probes("exposed files", exposed, otherwise=nothing),
-        *probes("frozen units", frozen, otherwise=nothing),
-        *probes("attributes elsewhere", held_elsewhere, declared, otherwise=nothing),
-        *probes("mail queue", on_hold, otherwise=nothing),
-        *probes("links among mail", links_in_mail, otherwise=nothing),
-        *probes("signing keys", set_by_hand, otherwise=nothing),
-        *probes("trust anchors", anchors, otherwise=nothing),
+        *lines("sockets of services", opened_sockets, holders),
+        *lines("exposed files", exposed),
+        *lines("frozen units", frozen),
+        *lines("attributes elsewhere", held_elsewhere, declared),
+        *lines("mail queue", on_hold),
+        *lines("links among mail", links_in_mail),
+        *lines("signing keys", set_by_hand),
+        *lines("trust anchors", anchors),
     ]
-    options = probes("unbound", unbound, otherwise=nothing)
+    options = lines("unbound", unbound)
     answers = asking.answers()
     live = probes("answers of daemons", steady, answers, otherwise=answers) | {UNBOUND_ANSWERS[0]: options}
     no_sockets: list[Waiting] = []
-    sockets = probes("sockets", waiting, live, processes.holders if processes else {}, otherwise=no_sockets)
-    states += probes("loopback", loopback, sockets, otherwise=nothing)
-    states += probes("running units", lambda: running_units(answer_to("units", live)), otherwise=nothing)
-    states += probes("environment", lambda: manager(answer_to("environment", live)), otherwise=nothing)
-    states += probes("network", network, live, processes.holders if processes else {}, otherwise=nothing)
-    states += probes("capabilities elsewhere", lambda: capable_elsewhere(live["special"]), otherwise=nothing)
-    states += probes("traffic control", queues, live, otherwise=nothing)
-    faults += probes("listeners", listeners, contract, sockets, otherwise=nothing)
-    faults += probes("failed units", troubled_units, live.get("units", []), otherwise=nothing)
-    states += probes("network policies", policies, live, otherwise=nothing)
-    faults += probes("systemd's messages", lambda: muted(answer_to("messages", live)), otherwise=nothing)
-    faults += probes("functions", lambda: functions(live["functions"]), otherwise=nothing)
-    faults += probes("paused daemons", lambda: paused(live.get("paused", [])), otherwise=nothing)
-    faults += probes("learned routes", learned, live, otherwise=nothing)
+    sockets = probes("sockets", waiting, live, holders, otherwise=no_sockets)
+    states += lines("loopback", loopback, sockets)
+    states += lines("running units", lambda: running_units(answer_to("units", live)))
+    states += lines("environment", lambda: manager(answer_to("environment", live)))
+    states += lines("network", network, live, holders)
+    states += lines("capabilities elsewhere", lambda: capable_elsewhere(live["special"]))
+    states += lines("traffic control", queues, live)
+    states += lines("network policies", policies, live)
+    faults += lines("listeners", listeners, contract, sockets)
+    faults += lines("failed units", troubled_units, live.get("units", []))
+    faults += lines("systemd's messages", lambda: muted(answer_to("messages", live)))
+    faults += lines("functions", lambda: functions(live["functions"]))
+    faults += lines("paused daemons", lambda: paused(live.get("paused", [])))
+    faults += lines("learned routes", learned, live)
     faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, declared_units, declared)
 
@@ -142,7 +141,7 @@ def survey(seen: Seen, question: dict[str, list[str]], script: str) -> list[str]
         lambda: lines_of(script),
         lambda lines: "unmet" not in lines,
     )
-    return [scan(seen), *map(seen.state_of, question["units"]), "", *listed, SURVEYED]
+    return [scan(seen), *seen.states_of(question["units"]), "", *listed, SURVEYED]
 
 
 def main() -> None:
@@ -152,32 +151,29 @@ def main() -> None:
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
         release(words)
-        return
-    if verb == "mode":
+    elif verb == "mode":
         set_mode(*words)
-        return
-    if verb in ("seal", "is-sealed"):
+    elif verb in ("seal", "is-sealed"):
         from outpost.onhost.observe.known import is_sealed, seal
 
         if verb == "seal":
             seal(words[0])
         elif not is_sealed(words[0]):
             sys.exit(1)
-        return
-    if verb == "view":
+    elif verb == "view":
         still()
         question = json.loads(words[0])
         LOCAL.extend(question["local"])
         sys.stdout.write("".join(f"{line}\n" for line in survey(seen_now(), question, words[1])))
-        return
-    if verb not in ("look", "remember"):  # a controller of another version
-        sys.exit(f"no such command: {verb}")
-    LOCAL.extend(words)
-    if verb == "remember":
+    elif verb == "remember":
         from outpost.onhost.observe.everything import everything
         from outpost.onhost.observe.known import remember
 
+        LOCAL.extend(words)
         began = time.time()
         remember(*everything(seen_now()), began)
-        return
-    sys.stdout.write(f"{scan(seen_now())}\n")
+    elif verb == "look":
+        LOCAL.extend(words)
+        sys.stdout.write(f"{scan(seen_now())}\n")
+    else:  # a controller of another version
+        sys.exit(f"no such command: {verb}")

@@ -179,6 +179,10 @@ class Probes:
             self.blind.append(f"blind\t{name}\t{why[:160]}")
             return otherwise
 
+    def lines(self, name: str, ask: collections.abc.Callable[..., list[str]], *words: object) -> list[str]:
+        """The facts of a probe; none if it fails."""
+        return self(name, ask, *words, otherwise=[])
+
 
 def unseen(faults: collections.abc.Iterable[str]) -> set[str]:
     """Kinds that a scan with these faults does not show completely."""
