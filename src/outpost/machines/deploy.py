@@ -25,14 +25,12 @@ if declared["files"]:
     files.directory(name=DIRECTORY, path=DIRECTORY, user="root", group="root", mode="711")
     systemd.daemon_reload(name="units are read", _if=any_changed(*changed))
     systemd.service(name=f"{UNITS[0]} starts", service=UNITS[0], running=True, enabled=True)
-    systemd.service(
-        name=f"{UNITS[0]} is carried out", service=UNITS[0], restarted=True, _if=any_changed(*changed)
-    )
+    carried_out = f"{UNITS[0]} is carried out"
+    systemd.service(name=carried_out, service=UNITS[0], restarted=True, _if=any_changed(*changed))
 for name, path in declared["seeds"].items():
     files.put(name=f"{name}: seed arrives", src=path, dest=f"{DIRECTORY}/{name}.iso", mode="600")
 for step in declared["steps"]:
-    server.shell(
-        name=step["name"], commands=[step["command"]], **({"_stdin": step["stdin"]} if step["stdin"] else {})
-    )
+    given = {"_stdin": step["stdin"]} if step["stdin"] else {}
+    server.shell(name=step["name"], commands=[step["command"]], **given)
 if declared["files"]:
     systemd.service(name=f"{UNITS[1]} starts", service=UNITS[1], running=True, enabled=True)

@@ -45,14 +45,9 @@ class Image:
         return f"image-{self.digest[:32]}"
 
 
-def is_new(present: Present) -> bool:
-    """Whether a guest has no disk yet."""
-    return not present.disk
-
-
 def new(site: Site, server: Server) -> tuple[Guest, ...]:
     """Guests without a disk: they get a disk and a seed."""
-    return tuple(guest for guest in site.guests if is_new(server.guests[guest.name]))
+    return tuple(guest for guest in site.guests if not server.guests[guest.name].disk)
 
 
 def unfinished(site: Site, server: Server) -> tuple[Guest, ...]:
@@ -98,23 +93,19 @@ def steps(
         yield Step("image of the disks", f"{fetch} && mv {place}.new {place}")
     for guest in site.guests:
         present = server.guests[guest.name]
-        if is_new(present):
+        if not present.disk:
             assert image
             kind = "encrypted disk" if guest.encrypted else "disk"
             key = keys.get(guest.name, "")
             yield Step(f"{guest.name}: {kind} of {guest.disk} GiB", disk(guest, image), key)
         if present.defined != wanted(guest):
-            yield Step(
-                f"{guest.name}: definition with {guest.memory} MiB, {guest.processors} CPU",
-                f"{VIRSH} define --validate /dev/stdin",
-                guest.definition,
-            )
-        if (is_new(present) or present.seed) and not present.running:
+            what = f"definition with {guest.memory} MiB, {guest.processors} CPU"
+            yield Step(f"{guest.name}: {what}", f"{VIRSH} define --validate /dev/stdin", guest.definition)
+        if (not present.disk or present.seed) and not present.running:
             insert = f"{VIRSH} change-media {guest.name} {CDROM} {guest.seed} --update --config"
             yield Step(f"{guest.name}: seed", insert)
-        start = (
-            f"sh {START} {guest.name} {guest.secret}" if guest.encrypted else f"{VIRSH} start {guest.name}"
-        )
+        opening = f"sh {START} {guest.name} {guest.secret}"
+        start = opening if guest.encrypted else f"{VIRSH} start {guest.name}"
         if guest in restart:
             ended = f"{{ {stop(guest)}; }} < /dev/null"
             yield Step(f"{guest.name}: restart", f"{ended} && {start}", keys.get(guest.name, ""))
@@ -186,7 +177,5 @@ def removal(site: Site, server: Server, *, disks: bool) -> Iterator[Step]:
         if present.defined:
             yield Step(f"{guest.name}: forgotten by libvirt", f"{VIRSH} undefine {guest.name}")
         if disks and (present.disk or present.seed):
-            yield Step(
-                f"{guest.name}: disk erased",
-                f"rm -f {guest.image} {guest.seed} {DIRECTORY}/{guest.name}.????????????.jwe",
-            )
+            erase = f"rm -f {guest.image} {guest.seed} {DIRECTORY}/{guest.name}.????????????.jwe"
+            yield Step(f"{guest.name}: disk erased", erase)

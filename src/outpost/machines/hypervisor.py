@@ -96,11 +96,8 @@ class Guest:
     @property
     def bound(self) -> str:
         """The passphrase of its disk, on the server, which only these tang servers decrypt; empty if there is none."""
-        return (
-            f"{DIRECTORY}/{self.name}.{hashlib.sha256(self.tang.encode()).hexdigest()[:12]}.jwe"
-            if self.encrypted and self.tang
-            else ""
-        )
+        digest = hashlib.sha256(self.tang.encode()).hexdigest()[:12]
+        return f"{DIRECTORY}/{self.name}.{digest}.jwe" if self.encrypted and self.tang else ""
 
     @property
     def unit(self) -> str:
@@ -144,25 +141,17 @@ class Site:
 
     def files(self) -> dict[str, str]:
         """Path → content of files on the server, besides packages, disks and definitions."""
+
+        def made(template: str, **more: object) -> str:
+            context = {"site": self, "settings": SETTINGS, "directory": DIRECTORY, "start": START}
+            return render(_TEMPLATES, f"{template}.j2", context | more)
+
         encrypted = [guest for guest in self.guests if guest.encrypted]
-        return {
-            MARK: f"{self.domain}\n",
-            SETTINGS: render(_TEMPLATES, "sysctl.conf.j2", {"site": self}),
-            **{
-                f"/etc/systemd/system/{unit}": render(
-                    _TEMPLATES, f"{unit.removeprefix('outpost-')}.j2", {"site": self, "settings": SETTINGS}
-                )
-                for unit in UNITS
-            },
-            **({START: render(_TEMPLATES, "start.sh.j2", {"directory": DIRECTORY})} if encrypted else {}),
-            **{
-                f"/etc/systemd/system/{guest.unit}": render(
-                    _TEMPLATES, "guest.service.j2", {"site": self, "guest": guest, "start": START}
-                )
-                for guest in encrypted
-                if guest.bound
-            },
-        }
+        files = {MARK: f"{self.domain}\n", SETTINGS: made("sysctl.conf")}
+        files |= {f"/etc/systemd/system/{unit}": made(unit.removeprefix("outpost-")) for unit in UNITS}
+        files |= {START: made("start.sh")} if encrypted else {}
+        units = {guest.unit: made("guest.service", guest=guest) for guest in encrypted if guest.bound}
+        return files | {f"/etc/systemd/system/{unit}": content for unit, content in units.items()}
 
     def only(self, names: Collection[str]) -> Site:
         """The same with only some of its guests."""
@@ -206,9 +195,8 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
 
 def _bridge(zone: Zone) -> Bridge:
     card, _, vlan = zone.port.partition(".")
-    return Bridge(
-        zone.name, _short(f"zone-{zone.name}"), card, vlan, _short(f"{card}.{vlan}") if vlan else card
-    )
+    member = _short(f"{card}.{vlan}") if vlan else card
+    return Bridge(zone.name, _short(f"zone-{zone.name}"), card, vlan, member)
 
 
 def _short(name: str) -> str:

@@ -57,12 +57,8 @@ def recipe(office: Office, names: Iterable[str], seed: Seed | None) -> dict[str,
         seed: Of the host that the image is for.
     """
     number = uuid5(NAMESPACE_DNS, f"{seed.host if seed else '*'}.{office.domain}")
-    context = {
-        "office": office,
-        "packages": tuple(names),
-        "number": number,
-        "label": f"outpost-{number.hex[:6]}",
-    }
+    label = f"outpost-{number.hex[:6]}"
+    context = {"office": office, "packages": tuple(names), "number": number, "label": label}
     templates = environment(FILES)
     found = {
         str(path.relative_to(FILES).with_suffix("")): render(templates, str(path.relative_to(FILES)), context)
@@ -94,13 +90,8 @@ def build(files: dict[str, str], output: Path, name: str, *, epoch: int, tools: 
             file = place / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, encoding="utf-8")
-            file.chmod(
-                0o755
-                if path.startswith(("mkosi.postinst", "mkosi.finalize"))
-                else 0o600
-                if "seed" in path
-                else 0o644
-            )
+            program = path.startswith(("mkosi.postinst", "mkosi.finalize"))
+            file.chmod(0o755 if program else 0o600 if "seed" in path else 0o644)
         command = ["mkosi", "--directory", str(place), "--force", f"--source-date-epoch={epoch}"]
         _run([*command, *([f"--tools-tree={tools}"] if tools else []), "build"])
         raw, compressed = output / f"{name}.raw", output / f"{name}.qcow2"
@@ -154,18 +145,15 @@ def describe(device: Path, size: int) -> str:
 def fits(disk: dict[str, Any], device: Path, size: int) -> str:
     """The same, from the output of ``lsblk``."""
     if disk["type"] not in ("disk", "loop"):
-        raise OutpostError(
-            f"{device} is a {disk['type']}, not a whole disk", "name the disk, not a partition of it"
-        )
+        problem = f"{device} is a {disk['type']}, not a whole disk"
+        raise OutpostError(problem, "name the disk, not a partition of it")
     if used := [point for part in _parts(disk) for point in part.get("mountpoints") or () if point]:
         raise OutpostError(f"{device} is in use: {', '.join(used)}", "unmount it, if it is the right disk")
-    if _holds(disk):
+    if any(part["type"] not in ("disk", "loop", "part") for part in _parts(disk)):
         raise OutpostError(f"{device} holds volumes that are open", "close them, if it is the right disk")
     if int(disk["size"]) < size:
-        raise OutpostError(
-            f"{device} has {int(disk['size']) // 1024**2} MiB, and the image {size // 1024**2}",
-            "use a larger disk",
-        )
+        problem = f"{device} has {int(disk['size']) // 1024**2} MiB, and the image {size // 1024**2}"
+        raise OutpostError(problem, "use a larger disk")
     kind = "removable" if disk.get("rm") else "NOT removable"
     return f"{device}: {disk.get('model') or 'no model'}, {int(disk['size']) / 1e9:.1f} GB, {kind}"
 
@@ -174,10 +162,6 @@ def _parts(disk: dict[str, Any]) -> Iterable[dict[str, Any]]:
     yield disk
     for child in disk.get("children") or ():
         yield from _parts(child)
-
-
-def _holds(disk: dict[str, Any]) -> bool:
-    return any(part["type"] not in ("disk", "loop", "part") for part in _parts(disk))
 
 
 COPY = (
@@ -197,6 +181,5 @@ def write(image: Path, device: Path) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         why = (done.stdout + done.stderr).strip()
-        raise OutpostError(
-            f"{device} does not hold what was written: {why}", "run it as root; use another disk"
-        )
+        problem = f"{device} does not hold what was written: {why}"
+        raise OutpostError(problem, "run it as root; use another disk")

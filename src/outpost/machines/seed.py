@@ -60,11 +60,8 @@ def seed(office: Office, host: Host, key: SecretStr) -> Seed:
             "ssh.authorized_keys is empty: nobody could log in to the new machines",
             "write your SSH public key into `authorized_keys` below [ssh] in office.toml",
         )
-    account: dict[str, Any] = {
-        "name": office.ssh.user,
-        "lock_passwd": True,
-        "ssh_authorized_keys": list(office.ssh.authorized_keys),
-    }
+    keys = list(office.ssh.authorized_keys)
+    account: dict[str, Any] = {"name": office.ssh.user, "lock_passwd": True, "ssh_authorized_keys": keys}
     if office.ssh.user != "root":
         account |= {"shell": "/bin/bash", "sudo": "ALL=(ALL:ALL) NOPASSWD: ALL"}
     user_data = {
@@ -75,14 +72,12 @@ def seed(office: Office, host: Host, key: SecretStr) -> Seed:
         "runcmd": [FORGET],
     }  # fmt: skip
     names = {"instance-id": f"{host.fqdn}-1", "local-hostname": host.name}
-    return Seed(
-        host.name,
-        {
-            "user-data": "#cloud-config\n" + _json(user_data),
-            "meta-data": _json(names),
-            "network-config": _json({"version": 2, "ethernets": _cards(office, host)}),
-        },
-    )
+    files = {
+        "user-data": "#cloud-config\n" + _json(user_data),
+        "meta-data": _json(names),
+        "network-config": _json({"version": 2, "ethernets": _cards(office, host)}),
+    }
+    return Seed(host.name, files)
 
 
 def _cards(office: Office, host: Host) -> dict[str, Any]:
@@ -131,9 +126,8 @@ def write(seeds: list[Seed], directory: Path) -> list[Path]:
                 path.touch(mode=0o600, exist_ok=False)
                 path.write_text(content, encoding="utf-8")
         except OSError as error:
-            raise OutpostError(
-                f"{place} cannot be written ({error.strerror})", "choose another --output"
-            ) from None
+            problem = f"{place} cannot be written ({error.strerror})"
+            raise OutpostError(problem, "choose another --output") from None
         image = directory / f"{each.host}.iso"
         image.unlink(missing_ok=True)
         image.touch(mode=0o600, exist_ok=False)
@@ -149,9 +143,8 @@ def _make(command: list[str]) -> None:
     except FileNotFoundError:
         raise OutpostError("xorriso is not installed", "apt-get install xorriso") from None
     if done.returncode:
-        raise OutpostError(
-            f"xorriso failed: {done.stderr.strip()[-500:]}", f"run it by hand: {' '.join(command)}"
-        )
+        problem = f"xorriso failed: {done.stderr.strip()[-500:]}"
+        raise OutpostError(problem, f"run it by hand: {' '.join(command)}")
 
 
 def pins(office: Office, keys: dict[str, SecretStr]) -> dict[str, str]:

@@ -6,8 +6,9 @@ import binascii
 import re
 import shlex
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -122,13 +123,10 @@ def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) 
 
 def survey(login: str, target: Target, site: Site) -> Server:
     """What the server has of what this site needs."""
-    given = {
-        "directory": DIRECTORY,
-        "mark": MARK,
-        "names": " ".join(guest.name for guest in site.guests),
-    }
+    names = tuple(guest.name for guest in site.guests)
+    given = {"directory": DIRECTORY, "mark": MARK, "names": " ".join(names)}
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-    return read(run(login, target, head + _SCRIPT), tuple(guest.name for guest in site.guests))
+    return read(run(login, target, head + _SCRIPT), names)
 
 
 def read(output: str, names: tuple[str, ...]) -> Server:
@@ -223,16 +221,14 @@ def bridged(server: Server, site: Site) -> bool:
 
 def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
     """What the server lacks, and what its guests need."""
+    bad, note = partial(Finding, login, "bad"), partial(Finding, login, "note")
     if server.release != f"debian {RELEASE}" or server.machine != "x86_64":
         seen = f"runs {server.release or 'an unknown system'} on {server.machine or 'an unknown machine'}"
-        yield Finding(login, "bad", seen, f"install Debian {RELEASE} for amd64 on it")
+        yield bad(seen, f"install Debian {RELEASE} for amd64 on it")
     if server.site not in ("", site.domain):
-        remedy = "use a server of its own for each office"
-        yield Finding(login, "bad", f"already runs the office {server.site}", remedy)
+        yield bad(f"already runs the office {server.site}", "use a server of its own for each office")
     if not server.kvm:
-        yield Finding(
-            login,
-            "note",
+        yield note(
             "its processors offer no virtualization (KVM): guests are emulated, many times slower, for a trial only",
             "turn on VT-x or AMD-V in its firmware; on a virtual server ask the provider for nested virtualization",
         )
@@ -241,31 +237,21 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
     for guest in site.guests:
         present = server.guests[guest.name]
         if present.defined and not present.defined.description.startswith(f"Outpost, {site.domain}, "):
-            yield Finding(
-                login,
-                "bad",
+            yield bad(
                 f"has a guest {guest.name} that Outpost has not made for {site.domain}",
                 f"rename it on the server: virsh domrename {guest.name} NEW-NAME",
             )
         if present.disk > guest.disk * 1024**3:
-            yield Finding(
-                login,
-                "note",
-                f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}",
-                "keep it: a disk can only grow",
-            )
+            seen = f"the disk of {guest.name} has {present.disk // 1024**3} GiB, more than {guest.disk}"
+            yield note(seen, "keep it: a disk can only grow")
         if present.disk and present.encrypted != guest.encrypted:
             wrong = "is not encrypted, and" if guest.encrypted else "is encrypted, and not"
-            yield Finding(
-                login,
-                "bad",
+            yield bad(
                 f"the disk of {guest.name} {wrong} named in disks.encrypted",
                 f"correct disks.encrypted, or make {guest.name} again from its backup: docs/how-to/site-server.md, encrypted disks",
             )
     if server.swap and any(guest.encrypted for guest in site.guests):
-        yield Finding(
-            login,
-            "note",
+        yield note(
             "has swap: what guests with encrypted disks have in memory may reach its disk",
             "turn swap off on it (swapoff -a), and remove it from /etc/fstab",
         )
@@ -297,25 +283,13 @@ def _room(server: Server, site: Site, login: str) -> Iterator[Finding]:
 
 
 def _cards(server: Server, site: Site, login: str) -> Iterator[Finding]:
+    own = sorted(link for link in server.links if link != "lo" and not link.startswith(("zone-", "vnet")))
+    some = answers.line(", ".join(own[:20]), 300)
     for bridge in site.bridges:
-        if not bridge.card:
-            continue
-        if bridge.card not in server.links:
-            yield Finding(
-                login,
-                "bad",
-                f"has no network card {bridge.card} for zone {bridge.zone}",
-                f"name one of these in zones.{bridge.zone}.port: {_some(server.links)}",
-            )
-        elif bridge.member in server.addressed:
-            yield Finding(
-                login,
-                "bad",
-                f"{bridge.member} carries an address of the server: as a bridge's port it would cut the server off",
-                f"name another card or a VLAN of this one in zones.{bridge.zone}.port",
-            )
-
-
-def _some(links: Iterable[str]) -> str:
-    own = sorted(link for link in links if link != "lo" and not link.startswith(("zone-", "vnet")))
-    return answers.line(", ".join(own[:20]), 300)
+        if bridge.card and bridge.card not in server.links:
+            seen = f"has no network card {bridge.card} for zone {bridge.zone}"
+            yield Finding(login, "bad", seen, f"name one of these in zones.{bridge.zone}.port: {some}")
+        elif bridge.card and bridge.member in server.addressed:
+            seen = f"{bridge.member} carries an address of the server: as a bridge's port it would cut the server off"
+            remedy = f"name another card or a VLAN of this one in zones.{bridge.zone}.port"
+            yield Finding(login, "bad", seen, remedy)

@@ -93,9 +93,8 @@ def hosts_on(office: Office, login: str) -> tuple[Host, ...]:
         raise OutpostError(f"--on {login} names no server", "write user@address, for example root@192.0.2.5")
     hosts = tuple(host for host in office.hosts if host.server in ("", login))
     if not hosts:
-        raise OutpostError(
-            f"office.toml places no host of {office.domain} on {login}", "compare hosts.NAME.server with --on"
-        )
+        problem = f"office.toml places no host of {office.domain} on {login}"
+        raise OutpostError(problem, "compare hosts.NAME.server with --on")
     return hosts
 
 
@@ -107,10 +106,8 @@ def examined(target: Target, office: Office, login: str, names: Collection[str] 
     """
     hosts = hosts_on(office, login)
     if away := set(names) - {host.name for host in hosts}:
-        raise OutpostError(
-            f"{', '.join(sorted(away))}: office.toml names another server than {login}",
-            "compare hosts.NAME.server with --on",
-        )
+        problem = f"{', '.join(sorted(away))}: office.toml names another server than {login}"
+        raise OutpostError(problem, "compare hosts.NAME.server with --on")
     whole = site_of(office, hosts)
     found = server.survey(login, target, whole)
     whole = whole.on("kvm" if found.kvm else "qemu")
@@ -148,19 +145,14 @@ def reopened(work: Work) -> Iterator[Finding]:
     script = "\n".join(
         f"timeout 60 clevis decrypt < {each.bound} > /dev/null 2>&1 && echo {each.name}" for each in bound
     )
-    opened = (
-        server.run(work.login, work.target, f"{script}\n:", patience=60.0 + 65 * len(bound)).split()
-        if bound
-        else []
-    )
+    patience = 60.0 + 65 * len(bound)
+    opened = server.run(work.login, work.target, f"{script}\n:", patience=patience).split() if bound else []
     for guest in work.site.guests:
         if not guest.encrypted:
             continue
         if not guest.bound:
-            seen, remedy = (
-                f"{guest.name} stays off after a start of the server",
-                "run `./outpost machines up`, or name a server in disks.tang",
-            )
+            seen = f"{guest.name} stays off after a start of the server"
+            remedy = "run `./outpost machines up`, or name a server in disks.tang"
             yield Finding(work.login, "note", seen, remedy)
         elif guest.name in opened:
             yield Finding(work.login, "good", f"a tang server opens the disk of {guest.name}")
@@ -188,10 +180,9 @@ def upload(work: Work, image: Image) -> None:
             f"{work.login} did not store the image as expected", "check the server before you trust it"
         ) from None
     if done.status:
-        last = answers.line(
-            (done.errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1], 500
-        )
-        raise OutpostError(f"the image did not arrive on {work.login}: {last}", "run the command again")
+        lines = done.errors.decode(errors="replace").strip().splitlines() or ["no message"]
+        problem = f"the image did not arrive on {work.login}: {answers.line(lines[-1], 500)}"
+        raise OutpostError(problem, "run the command again")
 
 
 def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
@@ -207,9 +198,8 @@ def await_first_boots(work: Work, tell: Callable[[str], None]) -> None:
         for name, guest in tuple(waiting.items()):
             answer = _output(work, name, "test ! -e /etc/cloud/cloud-init.disabled || echo done")
             if answer == "done":
-                server.run(
-                    work.login, work.target, "set -e\n" + guests.forget_seed(guest, work.found.guests[name])
-                )
+                forget = guests.forget_seed(guest, work.found.guests[name])
+                server.run(work.login, work.target, f"set -e\n{forget}")
                 tell(f"{name} answers with its pinned key; its seed is erased")
                 del waiting[name]
             else:
