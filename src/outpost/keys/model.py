@@ -95,8 +95,7 @@ class DkimKeys(_Kept):
 
 
 _PEM = re.compile(
-    r"-----BEGIN PRIVATE KEY-----\n(?:[A-Za-z0-9+/]{1,76}={0,2}\n){1,60}-----END PRIVATE KEY-----\n?",
-    re.ASCII,
+    r"-----BEGIN PRIVATE KEY-----\n(?:[A-Za-z0-9+/]{1,76}={0,2}\n){1,60}-----END PRIVATE KEY-----\n?"
 )
 
 
@@ -214,15 +213,13 @@ class Secrets(_Kept):
 
 
 def public_keys(secrets: Secrets) -> PublicKeys:
-    dkim = tuple(
-        DkimKey(
-            dkim_selector(selector, algorithm),
-            algorithm,
-            "" if pair.stage == "revoked" else dkim_public(key.get_secret_value()),
-        )
-        for selector, pair in secrets.dkim.items()
-        for algorithm, key in (("rsa", pair.rsa), ("ed25519", pair.ed25519))
-    )
+    def public(selector: str, pair: DkimKeys, algorithm: str) -> DkimKey:
+        private = getattr(pair, algorithm).get_secret_value()
+        shown = "" if pair.stage == "revoked" else dkim_public(private)
+        return DkimKey(dkim_selector(selector, algorithm), algorithm, shown)
+
+    pairs = secrets.dkim.items()
+    dkim = tuple(public(*pair, algorithm) for pair in pairs for algorithm in ("rsa", "ed25519"))
     tls = {name: tls_digests(secrets, name) for name in secrets.public}
     return PublicKeys(dkim, tls, secrets.acme_accounts)
 

@@ -99,17 +99,14 @@ def issue_public(office: Office, host: Host, authority: KeyPair, key: SecretStr,
 def new_authority(office: Office, now: datetime) -> KeyPair:
     """A certificate authority for the office's names and addresses only."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, office.organisation[:64]),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Office authority {now:%Y-%m} of {office.domain}"[:64]),
-        ]
-    )
+    attributes = {
+        NameOID.ORGANIZATION_NAME: office.organisation,
+        NameOID.COMMON_NAME: f"Office authority {now:%Y-%m} of {office.domain}",
+    }
+    name = x509.Name([x509.NameAttribute(kind, text[:64]) for kind, text in attributes.items()])
     # Anybody who trusts this authority trusts it for the office's names and addresses only.
-    builder = authority_begun(name, key, now).add_extension(
-        x509.NameConstraints(_subtrees(office), None), critical=True
-    )
-    return _signed(builder, key, by=key)
+    limits = x509.NameConstraints(_subtrees(office), None)
+    return _signed(authority_begun(name, key, now).add_extension(limits, critical=True), key, by=key)
 
 
 def authority_begun(

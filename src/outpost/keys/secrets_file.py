@@ -9,7 +9,7 @@ import json
 import os
 import secrets as random
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ from outpost.target import shown
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
 DEFAULT_IDENTITY = Path("~/.config/outpost/identity.txt")
+TABLES = ("hosts", "public", "public_next", "accounts", "tsig", "dkim", "passwords", "backup")
+"""Fields of the secrets to which a larger office adds entries."""
 
 
 class Completed(NamedTuple):
@@ -55,68 +57,45 @@ def complete(office: Office, existing: Secrets | None = None, *, now: datetime |
     now = now or datetime.now(UTC)
     added: list[str] = []
     kept: dict[str, Any] = dict(existing) if existing else {}
-    authority = existing.authority if existing else new_authority(office, now)
-    if existing is None:
-        added.append("the office's certificate authority")
-    hosts, public = dict(kept.get("hosts", {})), dict(kept.get("public", {}))
+    kept |= {field: dict(kept.get(field, {})) for field in TABLES}
+
+    def need(table: dict[str, Any], key: str, make: Callable[[], object], what: str) -> None:
+        if not table.get(key):
+            table[key] = make()
+            added.append(what)
+
+    need(kept, "authority", lambda: new_authority(office, now), "the office's certificate authority")
     for host in office.hosts:
-        names: tuple[str, ...] = (host.fqdn,)
-        own: KeyPair | None = hosts.get(host.name)
-        if own is None or not own.serves(names, host.all_addresses, now):
-            hosts[host.name] = issue(authority, names, host.all_addresses, now, own)
-            added.append(f"certificate of {host.name} for internal links")
-        names = public_names(office, host)
-        own = public.get(host.name)
-        if names and (own is None or not own.serves(names, (), now)):
-            public[host.name] = issue(authority, names, (), now, own)
-            added.append(f"certificate of {host.name} for {', '.join(names)}")
-    upcoming = dict(kept.get("public_next", {}))
-    for name in public:
-        if name not in upcoming:
-            upcoming[name] = NextKey(key=new_key(), since=now)
-            added.append(f"next key of {name}")
-    tsig, accounts = dict(kept.get("tsig", {})), dict(kept.get("accounts", {}))
+        public = public_names(office, host)
+        for table, names, addresses, purpose in (
+            ("hosts", (host.fqdn,), host.all_addresses, "internal links"),
+            ("public", public, (), ", ".join(public)),
+        ):
+            own: KeyPair | None = kept[table].get(host.name)
+            if names and (own is None or not own.serves(names, addresses, now)):
+                kept[table][host.name] = issue(kept["authority"], names, addresses, now, own)
+                added.append(f"certificate of {host.name} for {purpose}")
+    for name in kept["public"]:
+        need(kept["public_next"], name, lambda: NextKey(key=new_key(), since=now), f"next key of {name}")
     for host in acme_hosts(office):
-        if host.name not in accounts:
-            accounts[host.name] = new_key()
-            added.append(f"ACME account key of {host.name}")
-        if tsig_name(host) not in tsig:
-            tsig[tsig_name(host)] = random_key()
-            added.append(f"TSIG key for {host.name}'s challenges")
-    if (transfer_key := kept.get("transfer_key", TRANSFER)) not in tsig:
-        tsig[transfer_key] = random_key()
-        added.append("TSIG key for zone transfers")
-    dkim = dict(kept.get("dkim", {}))
-    if not dkim:
-        dkim[new_selector(dkim, now)] = new_dkim(now)
-        added.append("DKIM keys")
-    passwords = dict(kept.get("passwords", {}))
-    fresh = {user.address: new_password() for user in office.users if user.address not in passwords}
-    with ThreadPoolExecutor(
-        4
-    ) as pool:  # a hash takes a quarter of a second and 64 MiB, without Python's lock
-        passwords |= zip(fresh, map(SecretStr, pool.map(password_hash, fresh.values())), strict=True)
+        need(kept["accounts"], host.name, new_key, f"ACME account key of {host.name}")
+        need(kept["tsig"], tsig_name(host), random_key, f"TSIG key for {host.name}'s challenges")
+    need(kept["tsig"], kept.get("transfer_key", TRANSFER), random_key, "TSIG key for zone transfers")
+    need(kept, "dkim", lambda: {new_selector((), now): new_dkim(now)}, "DKIM keys")
+    known = kept["passwords"]
+    fresh = {user.address: new_password() for user in office.users if user.address not in known}
+    # a hash takes a quarter of a second and 64 MiB, without Python's lock
+    with ThreadPoolExecutor(4) as pool:
+        known |= zip(fresh, map(SecretStr, pool.map(password_hash, fresh.values())), strict=True)
     added += [f"first password of {address}" for address in fresh]
-    sealing: SecretStr = kept.get("sealing", SecretStr(""))
-    if not sealing.get_secret_value():
-        sealing = SecretStr(random.token_hex(32))
-        added.append("key that seals hosts' known state")
-    backup, pruning = dict(kept.get("backup", {})), kept.get("backup_pruning")
+    need(kept, "sealing", lambda: SecretStr(random.token_hex(32)), "key that seals hosts' known state")
     if office.backup:
         for host in office.hosts:
-            if host.name not in backup:
-                backup[host.name] = BackupKeys(ssh_key=new_ssh_key(), passphrase=random_key())
-                added.append(f"keys of {host.name}'s backup")
-        if pruning is None:
-            pruning = new_ssh_key()
-            added.append("SSH key that prunes backups")
-    made = {
-        "authority": authority, "hosts": hosts, "public": public, "public_next": upcoming, "accounts": accounts,
-        "tsig": tsig, "dkim": dkim, "passwords": passwords, "backup": backup, "backup_pruning": pruning,
-        "one_time": tuple(dict.fromkeys((*kept.get("one_time", ()), *fresh))),
-        "webmail_key": kept.get("webmail_key") or SecretStr(random.token_urlsafe(18)), "sealing": sealing,
-    }  # fmt: skip
-    return Completed(Secrets(**kept | made), tuple(added), fresh)
+            need(kept["backup"], host.name, new_backup_keys, f"keys of {host.name}'s backup")
+        need(kept, "backup_pruning", new_ssh_key, "SSH key that prunes backups")
+    kept["one_time"] = tuple(dict.fromkeys((*kept.get("one_time", ()), *fresh)))
+    kept["webmail_key"] = kept.get("webmail_key") or SecretStr(random.token_urlsafe(18))
+    return Completed(Secrets(**kept), tuple(added), fresh)
 
 
 def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
@@ -139,9 +118,8 @@ def succeeded(office: Office, kept: Secrets, now: datetime) -> Secrets:
     if kept.authority_next is None:
         return kept
     pair = kept.authority_next.pair
-    after = kept.model_copy(
-        update={"authority": pair, "authority_next": None, "authority_past": kept.authority.certificate}
-    )
+    roles = {"authority": pair, "authority_next": None, "authority_past": kept.authority.certificate}
+    after = kept.model_copy(update=roles)
     public = {
         host.name: issue_public(office, host, pair, kept.public[host.name].key, now)
         for host in office.hosts
@@ -178,12 +156,15 @@ def random_key() -> SecretStr:
     return SecretStr(base64.b64encode(random.token_bytes(32)).decode())
 
 
+def new_backup_keys() -> BackupKeys:
+    return BackupKeys(ssh_key=new_ssh_key(), passphrase=random_key())
+
+
 def new_selector(taken: Iterable[str], now: datetime) -> str:
     """A DKIM selector from the date: ``2026q4``; a second one in the quarter is ``2026q4b``, and so on."""
     base, used = f"{now:%Y}q{(now.month + 2) // 3}", set(taken)
-    return next(
-        name for name in (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:])) if name not in used
-    )
+    names = (base, *(f"{base}{letter}" for letter in ascii_lowercase[1:]))
+    return next(name for name in names if name not in used)
 
 
 def new_dkim(now: datetime, stage: DkimStage = "active") -> DkimKeys:
@@ -243,9 +224,8 @@ def read(directory: Path) -> Secrets:
     try:
         sealed = file.read_bytes()
     except OSError:
-        raise OutpostError(
-            f"no secrets at {shown(file)}", f"make them with: ./outpost secrets init {shown(directory)}"
-        ) from None
+        remedy = f"make them with: ./outpost secrets init {shown(directory)}"
+        raise OutpostError(f"no secrets at {shown(file)}", remedy) from None
     path = identity_path(directory)
     try:
         plain = pyrage.decrypt(sealed, [read_identity(path)])
@@ -270,15 +250,13 @@ def sealed_to(directory: Path) -> int:
 def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> None:
     """Encrypt the secrets beside an office file; the old file stays whole until the new one is."""
     if not recipients:
-        raise OutpostError(
-            "nobody could read the secrets", "add your age public key to secrets.recipients in office.toml"
-        )
+        remedy = "add your age public key to secrets.recipients in office.toml"
+        raise OutpostError("nobody could read the secrets", remedy)
     try:
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError:
-        raise OutpostError(
-            "secrets.recipients has an entry that is no age public key", "paste the age1… line"
-        ) from None
+        problem = "secrets.recipients has an entry that is no age public key"
+        raise OutpostError(problem, "paste the age1… line") from None
     secrets = secrets.model_copy(update={"readers": tuple(sorted(set(recipients)))})
     plain = json.dumps(json.loads(secrets.model_dump_json()), indent=1, sort_keys=True).encode()
     with tempfile.NamedTemporaryFile(dir=directory, prefix=FILE_NAME, delete=False) as file:

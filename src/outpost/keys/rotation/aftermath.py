@@ -33,9 +33,8 @@ def keep(target: Target, hosts: Collection[str], report: Report, via: str | None
             if {server.name for server in servers} <= set(hosts):
                 desk.apply(servers)
             else:  # an apply of some hosts changes no others
-                report(
-                    f"the name servers show it after: ./outpost apply {target.typed} --limit {servers[0].role}"
-                )
+                command = f"./outpost apply {target.typed} --limit {servers[0].role}"
+                report(f"the name servers show it after: {command}")
 
 
 ASK = "timeout 60 /usr/local/lib/outpost/certificate account"
@@ -58,9 +57,8 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
                 continue
             desk.report(f"the account of {host.name} is {url}; the CAA record names it")
         else:
-            desk.report(
-                f"{host.name} has no account at {directory} yet; ./outpost rotate due OFFICE asks again"
-            )
+            again = "./outpost rotate due OFFICE asks again"
+            desk.report(f"{host.name} has no account at {directory} yet; {again}")
     if found:
         desk.change(acme_accounts=desk.secrets.acme_accounts | found)
     return bool(found)

@@ -68,10 +68,8 @@ def _forget(desk: Desk) -> None:
 
 def links_due(desk: Desk) -> bool:
     """Whether a certificate is to be renewed, or a roll was interrupted."""
-    return (
-        bool(desk.secrets.hosts_past)
-        or complete(desk.office, desk.secrets, now=desk.now()).secrets.hosts != desk.secrets.hosts
-    )
+    renewed = complete(desk.office, desk.secrets, now=desk.now()).secrets.hosts
+    return bool(desk.secrets.hosts_past) or renewed != desk.secrets.hosts
 
 
 def renew_links(desk: Desk, *, keys: bool) -> None:

@@ -26,9 +26,8 @@ from outpost.office.role import serving
 def begin(desk: Desk) -> str:
     """Generate a pair and publish it; mail is still signed with the old pair. Returns the new selector."""
     if pending := _in_stage(desk.secrets, "published"):
-        raise NotYetError(
-            f"{pending[0]} is published, but not in use yet", "go on with: ./outpost rotate dkim OFFICE"
-        )
+        message = f"{pending[0]} is published, but not in use yet"
+        raise NotYetError(message, "go on with: ./outpost rotate dkim OFFICE")
     now = desk.now()
     selector = new_selector(desk.secrets.dkim, now)
     desk.change(dkim=desk.secrets.dkim | {selector: new_dkim(now, "published")})
@@ -67,7 +66,7 @@ def _next(desk: Desk, keys: DkimKeys) -> str:
     if keys.stage == "published":
         return f"signs from {spoken(_usable(desk, keys))}" if keys.seen else "waits for every name server"
     if keys.stage == "active":
-        return f"rolls after {spoken(since + _seconds(desk.office.dns.dkim_lifetime))}"
+        return f"rolls after {spoken(since + timedelta(seconds=desk.office.dns.dkim_lifetime))}"
     if keys.stage == "retired":
         return f"revoked after {spoken(_retired_until(desk))}"
     return f"removed after {spoken(since + _retention(desk))}"
@@ -123,10 +122,8 @@ def _publish(desk: Desk) -> None:
             remedy = "run this command again; if this lasts, ./outpost verify OFFICE says what is wrong with the name server"
             raise NotYetError(f"{selector} is not shown by {'; '.join(absent)}", remedy)
         _change(desk, selector, seen=desk.now())
-        keys = desk.secrets.dkim[selector]
-        desk.report(
-            f"{selector} is shown by every name server; it may sign from {spoken(_usable(desk, keys))}"
-        )
+        usable = spoken(_usable(desk, desk.secrets.dkim[selector]))
+        desk.report(f"{selector} is shown by every name server; it may sign from {usable}")
 
 
 def _sign(desk: Desk) -> None:
@@ -141,9 +138,8 @@ def _retire(desk: Desk) -> bool:
     done = False
     for selector, keys in tuple(desk.secrets.dkim.items()):
         if keys.stage == "retired" and desk.now() >= _retired_until(desk):
-            _change(
-                desk, selector, stage="revoked", since=desk.now(), rsa=SecretStr(""), ed25519=SecretStr("")
-            )
+            destroyed = dict.fromkeys(("rsa", "ed25519"), SecretStr(""))
+            _change(desk, selector, stage="revoked", since=desk.now(), **destroyed)
             desk.report(f"revoked {selector}; its private keys are destroyed")
             done = True
         elif keys.stage == "revoked" and desk.now() >= (keys.since or desk.now()) + _retention(desk):
@@ -156,16 +152,14 @@ def _retire(desk: Desk) -> bool:
 
 
 def _records(desk: Desk, selector: str) -> list[Record]:
-    names = {
-        f"{dkim_selector(selector, algorithm)}._domainkey.{desk.office.domain}."
-        for algorithm in ("rsa", "ed25519")
-    }
+    selectors = (dkim_selector(selector, algorithm) for algorithm in ("rsa", "ed25519"))
+    names = {f"{name}._domainkey.{desk.office.domain}." for name in selectors}
     zone = office_zone(desk.office, public_keys(desk.secrets))
     return [record for record in zone.records if record.name in names]
 
 
 def _usable(desk: Desk, keys: DkimKeys) -> datetime:
-    return (keys.seen or desk.now()) + 2 * _seconds(desk.office.dns.ttl)
+    return (keys.seen or desk.now()) + timedelta(seconds=2 * desk.office.dns.ttl)
 
 
 def _retired_until(desk: Desk) -> datetime:
@@ -176,11 +170,7 @@ def _retired_until(desk: Desk) -> datetime:
 
 
 def _retention(desk: Desk) -> timedelta:
-    return _seconds(desk.office.dns.dkim_retention)
-
-
-def _seconds(number: int) -> timedelta:
-    return timedelta(seconds=number)
+    return timedelta(seconds=desk.office.dns.dkim_retention)
 
 
 def _in_stage(secrets: Secrets, stage: str) -> list[str]:

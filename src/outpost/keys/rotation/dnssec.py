@@ -56,9 +56,8 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
     for line in unexplained:
         desk.report(f"kept, though no rollover explains it: {line}")
     desk.change(dnssec=found)
-    desk.report(
-        f"kept {sum(map(len, found.values()))} DNSSEC keys of {len(found)} zones in the office's secrets"
-    )
+    number = sum(map(len, found.values()))
+    desk.report(f"kept {number} DNSSEC keys of {len(found)} zones in the office's secrets")
     return True
 
 
@@ -91,13 +90,9 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
     """Zone → keys, as the primary has them now."""
     zones = [zone.name for zone in office_zones(desk.office, public_keys(desk.secrets))]
     primary = serving(desk.office, "names")[0]
-    script = "\n".join(
-        [
-            "set -eu",
-            *(f"keymgr --json {zone} list | tr -d '\\n'; echo" for zone in zones),
-            f"for key in {KEYS}/*.pem; do basename $key .pem; base64 -w0 $key; echo; done",
-        ]
-    )
+    listing = (f"keymgr --json {zone} list | tr -d '\\n'; echo" for zone in zones)
+    pem = f"for key in {KEYS}/*.pem; do basename $key .pem; base64 -w0 $key; echo; done"
+    script = "\n".join(("set -eu", *listing, pem))
     lines = run_script(desk.target, desk.office, primary, script, desk.via, most=MOST).splitlines()
     listed, pems = lines[: len(zones)], lines[len(zones) :]
     private = dict(zip(pems[::2], pems[1::2], strict=False))
@@ -106,9 +101,8 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
         entries = answers.parsed(text or "[]", list[dict[str, Any]], primary.name)
         keys = [entry for entry in entries if entry.get("id") in private]
         if not keys:
-            raise OutpostError(
-                f"{primary.name} has no key for {zone}", f"./outpost apply {desk.target.typed}"
-            )
+            problem = f"{primary.name} has no key for {zone}"
+            raise OutpostError(problem, f"./outpost apply {desk.target.typed}")
         try:  # they are stored, and given to the next primary
             found[zone] = tuple(_key(entry, private[entry["id"]]) for entry in keys)
         except (ValueError, KeyError, UnsupportedAlgorithm):
@@ -121,15 +115,12 @@ def fetch(desk: Desk) -> dict[str, tuple[SigningKey, ...]]:
 def status(desk: Desk) -> Rows:
     """Key, stage and zone, as the primary has them now."""
     kept = {key.id for keys in desk.secrets.dnssec.values() for key in keys}
-    return [
-        (
-            f"{zone} {'/'.join(key.roles).upper()} {key.id[:8]}",
-            _stage(key.timers),
-            "kept" if key.id in kept else "not kept yet: ./outpost rotate due OFFICE",
-        )
-        for zone, keys in fetch(desk).items()
-        for key in keys
-    ]
+
+    def row(zone: str, key: SigningKey) -> tuple[str, str, str]:
+        copy = "kept" if key.id in kept else "not kept yet: ./outpost rotate due OFFICE"
+        return f"{zone} {'/'.join(key.roles).upper()} {key.id[:8]}", _stage(key.timers), copy
+
+    return [row(zone, key) for zone, keys in fetch(desk).items() for key in keys]
 
 
 def _key(entry: dict[str, Any], pem: str) -> SigningKey:

@@ -89,9 +89,8 @@ def desk(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutpostError(
-                f"another rotation of {shown(target.data)} is running", "wait until it has finished"
-            ) from None
+            problem = f"another rotation of {shown(target.data)} is running"
+            raise OutpostError(problem, "wait until it has finished") from None
         yield Desk(target, report, via, watcher or run.Silent())
 
 

@@ -63,9 +63,8 @@ def status(desk: Desk) -> Rows:
     rows = []
     for host in hosts(desk):
         if host.name in desk.secrets.public_past:
-            rows.append(
-                (host.name, "switching", f"go on with: ./outpost rotate tls {desk.target.typed} {host.name}")
-            )
+            following = f"go on with: ./outpost rotate tls {desk.target.typed} {host.name}"
+            rows.append((host.name, "switching", following))
             continue
         try:
             usable = note_published(desk, host)
@@ -99,16 +98,15 @@ def _switch(desk: Desk, host: Host) -> None:
     kept = desk.secrets
     old, upcoming = kept.public[host.name], kept.public_next[host.name]
     pair = issue_public(desk.office, host, kept.authority, upcoming.key, desk.now())
-    changed = kept.model_copy(
-        update={
-            "public": kept.public | {host.name: pair},
-            "public_next": kept.public_next | {host.name: NextKey(key=new_key(), since=desk.now())},
-            "public_past": kept.public_past | {host.name: key_digest(old.certificate)},
-        }
-    )
+    update = {
+        "public": kept.public | {host.name: pair},
+        "public_next": kept.public_next | {host.name: NextKey(key=new_key(), since=desk.now())},
+        "public_past": kept.public_past | {host.name: key_digest(old.certificate)},
+    }
+    changed = kept.model_copy(update=update)
     public_pair(
         desk.office, host, changed
-    )  # a provided certificate must be for the new key before anything changes
+    )  # a provided certificate is for the new key before anything changes
     desk.keep(changed)
 
 

@@ -33,12 +33,8 @@ def roll(desk: Desk) -> None:
     desk.apply(servers)
     prove(desk)
     desk.report(f"zones are transferred with {new}")
-    kept = {
-        name: key
-        for name, key in desk.secrets.tsig.items()
-        if name == new or name not in desk.secrets.transfer_keys
-    }
-    desk.change(tsig=kept)
+    gone = desk.secrets.transfer_keys.keys() - {new}
+    desk.change(tsig={name: key for name, key in desk.secrets.tsig.items() if name not in gone})
     desk.apply(servers)
     prove(desk)
     desk.report(f"{old} is gone")
@@ -60,16 +56,9 @@ def prove(desk: Desk) -> None:
 
 def status(desk: Desk) -> Rows:
     """Key, stage, what comes next."""
-    return [
-        (
-            name,
-            "used" if name == desk.secrets.transfer_key else "accepted",
-            "a roll was interrupted: run ./outpost rotate tsig OFFICE"
-            if len(desk.secrets.transfer_keys) > 1
-            else "",
-        )
-        for name in desk.secrets.transfer_keys
-    ]
+    names, used = desk.secrets.transfer_keys, desk.secrets.transfer_key
+    following = "a roll was interrupted: run ./outpost rotate tsig OFFICE" if len(names) > 1 else ""
+    return [(name, "used" if name == used else "accepted", following) for name in names]
 
 
 def _number(name: str) -> int:
