@@ -11,10 +11,17 @@ import time
 from contextlib import suppress
 from typing import Annotated
 
-import typer
-
 from outpost import __version__
-from outpost.cli.options import App, At, JsonOption, LimitOption, RefreshOption, YesOption, chosen_hosts
+from outpost.cli.options import (
+    App,
+    At,
+    JsonOption,
+    LimitOption,
+    Option,
+    RefreshOption,
+    YesOption,
+    chosen_hosts,
+)
 from outpost.engine import unchanged
 from outpost.errors import OutpostError
 from outpost.target import ROOT
@@ -34,8 +41,7 @@ def plan_office(
     as_json: JsonOption = False,
     refresh: RefreshOption = False,
     everything: Annotated[
-        bool,
-        typer.Option("--all", help="Show every difference of new hosts, too, not only a summary."),
+        bool, Option("--all", "Show every difference of new hosts, too, not only a summary.")
     ] = False,
 ) -> int:
     """Show what an apply would change. Changes nothing."""
@@ -65,17 +71,13 @@ def apply_office(
     yes: YesOption = False,
     as_json: JsonOption = False,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Apply on a read-only day, too, and to hosts that a newer version changed.",
-        ),
+        bool, Option("--force", "Apply on a read-only day, too, and to hosts that a newer version changed.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Run the checks of the changed hosts afterwards.")
+        bool, Option("--verify/--no-verify", "Run the checks of the changed hosts afterwards.")
     ] = True,
     rollback: Annotated[
-        bool, typer.Option("--rollback/--no-rollback", help="Restore the previous files when a check fails.")
+        bool, Option("--rollback/--no-rollback", "Restore the previous files when a check fails.")
     ] = True,
     refresh: RefreshOption = False,
 ) -> int:
@@ -182,9 +184,7 @@ STEP = re.compile(r"\*\*((?:[^*]|\*(?!\*))+)\*\*")
 def upgrade_office(
     at: At,
     yes: YesOption = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Allow an older version, and a read-only day.")
-    ] = False,
+    force: Annotated[bool, Option("--force", "Allow an older version, and a read-only day.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Bring an office to this version of Outpost.

@@ -7,11 +7,10 @@ import sys
 from collections import Counter
 from typing import Annotated, Any
 
-import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import App, At, JsonOption
+from outpost.cli.options import App, At, JsonOption, Option
 from outpost.errors import OutpostError
 from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue, measured
 from outpost.office import Office
@@ -30,25 +29,21 @@ def attack_office(
     at: At,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only", metavar="ID", help="An attack, a family (A-DSN), a control or a fault; may be repeated."
-        ),
+        Option("--only ID", "An attack, a family (A-DSN), a control or a fault; may be repeated."),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the attacks, run none.")] = False,
-    slow: Annotated[bool, typer.Option("--slow", help="Run floods and the long fuzzing, too.")] = False,
+    listed: Annotated[bool, Option("--list", "List the attacks, run none.")] = False,
+    slow: Annotated[bool, Option("--slow", "Run floods and the long fuzzing, too.")] = False,
     positive: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--with-positive-control",
-            help="In the lab: turn each defence off afterwards and see the same attack succeed; then turn it on again.",
+            "In the lab: turn each defence off afterwards and see the same attack succeed; then turn it on again.",
         ),
     ] = False,
     record: Annotated[
-        bool, typer.Option("--record", help="Keep the results in controls/measured.json (appendix II).")
+        bool, Option("--record", "Keep the results in controls/measured.json (appendix II).")
     ] = False,
-    transcripts: Annotated[
-        bool, typer.Option("--transcript", help="Show the dialogue of each attack.")
-    ] = False,
+    transcripts: Annotated[bool, Option("--transcript", "Show the dialogue of each attack.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Attack an office, and measure what its users notice.

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
 from outpost.cli.console import Table, count, duration, err, out, say_json, size
-from outpost.cli.options import App, At, JsonOption, LimitOption, YesOption, chosen_hosts
+from outpost.cli.options import App, Argument, At, JsonOption, LimitOption, Option, YesOption, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
@@ -27,10 +26,8 @@ from outpost.transport.remote import run_script
 
 ArchiveOption = Annotated[
     str,
-    typer.Option(
-        "--at",
-        metavar="ARCHIVE",
-        help="Use this archive instead of the latest (names: `./outpost backup OFFICE --json`).",
+    Option(
+        "--at ARCHIVE", "Use this archive instead of the latest (names: `./outpost backup OFFICE --json`)."
     ),
 ]
 
@@ -64,13 +61,13 @@ def back_up(
     at: At,
     limit: LimitOption = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Make a new backup first, on every host or those of --limit.")
+        bool, Option("--now", "Make a new backup first, on every host or those of --limit.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete old archives on the backup server (for a timer).")
+        bool, Option("--prune", "Delete old archives on the backup server (for a timer).")
     ] = False,
     other_end: Annotated[
-        bool, typer.Option("--other-end", help="Print the script that sets the backup server up.")
+        bool, Option("--other-end", "Print the script that sets the backup server up.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -101,7 +98,7 @@ def back_up(
 )
 def restore_host(
     at: At,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="The host that was lost.")],
+    host: Annotated[str, Argument("HOST", "The host that was lost.")],
     archive: ArchiveOption = "latest",
     yes: YesOption = False,
 ) -> int:
@@ -137,14 +134,9 @@ def restore_host(
 def restore_mailbox(
     at: At,
     address: Annotated[
-        str,
-        typer.Argument(
-            metavar="ADDRESS", help="Address of a user; the office's domain is added where there is none."
-        ),
+        str, Argument("ADDRESS", "Address of a user; the office's domain is added where there is none.")
     ],
-    folder: Annotated[
-        str, typer.Option("--folder", metavar="FOLDER", help="Only this folder, named as in a mail program.")
-    ] = "",
+    folder: Annotated[str, Option("--folder FOLDER", "Only this folder, named as in a mail program.")] = "",
     archive: ArchiveOption = "latest",
 ) -> None:
     """Restore a mailbox or a folder below `Restored/`.
@@ -216,20 +208,12 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
 )
 def close_office(
     at: At,
-    following: Annotated[bool, typer.Option("--next", help="Take the next step.")] = False,
+    following: Annotated[bool, Option("--next", "Take the next step.")] = False,
     forward: Annotated[
-        str,
-        typer.Option(
-            "--forward-to", metavar="ADDRESS", help="Where the office's mail goes from `forward` on."
-        ),
+        str, Option("--forward-to ADDRESS", "Where the office's mail goes from `forward` on.")
     ] = "",
-    into: Annotated[
-        Path | None, typer.Option("--into", metavar="DIR", help="Where `handover` puts the mailboxes.")
-    ] = None,
-    erase: Annotated[
-        str,
-        typer.Option("--erase", metavar="DOMAIN", help="The office's domain: `erase` may delete its data."),
-    ] = "",
+    into: Annotated[Path | None, Option("--into DIR", "Where `handover` puts the mailboxes.")] = None,
+    erase: Annotated[str, Option("--erase DOMAIN", "The office's domain: `erase` may delete its data.")] = "",
 ) -> int:
     """Close an office, step by step.
 

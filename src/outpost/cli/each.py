@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from outpost.cli.console import count, err, out, say_json
-from outpost.cli.options import JsonOption, RefreshOption, YesOption
+from outpost.cli.options import Argument, JsonOption, Option, RefreshOption, YesOption
 from outpost.errors import OutpostError
 
 app = typer.Typer()
@@ -72,19 +72,11 @@ class Ended(NamedTuple):
     "harbour --json`. Exit code: the worst of all.",
 )
 def each_office(
-    command: Annotated[str, typer.Argument(metavar="COMMAND", help="plan, apply or verify.")],
-    offices: Annotated[
-        list[str], typer.Argument(metavar="OFFICE…", help="Names or paths, as for the command.")
-    ],
+    command: Annotated[str, Argument("COMMAND", "plan, apply or verify.")],
+    offices: Annotated[list[str], Argument("OFFICE…", "Names or paths, as for the command.")],
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="How many offices at a time (default: two for each processor).",
-        ),
+        Option("--jobs -j N", "How many offices at a time (default: two for each processor).", min=1),
     ] = None,
     yes: YesOption = False,
     refresh: RefreshOption = False,

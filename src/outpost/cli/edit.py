@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated
 
-import typer
-
 from outpost.cli.console import out
-from outpost.cli.options import At
+from outpost.cli.options import Argument, At
 from outpost.cli.rotate import at_desk
 from outpost.engine import run
 from outpost.engine.claim import changing, mine
@@ -24,10 +22,7 @@ from outpost.office_file.people import Kind, Roster
 from outpost.target import shown
 
 AddressArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="ADDRESS", help="A mail address; the office's domain is added where there is none."
-    ),
+    str, Argument("ADDRESS", "A mail address; the office's domain is added where there is none.")
 ]
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers", "calendars")
 """Roles whose hosts know the users: mailboxes and logins, recipients, the address book."""

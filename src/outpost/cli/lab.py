@@ -12,6 +12,7 @@ import typer
 from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
+from outpost.cli.options import Option
 from outpost.target import LAB
 from outpost.templates import environment, render
 from outpost_lab import LabError, engine
@@ -29,8 +30,8 @@ lab = typer.Typer(
 )
 app.add_typer(lab)
 
-Name = Annotated[str, typer.Option("--name", help="Which lab; several can run side by side.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Name = Annotated[str, Option("--name", "Which lab; several can run side by side.")]
+Json = Annotated[bool, Option("--json", "Machine-readable output.")]
 
 
 @lab.command(
@@ -40,14 +41,13 @@ def up(
     name: Name = DEFAULT,
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes",
-            "--install-docker",
-            help="Install Docker and mmdebstrap if they are missing; raise kernel limits that are too low.",
+        Option(
+            "--yes --install-docker",
+            "Install Docker and mmdebstrap if they are missing; raise kernel limits that are too low.",
         ),
     ] = False,
     verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,
-    timings: Annotated[bool, typer.Option("--timings", help="Show how long each step took.")] = False,
+    timings: Annotated[bool, Option("--timings", "Show how long each step took.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start an office with its test environment, and verify it.
@@ -112,7 +112,7 @@ def _show_timings(seconds: dict[str, float]) -> None:
 @lab.command()
 def down(
     name: Name = DEFAULT,
-    every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
+    every: Annotated[bool, Option("--all", "Every lab on this machine.")] = False,
 ) -> None:
     """Remove a lab. Caches of images and packages stay."""
     with shown() as progress:
@@ -162,9 +162,7 @@ def shell(
 
 @lab.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
 def box(
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Install Vagrant, libvirt and QEMU where missing.")
-    ] = False,
+    yes: Annotated[bool, Option("--yes", "Install Vagrant, libvirt and QEMU where missing.")] = False,
 ) -> None:
     """Make the Vagrant box `outpost/trixie` from Debian's archive."""
     with shown() as progress, progress.step("box") as note:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, err, out
-from outpost.cli.options import LimitOption, OfficeArgument, YesOption, chosen_hosts
+from outpost.cli.options import LimitOption, OfficeArgument, Option, YesOption, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
@@ -42,10 +42,7 @@ app.add_typer(machines)
 def write_seeds(
     office: OfficeArgument,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", metavar="DIR", help="Directory for the seeds; keep it out of the repository."
-        ),
+        Path, Option("--output DIR", "Directory for the seeds; keep it out of the repository.")
     ],
     limit: LimitOption = None,
 ) -> None:
@@ -72,9 +69,7 @@ def write_seeds(
     )
 
 
-OnOption = Annotated[
-    str, typer.Option("--on", metavar="USER@SERVER", help="The server that the guests run on, by SSH.")
-]
+OnOption = Annotated[str, Option("--on USER@SERVER", "The server that the guests run on, by SSH.")]
 
 
 @machines.command(
@@ -87,21 +82,15 @@ def make_guests(
     on: OnOption,
     image: Annotated[
         str,
-        typer.Option(
-            "--image",
-            metavar="FILE|URL",
-            help="For new guests: Debian's genericcloud image, or one of `machines image`.",
+        Option(
+            "--image FILE|URL", "For new guests: Debian's genericcloud image, or one of `machines image`."
         ),
     ] = "",
-    sha512: Annotated[
-        str, typer.Option("--sha512", metavar="HEX", help="Its SHA-512; for FILE also read from FILE.sha512.")
-    ] = "",
+    sha512: Annotated[str, Option("--sha512 HEX", "Its SHA-512; for FILE also read from FILE.sha512.")] = "",
     limit: LimitOption = None,
     restart: Annotated[
         bool,
-        typer.Option(
-            "--restart", help="Restart guests whose memory, processors or cards changed, without a question."
-        ),
+        Option("--restart", "Restart guests whose memory, processors or cards changed, without a question."),
     ] = False,
     yes: YesOption = False,
 ) -> int:
@@ -245,10 +234,7 @@ def remove_guests(
     on: OnOption,
     limit: LimitOption = None,
     erase_disks: Annotated[
-        str,
-        typer.Option(
-            "--erase-disks", metavar="DOMAIN", help="The office's domain: its disks are deleted, too."
-        ),
+        str, Option("--erase-disks DOMAIN", "The office's domain: its disks are deleted, too.")
     ] = "",
     yes: YesOption = False,
 ) -> int:
@@ -284,40 +270,25 @@ def remove_guests(
 def build_image(
     office: OfficeArgument,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", metavar="DIR", help="Directory for the image; keep it out of the repository."
-        ),
+        Path, Option("--output DIR", "Directory for the image; keep it out of the repository.")
     ],
     host: Annotated[
         str,
-        typer.Option(
-            "--host",
-            metavar="HOST",
-            help="Put this host's seed into the image, for a machine without a second medium.",
-        ),
+        Option("--host HOST", "Put this host's seed into the image, for a machine without a second medium."),
     ] = "",
     epoch: Annotated[
         int | None,
-        typer.Option(
-            "--epoch",
-            metavar="SECONDS",
-            help="Timestamp of all files (default: the last midnight, UTC). The same timestamp and archive make the same image.",
+        Option(
+            "--epoch SECONDS",
+            "Timestamp of all files (default: the last midnight, UTC). The same timestamp and archive make the same image.",
         ),
     ] = None,
     tools: Annotated[
-        str,
-        typer.Option(
-            "--tools", metavar="default|DIR", help="For mkosi's --tools-tree: `default` fetches its tools."
-        ),
+        str, Option("--tools default|DIR", "For mkosi's --tools-tree: `default` fetches its tools.")
     ] = "",
     device: Annotated[
         Path | None,
-        typer.Option(
-            "--write",
-            metavar="DEVICE",
-            help="Write it to this disk, whose content is lost, and read it back.",
-        ),
+        Option("--write DEVICE", "Write it to this disk, whose content is lost, and read it back."),
     ] = None,
     yes: YesOption = False,
 ) -> int:

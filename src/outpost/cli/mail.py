@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, duration, out, say_json, size
-from outpost.cli.options import App, At, JsonOption
+from outpost.cli.options import App, Argument, At, JsonOption, Option
 from outpost.errors import OutpostError
 from outpost.mail import queues, tracing
 from outpost.office import Office, peering
@@ -32,15 +31,10 @@ app = App()
 def trace_message(
     at: At,
     identifiers: Annotated[
-        list[str], typer.Argument(metavar="IDENTIFIER…", help="Queue id, Message-ID, or somebody's address.")
+        list[str], Argument("IDENTIFIER…", "Queue id, Message-ID, or somebody's address.")
     ],
-    since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="How far back to search (systemd.time(7)).")
-    ] = "-5d",
-    last: Annotated[
-        int,
-        typer.Option("--last", metavar="N", min=1, help="For an address: how many of its latest messages."),
-    ] = 5,
+    since: Annotated[str, Option("--since TIME", "How far back to search (systemd.time(7)).")] = "-5d",
+    last: Annotated[int, Option("--last N", "For an address: how many of its latest messages.", min=1)] = 5,
     as_json: JsonOption = False,
 ) -> int:
     """Follow a message across all hosts, with delays and TLS."""
@@ -70,12 +64,10 @@ def trace_message(
 def queue_office(
     at: At,
     release: Annotated[
-        list[str] | None,
-        typer.Option("--release", metavar="WORD", help="Release from hold and deliver now; may be repeated."),
+        list[str] | None, Option("--release WORD", "Release from hold and deliver now; may be repeated.")
     ] = None,
     hold: Annotated[
-        list[str] | None,
-        typer.Option("--hold", metavar="WORD", help="Put on hold until it is released; may be repeated."),
+        list[str] | None, Option("--hold WORD", "Put on hold until it is released; may be repeated.")
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -113,9 +105,7 @@ def queue_office(
 )
 def show_alarms(
     at: At,
-    test: Annotated[
-        bool, typer.Option("--test", help="Let each host send a test alarm by each of its paths.")
-    ] = False,
+    test: Annotated[bool, Option("--test", "Let each host send a test alarm by each of its paths.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Show each host's alarms: what needs a person now.
@@ -159,10 +149,10 @@ def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
 )
 def print_peer(
     at: At,
-    peer: Annotated[str | None, typer.Argument(metavar="[PEER]", help="Only this peer.")] = None,
-    postfix: Annotated[bool, typer.Option("--postfix", help="Print Postfix settings.")] = False,
+    peer: Annotated[str | None, Argument("[PEER]", "Only this peer.")] = None,
+    postfix: Annotated[bool, Option("--postfix", "Print Postfix settings.")] = False,
     recipients: Annotated[
-        bool, typer.Option("--recipients", help="Print only the table of recipients, for a backup MX.")
+        bool, Option("--recipients", "Print only the table of recipients, for a backup MX.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:

@@ -12,7 +12,17 @@ from rich.markup import escape
 
 from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
-from outpost.cli.options import App, At, Command, JsonOption, LimitOption, chosen_hosts, takes
+from outpost.cli.options import (
+    App,
+    Argument,
+    At,
+    Command,
+    JsonOption,
+    LimitOption,
+    Option,
+    chosen_hosts,
+    takes,
+)
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, Problem, load
 from outpost.office.load import parse
@@ -49,10 +59,8 @@ def _with_questions(command: Command) -> Command:
 )
 @_with_questions
 def new_office(
-    office: Annotated[
-        str, typer.Argument(metavar="OFFICE", help="Its name in the directory of offices, or a path.")
-    ],
-    secrets: Annotated[bool, typer.Option("--secrets/--no-secrets", help="Create the secrets, too.")] = True,
+    office: Annotated[str, Argument("OFFICE", "Its name in the directory of offices, or a path.")],
+    secrets: Annotated[bool, Option("--secrets/--no-secrets", "Create the secrets, too.")] = True,
     **answers: str | None,
 ) -> int:
     """Create an office: its file and its secrets.

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, err, out, say_json
-from outpost.cli.options import App, At, JsonOption, NameOption, OfficeArgument
+from outpost.cli.options import App, Argument, At, JsonOption, NameOption, OfficeArgument, Option
 from outpost.converge import revisions
 from outpost.converge.declaration import declaration
 from outpost.converge.declaration import shown as printable
@@ -121,10 +120,7 @@ def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None
 )
 def print_zone(
     at: At,
-    zone: Annotated[
-        str,
-        typer.Option("--zone", metavar="ZONE", help="A reverse zone of the office instead of its domain."),
-    ] = "",
+    zone: Annotated[str, Option("--zone ZONE", "A reverse zone of the office instead of its domain.")] = "",
     as_json: JsonOption = False,
 ) -> int:
     """Print the office's DNS zone, with a reason for each record.
@@ -152,7 +148,7 @@ def print_zone(
 )
 def print_guide(
     at: At,
-    language: Annotated[str, typer.Option("--language", metavar="en|de", help="Its language.")] = "en",
+    language: Annotated[str, Option("--language en|de", "Its language.")] = "en",
 ) -> int:
     """Print the guide for the office's users, as HTML."""
     sys.stdout.writelines(role.guide(at.office, language) for role in every_role().values() if role.guide)
@@ -165,7 +161,7 @@ def print_guide(
 )
 def write_reference(
     check_only: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail when something is out of date.")
+        bool, Option("--check", "Write nothing; fail when something is out of date.")
     ] = False,
 ) -> int:
     """Write the generated pages of docs/ and the README's diagram."""
@@ -198,13 +194,8 @@ LOCK = "requirements.lock"
 )
 def print_declaration(
     at: At,
-    host: Annotated[
-        str, typer.Argument(metavar="HOST", help="A host; with --against, all hosts by default.")
-    ] = "",
-    against: Annotated[
-        str,
-        typer.Option("--against", metavar="REV", help="Compare with a git revision; its code is run."),
-    ] = "",
+    host: Annotated[str, Argument("HOST", "A host; with --against, all hosts by default.")] = "",
+    against: Annotated[str, Option("--against REV", "Compare with a git revision; its code is run.")] = "",
     as_json: JsonOption = False,
 ) -> int:
     """Print what is declared for a host, or what a change of code alters.

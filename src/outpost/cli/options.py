@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from outpost.office import Office
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def Option(names: str, about: str, **more: Any) -> Any:  # noqa: N802 (as typer's own)
+    """An option as `--help` shows it (`--yes -y`, `--limit HOST`), and what it is about."""
+    words = names.split()
+    given = [word for word in words if word.startswith("-")]
+    metavar = next((word for word in words if word not in given), None)
+    return typer.Option(*given, metavar=metavar, help=about, **more)
+
+
+def Argument(metavar: str, about: str) -> Any:  # noqa: N802 (as typer's own)
+    return typer.Argument(metavar=metavar, help=about)
+
+
 OfficeArgument = Annotated[
     str,
     typer.Argument(
@@ -25,22 +39,16 @@ OfficeArgument = Annotated[
         autocompletion=lambda incomplete: _complete(incomplete),
     ),
 ]
-NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="The lab instance (default: lab).")
-]
-LimitOption = Annotated[
-    list[str] | None,
-    typer.Option("--limit", metavar="HOST", help="Only this host or role; may be repeated."),
-]
+NameOption = Annotated[str | None, Option("--name NAME", "The lab instance (default: lab).")]
+LimitOption = Annotated[list[str] | None, Option("--limit HOST", "Only this host or role; may be repeated.")]
 ViaOption = Annotated[
-    str | None,
-    typer.Option("--via", metavar="CONNECTOR", help="docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py."),
+    str | None, Option("--via CONNECTOR", "docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[bool, Option("--json", "Print the result as JSON.")]
 RefreshOption = Annotated[
-    bool, typer.Option("--refresh", help="Do not use the cache of unchanged hosts: scan all of them.")
+    bool, Option("--refresh", "Do not use the cache of unchanged hosts: scan all of them.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+YesOption = Annotated[bool, Option("--yes -y", "Do not ask.")]
 
 
 class At:

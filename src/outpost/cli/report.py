@@ -4,11 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
 from outpost.cli.console import err, out, say_json
-from outpost.cli.options import App, At, JsonOption
+from outpost.cli.options import App, At, JsonOption, Option
 from outpost.errors import OutpostError
 from outpost.evidence import opinions
 from outpost.evidence.controls import catalogue, measured
@@ -30,12 +29,9 @@ app = App()
 def report_office(
     at: At,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Path of the page (default: OFFICE-evidence.html)."),
+        Path | None, Option("--html FILE", "Path of the page (default: OFFICE-evidence.html).")
     ] = None,
-    pdf: Annotated[
-        Path | None, typer.Option("--pdf", metavar="FILE", help="Write a PDF, too (needs Debian's Chromium).")
-    ] = None,
+    pdf: Annotated[Path | None, Option("--pdf FILE", "Write a PDF, too (needs Debian's Chromium).")] = None,
 ) -> int:
     """Write the evidence for an auditor as one page.
 
@@ -83,12 +79,10 @@ def _lines(at: At) -> dict[str, list[Line]]:
 def judge_office(
     at: At,
     only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="TOOL", help="ssh-audit, lynis, testssl or sslyze; may be repeated."),
+        list[str] | None, Option("--only TOOL", "ssh-audit, lynis, testssl or sslyze; may be repeated.")
     ] = None,
     record: Annotated[
-        bool,
-        typer.Option("--record", help="Keep the results in controls/judged.json, for the documentation."),
+        bool, Option("--record", "Keep the results in controls/judged.json, for the documentation.")
     ] = False,
     as_json: JsonOption = False,
 ) -> int:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, out
-from outpost.cli.options import App, At, OfficeArgument
+from outpost.cli.options import App, Argument, At, OfficeArgument, Option
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
@@ -30,7 +30,7 @@ rotate = App(
 )
 app.add_typer(rotate)
 
-StatusOption = Annotated[bool, typer.Option("--status", help="Show the state of the keys, change nothing.")]
+StatusOption = Annotated[bool, Option("--status", "Show the state of the keys, change nothing.")]
 
 
 @contextmanager
@@ -79,7 +79,7 @@ _kind(
 )
 def roll_tls(
     at: At,
-    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host's key.")] = None,
+    host: Annotated[str | None, Argument("[HOST]", "Only this host's key.")] = None,
     status: StatusOption = False,
 ) -> None:
     """Switch to the next public TLS keys.
@@ -99,7 +99,7 @@ def roll_tls(
 )
 def roll_hosts(
     at: At,
-    keys: Annotated[bool, typer.Option("--keys", help="Replace the keys, too.")] = False,
+    keys: Annotated[bool, Option("--keys", "Replace the keys, too.")] = False,
     status: StatusOption = False,
 ) -> None:
     """Renew the certificates between the hosts, without refusing mail."""
@@ -164,8 +164,7 @@ app.add_typer(secrets)
 def init_secrets(
     office: OfficeArgument,
     passwords: Annotated[
-        Path | None,
-        typer.Option("--passwords", metavar="FILE", help="File for the first passwords of new users."),
+        Path | None, Option("--passwords FILE", "File for the first passwords of new users.")
     ] = None,
 ) -> None:
     """Create missing keys, first passwords and your age identity."""
@@ -235,9 +234,9 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
 )
 def print_request(
     at: At,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="The host the certificate is for.")],
+    host: Annotated[str, Argument("HOST", "The host the certificate is for.")],
     following: Annotated[
-        bool, typer.Option("--next", help="For the key that `./outpost rotate tls` switches to.")
+        bool, Option("--next", "For the key that `./outpost rotate tls` switches to.")
     ] = False,
 ) -> None:
     """Print a certificate request (PKCS #10) of a host."""

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import JsonOption, NameOption, YesOption
+from outpost.cli.options import Argument, JsonOption, NameOption, Option, YesOption
 from outpost.cli.progress import Lines
 from outpost.target import LAB, ROOT, find
 from outpost_lab.benchmarks import measure, run
@@ -67,11 +67,9 @@ class Stage:
 @app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
 def run_suite(
     yes: YesOption = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Run only what needs no Docker.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the lab instance `test` running.")] = False,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- PYTEST…]", help="Passed on to pytest.")
-    ] = None,
+    fast: Annotated[bool, Option("--fast", "Run only what needs no Docker.")] = False,
+    keep: Annotated[bool, Option("--keep", "Leave the lab instance `test` running.")] = False,
+    arguments: Annotated[list[str] | None, Argument("[-- PYTEST…]", "Passed on to pytest.")] = None,
 ) -> int:
     """Run the whole test suite: lint, unit tests, a new lab."""
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
@@ -288,12 +286,12 @@ def _count(stage: Stage, report: Path) -> None:
     "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: a ratio missed.",
 )
 def bench(
-    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW…]", help="Only these rows.")] = None,
+    rows: Annotated[list[str] | None, Argument("[ROW…]", "Only these rows.")] = None,
     name: NameOption = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the rows, and measure nothing.")] = False,
+    listed: Annotated[bool, Option("--list", "List the rows, and measure nothing.")] = False,
     as_json: JsonOption = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Write docs/benchmarks.json and the table in docs/measurements.md.")
+        bool, Option("--keep", "Write docs/benchmarks.json and the table in docs/measurements.md.")
     ] = False,
 ) -> int:
     """Measure speed beside SSH, pyinfra, Ansible and apt-get.

@@ -4,12 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import typer
 from pydantic import SecretStr
 
 from outpost.cli.console import Table, out, say_json
 from outpost.cli.edit import AddressArgument, apply_to, change, remove_listed, show_passwords
-from outpost.cli.options import App, At, JsonOption
+from outpost.cli.options import App, Argument, At, JsonOption, Option
 from outpost.cli.rotate import at_desk
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
@@ -23,9 +22,7 @@ app = App()
 user = App(name="user", help="People with a mailbox.", no_args_is_help=True)
 app.add_typer(user)
 
-ApplyOption = Annotated[
-    bool, typer.Option("--apply/--no-apply", help="Change the hosts now, or only the office file.")
-]
+ApplyOption = Annotated[bool, Option("--apply/--no-apply", "Change the hosts now, or only the office file.")]
 STORE: tuple[Duty, ...] = ("mailboxes",)
 
 
@@ -33,10 +30,9 @@ STORE: tuple[Duty, ...] = ("mailboxes",)
 def add(
     at: At,
     address: AddressArgument,
-    full_name: Annotated[str, typer.Option("--full-name", help="Shown in webmail and address books.")] = "",
+    full_name: Annotated[str, Option("--full-name", "Shown in webmail and address books.")] = "",
     quota: Annotated[
-        str,
-        typer.Option("--quota", metavar="SIZE", help="Size limit of this mailbox, instead of the office's."),
+        str, Option("--quota SIZE", "Size limit of this mailbox, instead of the office's.")
     ] = "",
     apply: ApplyOption = True,
 ) -> None:
@@ -106,7 +102,7 @@ def remove(at: At, address: AddressArgument, apply: ApplyOption = True) -> None:
 def quota(
     at: At,
     address: AddressArgument,
-    size: Annotated[str, typer.Argument(metavar="SIZE", help="Like 4GiB; `default` for the office's.")],
+    size: Annotated[str, Argument("SIZE", "Like 4GiB; `default` for the office's.")],
 ) -> None:
     """Change the size of a mailbox."""
     _set(at, address, quota=None if size == "default" else size)
@@ -166,7 +162,7 @@ def sign_out(at: At, address: AddressArgument) -> None:
 def forward(
     at: At,
     address: AddressArgument,
-    to: Annotated[list[str] | None, typer.Argument(metavar="[TO…]", help="Addresses outside.")] = None,
+    to: Annotated[list[str] | None, Argument("[TO…]", "Addresses outside.")] = None,
 ) -> None:
     """Send sealed copies (ARC) of a user's mail to outside addresses."""
     _set(at, address, forward=list(to) if to else None)
@@ -179,9 +175,7 @@ def forward(
 def send_as(
     at: At,
     address: AddressArgument,
-    senders: Annotated[
-        list[str] | None, typer.Argument(metavar="[SENDER…]", help="Addresses of the office.")
-    ] = None,
+    senders: Annotated[list[str] | None, Argument("[SENDER…]", "Addresses of the office.")] = None,
 ) -> None:
     """Let a user send from further addresses of the office."""
 
@@ -230,7 +224,7 @@ shared = App(
 for part in (alias, group, shared):
     app.add_typer(part)
 
-MembersArgument = Annotated[list[str], typer.Argument(metavar="MEMBER…", help="Users, or other aliases.")]
+MembersArgument = Annotated[list[str], Argument("MEMBER…", "Users, or other aliases.")]
 
 
 @alias.of_office("add", epilog="Example: `./outpost alias add po site erin bob`.")
@@ -249,12 +243,9 @@ def add_group(at: At, address: AddressArgument, members: MembersArgument) -> Non
 def add_shared(
     at: At,
     address: AddressArgument,
-    members: Annotated[
-        list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Users who read, file and send.")
-    ] = None,
+    members: Annotated[list[str] | None, Argument("[MEMBER…]", "Users who read, file and send.")] = None,
     readers: Annotated[
-        list[str] | None,
-        typer.Option("--reader", metavar="USER", help="A user who only reads; may be repeated."),
+        list[str] | None, Option("--reader USER", "A user who only reads; may be repeated.")
     ] = None,
 ) -> None:
     """Add a shared mailbox, or people to one that is there.
@@ -271,7 +262,7 @@ def add_shared(
 def remove_alias(
     at: At,
     address: AddressArgument,
-    members: Annotated[list[str] | None, typer.Argument(metavar="[MEMBER…]", help="Only these.")] = None,
+    members: Annotated[list[str] | None, Argument("[MEMBER…]", "Only these.")] = None,
 ) -> None:
     """Remove an alias, or members of it."""
 

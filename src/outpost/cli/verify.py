@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import typer
 from rich.markup import escape
 
 from outpost.cli.console import Console, Table, count, err, out, say_json
-from outpost.cli.options import App, At, JsonOption, LimitOption, chosen_hosts
+from outpost.cli.options import App, At, JsonOption, LimitOption, Option, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -41,44 +40,29 @@ def verify_office(
     at: At,
     limit: LimitOption = None,
     controls: Annotated[
-        list[str] | None,
-        typer.Option("--control", metavar="ID", help="Only the checks of this control; may be repeated."),
+        list[str] | None, Option("--control ID", "Only the checks of this control; may be repeated.")
     ] = None,
     since: Annotated[
         Path | None,
-        typer.Option(
-            "--since",
-            metavar="FILE",
-            help="Compare with this run (a file of --json) instead of the one before.",
-        ),
+        Option("--since FILE", "Compare with this run (a file of --json) instead of the one before."),
     ] = None,
     changes: Annotated[
-        bool,
-        typer.Option("--changes", help="For a timer: print only what changed since the last run."),
+        bool, Option("--changes", "For a timer: print only what changed since the last run.")
     ] = False,
     notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--notify",
-            metavar="PATH",
-            help="Report changes to smtp://…, https://… or a command.",
-        ),
+        list[str] | None, Option("--notify PATH", "Report changes to smtp://…, https://… or a command.")
     ] = None,
     white_box: Annotated[
         bool,
-        typer.Option(
-            "--white-box",
-            help="Only checks that read a host's state: no sessions with daemons, no test messages.",
+        Option(
+            "--white-box", "Only checks that read a host's state: no sessions with daemons, no test messages."
         ),
     ] = False,
     sabotage: Annotated[
-        bool,
-        typer.Option("--sabotage", help="In the lab: break what each check tests, and see the check fail."),
+        bool, Option("--sabotage", "In the lab: break what each check tests, and see the check fail.")
     ] = False,
     as_json: JsonOption = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")
-    ] = None,
+    junit: Annotated[Path | None, Option("--junit FILE", "Write a JUnit report.")] = None,
 ) -> int:
     """Test every control on the running hosts. Changes nothing."""
     target, hosts = at.target, chosen_hosts(at.office, limit)
