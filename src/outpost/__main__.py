@@ -29,6 +29,8 @@ CHANGING = {
 def broken_off(words: list[str], how: str, status: int) -> int:
     """Report what is left, and return the exit code."""
     left = CHANGING.get(words[0] if words else "", "nothing was changed")
+    if target := sys.modules.get("outpost.target"):  # else no office is known yet
+        left = target.typeable(left)
     try:
         sys.stderr.write(f"\noutpost: {how}; {left}.\n")
         sys.stderr.flush()

@@ -90,6 +90,20 @@ def shown(path: Path) -> str:
     return str(path)
 
 
+_found: list[Target] = []
+"""The office that this command is about, once it is known."""
+
+
+def typeable(text: str) -> str:
+    """A text in which commands stand as they can be typed here: with this program's name, and with the office of this command."""
+    if _found and " OFFICE" in text:
+        import shlex  # slow to load, like much else
+
+        office = shlex.quote(_found[-1].typed)
+        text = re.sub(r"(\./outpost [a-z]+(?: [a-z]+)?) OFFICE\b", lambda match: f"{match[1]} {office}", text)
+    return text.replace("./outpost ", "outpost ") if INSTALLED else text
+
+
 def offices_directory() -> Path:
     """The directory of offices: $OUTPOST_OFFICES (`--offices`), the working directory if it contains offices, else inventory/.
 
@@ -116,7 +130,7 @@ def _named(office: str) -> Path | None:
 
 
 def find(office: str, instance: str | None = None) -> Target:
-    """The target of `OFFICE` and `--name`.
+    """The target of `OFFICE` and `--name`; messages name this office from now on.
 
     Args:
         office: A name (`offices_directory`), or the path of an office directory or its office.toml.
@@ -142,9 +156,14 @@ def find(office: str, instance: str | None = None) -> Target:
             raise OutpostError(
                 f"--name {instance} selects a lab instance, and {office} is no lab", "leave it out"
             )
-        return Target(directory.name, directory, directory)
+        return _named_from_now_on(Target(directory.name, directory, directory))
     instance = instance or LAB
     state = labs() / instance
     if not (state / "office.toml").is_file():
         raise OutpostError(f"the lab instance {instance} does not run", f"./outpost lab up --name {instance}")
-    return Target(LAB, directory, state, instance)
+    return _named_from_now_on(Target(LAB, directory, state, instance))
+
+
+def _named_from_now_on(target: Target) -> Target:
+    _found[:] = [target]
+    return target

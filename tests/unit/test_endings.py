@@ -52,6 +52,25 @@ def test_what_is_broken_off_says_what_is_left(
     assert left in capsys.readouterr().err
 
 
+def test_a_remedy_names_the_office_so_that_it_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "north site"
+    site.mkdir()
+    text = (HARBOUR.data / "office.toml").read_text()
+    assert 'certificates = "acme"' in text
+    (site / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
+    assert entry.main(["check", str(site)]) == 1
+    assert f"./outpost secrets csr '{site}' mta" in capsys.readouterr().err
+
+    def interrupted(_words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "run", interrupted)
+    entry.main(["apply", str(site)])
+    assert f"./outpost plan '{site}' shows what is left" in capsys.readouterr().err
+
+
 def test_every_command_says_what_it_leaves_or_changes_nothing() -> None:
     from typer.main import get_command
 

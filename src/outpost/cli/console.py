@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from typing_extensions import override
 
-from outpost.target import INSTALLED
+from outpost.target import typeable
 from outpost.transport.answers import json_text, printable
 
 PIPED = 10_000
@@ -31,8 +31,7 @@ class Console(rich.console.Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
-            text = segment.text.replace("./outpost ", "outpost ") if INSTALLED else segment.text
-            yield segment if segment.control else Segment(printable(text), style)
+            yield segment if segment.control else Segment(printable(typeable(segment.text)), style)
 
     @override
     def on_broken_pipe(self) -> None:
