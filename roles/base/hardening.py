@@ -85,7 +85,7 @@ def hardening(*, office: Office, me: Host) -> Items:
         files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
     )
     # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server brings accounts and keys with the next start.
-    cause = "cloud-init is on"
+    cause = "cloud-init is not disabled"
     consequence = "anybody who answers as a metadata server can add accounts and keys at the next boot"
     yield once(
         "cloud-init is off",

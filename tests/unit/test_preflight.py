@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import threading
 import time
@@ -62,7 +63,7 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
         ("mta", {}, [("disk", "5000 /"), ("disk", "1000 /var")], "note", "5000 MiB of disk"),
         ("store", {}, [("disk", "900 /")], "bad", "900 MiB of disk"),
         ("mta", {"container": "docker"}, [], "bad", "container (docker)"),
-        ("mta", {}, [("port", "tcp 25 exim4")], "bad", "25/tcp by exim4"),
+        ("mta", {}, [("port", "tcp 25 smtpd")], "bad", "25/tcp by smtpd"),
         ("webmail", {}, [("port", "tcp 443 apache2")], "bad", "443/tcp by apache2"),
     ],
 )
@@ -90,8 +91,12 @@ def test_ports_that_are_not_the_offices_do_not_matter(office: Office) -> None:
     assert seen(office, "ns1", [*facts(office, "ns1"), ("port", "tcp 631 cupsd")]) == []
 
 
-def test_a_resolver_that_an_apply_removes_is_not_in_the_way(office: Office) -> None:
-    assert seen(office, "ns1", [*facts(office, "ns1"), ("port", "udp 53 systemd-resolve")]) == []
+@pytest.mark.parametrize(("host", "port"), [("ns1", "udp 53 systemd-resolve"), ("mta", "tcp 25 exim4")])
+def test_a_program_that_an_apply_removes_is_not_in_the_way(office: Office, host: str, port: str) -> None:
+    facts_of_bare = [fact for fact in facts(office, host) if fact[0] != "port"]
+    assert not [
+        finding for finding in seen(office, host, [*facts_of_bare, ("port", port)]) if "ports" in finding.seen
+    ]
 
 
 ASKED = [
@@ -108,7 +113,7 @@ ASKED = [
     ("absent", "level", "words"),
     [
         ("ntp", "note", "UDP 123"),
-        ("archive", "bad", "by way of http://10.40.4.2:3142"),
+        ("archive", "bad", "through http://10.40.4.2:3142"),
         ("resolver", "bad", "10.40.2.2, 2001:db8:40:2::2 (UDP 53)"),
     ],
 )
@@ -124,7 +129,7 @@ def test_what_the_archive_answered_is_said(office: Office) -> None:
     url = "http://deb.debian.org/debian/dists/trixie"
     network = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} 403 Forbidden")]
     (found,) = seen(office, "store", facts(office, "store") + network)
-    assert found.seen.endswith("by way of http://10.40.4.2:3142 (403 Forbidden)")
+    assert found.seen.endswith("through http://10.40.4.2:3142 (403 Forbidden)")
     (found,) = seen(office, "store", [*facts(office, "store"), *network[:-1], ("unfetched", f"{url} ")])
     assert found.seen.endswith("(no answer within 16 s)")
 
@@ -209,6 +214,25 @@ def test_a_host_that_cannot_be_asked_says_why(errors: str, means: str, remedy: s
 
 
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
+
+
+@pytest.mark.parametrize(
+    ("errors", "remedy"),
+    [
+        ("admin@192.0.2.3: Permission denied (publickey).", "ssh-copy-id chief@10.40.4.11;"),
+        ("sudo: a password is required", "echo 'chief ALL=(ALL:ALL) NOPASSWD: ALL'"),
+        ("Host key verification failed.", "ssh-keyscan -t ed25519 10.40.4.11,"),
+    ],
+)
+def test_the_remedy_for_a_host_has_its_account_and_address(
+    office: Office, monkeypatch: pytest.MonkeyPatch, errors: str, remedy: str
+) -> None:
+    command = ["sh", "-c", f"cat >/dev/null; echo {shlex.quote(errors)} >&2; exit 255"]
+    monkeypatch.setattr(remote, "shell_command", lambda *_: command)
+    chief = office.model_copy(update={"ssh": office.ssh.model_copy(update={"user": "chief"})})
+    with pytest.raises(OutpostError) as found:
+        remote.run_script(HARBOUR, chief, chief.host("ns1"), "true\n")
+    assert remedy in found.value.remedy
 
 
 def test_hosts_that_do_not_answer_are_waited_for_side_by_side(

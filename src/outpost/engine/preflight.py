@@ -29,8 +29,8 @@ CLOCK = 5
 """Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
 """Programs that an apply needs on each host."""
-REMOVED = ("systemd-resolve",)
-"""Programs whose packages an apply removes: Debian's cloud images have them."""
+REMOVED = ("systemd-resolve", "exim4", "sendmail-mta")
+"""Programs whose packages an apply removes: Debian's cloud images and its usual mail servers."""
 WAIT = 8
 """Seconds that a host waits for each service; it asks all at once."""
 MOST_FACTS = 10_000

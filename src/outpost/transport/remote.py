@@ -1,5 +1,6 @@
 """Run a shell script on a host, by the connector of the inventory; the script goes to standard input, never to argv."""
 
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,7 +30,16 @@ def run_script(
         shell_command(target, office, host, via),
         f"./outpost plan {target.typed} --limit {host.name}",
     )
-    return carried_out(host.name, command, script, otherwise, patience=patience, most=most)
+    try:
+        return carried_out(host.name, command, script, otherwise, patience=patience, most=most)
+    except OutpostError as error:
+        raise OutpostError(error.message, _typeable(error.remedy, office, host)) from None
+
+
+def _typeable(remedy: str, office: Office, host: Host) -> str:
+    """A remedy with the account and the address of the host."""
+    user, address, _ = ssh.target(office, host)
+    return re.sub(r"\bADDRESS\b", address, re.sub(r"\bUSER\b", user, remedy))
 
 
 def carried_out(
@@ -72,7 +82,7 @@ REASONS = (
     (
         "permission denied (",  # ssh lists the methods that it tried; a host's program that may not read a file does not
         "it refuses your SSH keys",
-        "run ssh-copy-id USER@ADDRESS, with ssh.user of the office file; run ssh-add -l to see your keys",
+        "run ssh-copy-id USER@ADDRESS; run ssh-add -l to see your keys",
     ),
     ("a password is required", "sudo asks for a password there", SUDOERS),
     ("sudo: command not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
