@@ -758,12 +758,15 @@ def test_a_secret_is_never_repeated(lab: Data) -> None:
     [
         ("[hosts.a]\nrole = 'mta'\n[hosts.a]\nrole = 'store'\n", "stands twice"),
         ("name = po\n", "not valid TOML"),
-        ('name = "p\xf6"\n', "not UTF-8"),
+        (b'name = "p\xf6"\n', "not UTF-8"),
+        ("\ufeffname = 'po'\n", "UTF-8 without BOM"),
+        ("name = \u201cpo\u201d\n", "write straight quotes"),
+        ("[peers]\nname = 'a'\n[peers]\nname = 'b'\n", r"write \[\[peers\]\] above each entry"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "office.toml"
-    file.write_bytes(text.encode("latin-1"))
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(OfficeError, match=message):
         load(file)
 

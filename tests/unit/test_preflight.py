@@ -63,7 +63,7 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
         ("mta", {}, [("disk", "5000 /"), ("disk", "1000 /var")], "note", "5000 MiB of disk"),
         ("store", {}, [("disk", "900 /")], "bad", "900 MiB of disk"),
         ("mta", {"container": "docker"}, [], "bad", "container (docker)"),
-        ("mta", {}, [("port", "tcp 25 smtpd")], "bad", "25/tcp by smtpd"),
+        ("mta", {}, [("port", "tcp 25 opensmtpd")], "bad", "25/tcp by opensmtpd"),
         ("webmail", {}, [("port", "tcp 443 apache2")], "bad", "443/tcp by apache2"),
     ],
 )

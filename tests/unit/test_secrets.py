@@ -109,14 +109,14 @@ def test_sealed_secrets_open_to_their_reader_only(
     tmp_path: Path, done: secrets_file.Completed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = secrets_file.create_identity(tmp_path / "reader.txt")
-    secrets_file.create_identity(tmp_path / "other.txt")
+    other = secrets_file.create_identity(tmp_path / "other.txt")
     secrets_file.write(tmp_path, done.secrets, (reader,))
     sealed = (tmp_path / secrets_file.FILE_NAME).read_bytes()
     assert not [canary for canary in canaries(done.secrets) if canary.encode() in sealed]
     monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "reader.txt"))
     assert secrets_file.read(tmp_path) == done.secrets.model_copy(update={"readers": (reader,)})
     monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
-    with pytest.raises(OutpostError, match="was not encrypted to the identity"):
+    with pytest.raises(OutpostError, match=f"was not encrypted to the identity.*public key, {other}, for"):
         secrets_file.read(tmp_path)
 
 

@@ -227,10 +227,14 @@ def read(directory: Path) -> Secrets:
         remedy = f"make them with: ./outpost secrets init {shown(directory)}"
         raise OutpostError(f"no secrets at {shown(file)}", remedy) from None
     path = identity_path(directory)
+    identity = read_identity(path)
     try:
-        plain = pyrage.decrypt(sealed, [read_identity(path)])
+        plain = pyrage.decrypt(sealed, [identity])
     except pyrage.DecryptError:
-        remedy = f"set {IDENTITY_VARIABLE} to an identity among its recipients"
+        remedy = (
+            f"send an administrator of the office your public key, {identity.to_public()}, for [secrets] recipients; they then run "
+            f"./outpost secrets init OFFICE. Or set {IDENTITY_VARIABLE} to an identity among its recipients"
+        )
         raise OutpostError(f"{file} was not encrypted to the identity in {path}", remedy) from None
     return Secrets.model_validate_json(plain)
 

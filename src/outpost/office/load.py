@@ -86,8 +86,10 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
 
 def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     file = path / FILE_NAME if path.is_dir() else path
+    text = ""
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except FileNotFoundError:
         return None, [
             Problem(str(file), "", "there is no such file", "name an office directory below inventory/")
@@ -97,7 +99,7 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     except UnicodeDecodeError as error:
         return None, [Problem(str(file), f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
     except tomllib.TOMLDecodeError as error:
-        return None, [syntax_problem(file, error)]
+        return None, [syntax_problem(file, text, error)]
     problems = _read_authorities(data, file.parent)
     _read_host_keys(data, file.parent)
     _read_provided(data, file.parent)

@@ -98,14 +98,22 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     return Problem(field, value, message[:1].lower() + message[1:], f"see {what}")
 
 
-def syntax_problem(file: Path, error: tomllib.TOMLDecodeError) -> Problem:
-    """Problems of a file that is not TOML; a table that is declared twice gets a message of its own."""
-    text, wrong = str(error), partial(Problem, str(file), "")
-    if "Cannot declare" in text or "overwrite" in text:
-        remedy = "merge them, or rename one: a host has one table and one role"
-        return wrong(f"the same table or key stands twice ({text})", remedy)
+def syntax_problem(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
+    """Problems of a file that is not TOML; the line is not repeated: it may hold a secret."""
+    message, wrong = str(error), partial(Problem, str(file), "")
+    place = re.search(r"at line (\d+)", message)
+    line = text.split("\n")[int(place[1]) - 1] if place else ""
+    if text.startswith("\ufeff"):
+        return wrong("it begins with a byte order mark (BOM)", "save the file as UTF-8 without BOM")
+    if "Cannot declare" in message or "overwrite" in message:
+        listed = re.match(r"\[(users|aliases|shared|peers)\]", line)
+        several = f"write [[{listed[1]}]] above each entry" if listed else ""
+        remedy = several or "merge them, or rename one: a host has one table and one role"
+        return wrong(f"the same table or key stands twice ({message})", remedy)
+    if re.search("[\u2018-\u201f]", line):
+        return wrong(f"not valid TOML ({message})", 'write straight quotes: "…"')
     remedy = "correct the line that it names; strings need quotes, tables need brackets"
-    return wrong(f"not valid TOML ({text})", remedy)
+    return wrong(f"not valid TOML ({message})", remedy)
 
 
 def derived(
