@@ -16,7 +16,7 @@ import pytest
 from outpost.office.flows import outbound
 from outpost.office.tables.topology import RoleName
 from outpost.onhost import accounts, davlogins, watch
-from outpost.onhost.watch import DAY, Alarm, Memory
+from outpost.onhost.watch import DAY, Alarm, news
 from roles.base.declare import watch_settings
 from tests.unit.test_mta import office_of
 
@@ -328,14 +328,25 @@ def test_a_probe_that_fails_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_sent_is_what_changed_and_once_a_day_what_lasts() -> None:
-    memory, alarm = Memory({}), Alarm("queue", "old")
-    assert memory.news([alarm], NOW) == ([alarm], [])
-    memory.keep([alarm], [], NOW)
-    assert memory.news([alarm], NOW + 300) == ([], [])
-    assert memory.news([alarm], NOW + DAY) == ([alarm], [])
-    assert memory.news([], NOW + 600) == ([], ["queue"])
-    memory.keep([], ["queue"], NOW + 600)
-    assert memory.news([alarm], NOW + 900) == ([alarm], [])
+    alarm = Alarm("queue", "old")
+    assert news({}, [alarm], NOW) == ([alarm], [])
+    assert news({"queue": NOW}, [alarm], NOW + 300) == ([], [])
+    assert news({"queue": NOW}, [alarm], NOW + DAY) == ([alarm], [])
+    assert news({"queue": NOW}, [], NOW + 600) == ([], ["queue"])
+
+
+def test_what_is_over_is_forgotten_and_sent_when_it_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]
+) -> None:
+    file, state = tmp_path / "watch.json", tmp_path / "state.json"
+    monkeypatch.setattr(watch, "SETTINGS", file)
+    monkeypatch.setattr(watch, "STATE", state)
+    monkeypatch.setattr("time.time", lambda: NOW)
+    file.write_text(json.dumps(settings(probes=["queue"], tell=[])))
+    for waits, kept in ((waiting(10 * DAY), {"queue": NOW}), ("", {}), (waiting(10 * DAY), {"queue": NOW})):
+        answers["postqueue"] = waits
+        assert watch.main([]) == 0
+        assert json.loads(state.read_text()) == kept
 
 
 def test_what_could_not_be_sent_is_sent_the_next_time(

@@ -76,6 +76,11 @@ def output_of(*command: str) -> str:
     return ""
 
 
+def journal(*words: str) -> list[str]:
+    """Lines of the journal (journalctl(1))."""
+    return output_of("journalctl", "--quiet", *words).splitlines()
+
+
 def queue(settings: Settings, now: float) -> Iterator[Alarm]:
     """Mail that has waited for too long, or that is on hold without anybody knowing."""
     waiting = [json.loads(line) for line in output_of("postqueue", "-j").split("\n") if line]
@@ -156,12 +161,9 @@ def scanner(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
     since = f"--since=-{settings['recent']}s"
     loads = "--grep=^Started |Database correctly reloaded|load failed|Malformed database|reload.* failed"
-    lines = output_of(
-        "journalctl", "--quiet", "--output=cat", "--unit=clamav-daemon.service", since, loads
-    ).splitlines()
-    if (
-        lines and "correctly" not in lines[-1] and not lines[-1].startswith("Started ")
-    ):  # each start loads them
+    lines = journal("--output=cat", "--unit=clamav-daemon.service", since, loads)
+    # each start loads them
+    if lines and "correctly" not in lines[-1] and not lines[-1].startswith("Started "):
         yield Alarm(
             "scanner signatures",
             f"the virus scanner could not load new signatures and uses the old ones ({lines[-1][:80]}): "
@@ -229,8 +231,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
         "outpost-davlogins.service",
         "outpost-logins.service",
     )
-    units = [f"--unit={unit}" for unit in sources]
-    lines = output_of("journalctl", "--quiet", "--output=cat", *units, "--since=-10min").splitlines()
+    lines = journal("--output=cat", *(f"--unit={unit}" for unit in sources), "--since=-10min")
     wrong = {
         (match[1], match[2])
         for line in lines
@@ -272,18 +273,15 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
     """Lines that have not reached the collector for a while, for any reason."""
     place = _noted(Path(settings["logs"])).split()
     behind = [f"--after-cursor={place[0]}"] if place else []
-    oldest = output_of(
-        "journalctl", "--quiet", "--output=json", "--output-fields=_PID", "--lines=+1", *behind
-    )
-    if not oldest.strip():
+    oldest = journal("--output=json", "--output-fields=_PID", "--lines=+1", *behind)
+    if not oldest:
         return
-    age = now - int(json.loads(oldest)["__REALTIME_TIMESTAMP"]) / 1e6
+    age = now - int(json.loads(oldest[0])["__REALTIME_TIMESTAMP"]) / 1e6
     if not place:  # nothing was sent yet: lines from before its first start are not late
-        properties = ("--property=StateChangeTimestamp", "--timestamp=unix")
-        name, _, moment = (
-            output_of("systemctl", "show", "outpost-logs.service", *properties).strip().partition("=")
+        shown = output_of(
+            "systemctl", "show", "outpost-logs", "--property=StateChangeTimestamp", "--timestamp=unix"
         )
-        age = min(age, _since({name: moment}, now))
+        age = min(age, _since(dict([shown.strip().partition("=")[::2]]), now))
     if age > settings["logs_age"]:
         yield Alarm(
             "logs",
@@ -342,10 +340,8 @@ def _since(unit: dict[str, str], now: float) -> float:
 def memory(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Processes that the kernel killed because their daemon, or the host, had no memory left; systemd logs each."""
     since = f"--since=-{settings['recent']}s"
-    lines = output_of(
-        "journalctl", "--quiet", "--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1"
-    )
-    killed = Counter(str(json.loads(line).get("UNIT", "a process")) for line in lines.splitlines())
+    lines = journal("--output=json", since, f"MESSAGE_ID={OUT_OF_MEMORY}", "_PID=1")
+    killed = Counter(str(json.loads(line).get("UNIT", "a process")) for line in lines)
     for unit, times in sorted(killed.items()):
         yield Alarm(
             f"memory {unit}",
@@ -367,15 +363,9 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Messages on the store that cannot be read: the session of a program that asks for one ends."""
-    lines = output_of(
-        "journalctl",
-        "--quiet",
-        "--output=cat",
-        "--unit=dovecot.service",
-        f"--since=-{settings['recent']}s",
-        "--grep=Error: .*/srv/mail/",
-    )
-    files = {match[0] for line in lines.splitlines() for match in DAMAGED.finditer(line)}
+    since = f"--since=-{settings['recent']}s"
+    lines = journal("--output=cat", "--unit=dovecot.service", since, "--grep=Error: .*/srv/mail/")
+    files = {match[0] for line in lines for match in DAMAGED.finditer(line)}
     for name in sorted(file for file in files if Path(file).exists())[:MOST_DAMAGED]:
         user = Path(name).relative_to("/srv/mail").parts[0]
         yield Alarm(
@@ -420,23 +410,14 @@ def _too_late(*_signal: object) -> None:
     raise TooLateError(f"no answer within {PROBE:.0f} s")
 
 
-@dataclass
-class Memory:
-    """Alarms that were sent: subject of each → when it was sent last."""
+def news(sent: dict[str, float], found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
+    """What has to be sent: new alarms, alarms that have lasted for another day, and the subjects of what is over.
 
-    sent: dict[str, float]
-
-    def news(self, found: list[Alarm], now: float) -> tuple[list[Alarm], list[str]]:
-        """What has to be sent: new alarms, alarms that have lasted for another day, and what is over."""
-        fresh = [alarm for alarm in found if now - self.sent.get(alarm.about, 0.0) >= DAY]
-        over = sorted(self.sent.keys() - {alarm.about for alarm in found})
-        return fresh, over
-
-    def keep(self, fresh: list[Alarm], over: list[str], now: float) -> None:
-        """Remember them."""
-        self.sent |= {alarm.about: now for alarm in fresh}
-        for about in over:
-            self.sent.pop(about, None)
+    Args:
+        sent: Subject of each alarm that was sent → when it was sent last.
+    """
+    fresh = [alarm for alarm in found if now - sent.get(alarm.about, 0.0) >= DAY]
+    return fresh, sorted(sent.keys() - {alarm.about for alarm in found})
 
 
 def main(arguments: list[str]) -> int:
@@ -454,17 +435,17 @@ def main(arguments: list[str]) -> int:
                 silent = Alarm(f"path {path.partition('?')[0]}", "alarms cannot be sent by it")
                 sys.stdout.write(json.dumps(asdict(silent)) + "\n")
         return 0
-    memory = Memory({})
+    sent: dict[str, float] = {}
     with suppress(OSError, ValueError):
-        memory.sent = json.loads(STATE.read_text())
-    fresh, over = memory.news(found, now)
+        sent = json.loads(STATE.read_text())
+    fresh, over = news(sent, found, now)
     for alarm in fresh:
         sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
     if (fresh or over) and not _sent(settings, fresh, over):
         return 0  # not remembered, so it is tried again; a failed unit would be one more alarm that cannot be sent
-    memory.keep(fresh, over, now)
+    sent |= {alarm.about: now for alarm in fresh}
     partial = STATE.with_suffix(".new")
-    partial.write_text(json.dumps(memory.sent))
+    partial.write_text(json.dumps({about: at for about, at in sent.items() if about not in over}))
     partial.replace(STATE)
     return 0
 
