@@ -1,7 +1,8 @@
-"""The office that a command is about: its file, the pyinfra inventory that reaches it, the lab instance."""
+"""The office that a command is about: its file, the pyinfra inventory that reaches it, the lab instance; how files of it are written."""
 
 import os
 import re
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,17 @@ def typeable(text: str) -> str:
         office = shlex.quote(_found[-1].typed)
         text = re.sub(r"(\./outpost [a-z]+(?: [a-z]+)?) OFFICE\b", lambda match: f"{match[1]} {office}", text)
     return text.replace("./outpost ", "outpost ") if INSTALLED else text
+
+
+def written(file: Path, content: str | bytes, *, mode: int = 0o600) -> Path:
+    """Write a file completely or not at all; nobody else may read its directory, if it has to be made."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # several threads may write it
+    new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
+    new.touch(mode=0o600)
+    new.write_bytes(content if isinstance(content, bytes) else content.encode())
+    new.chmod(mode)
+    return new.replace(file)
 
 
 def offices_directory() -> Path:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from outpost import __version__
 from outpost.errors import OutpostError
 from outpost.office import Office, load
-from outpost.target import ROOT, Target
+from outpost.target import ROOT, Target, written
 from outpost.transport.remote import ANSWER, failure, run_script, shell_command
 from outpost.verification import history
 
@@ -157,13 +157,9 @@ class Claim:
 
 def remember(target: Target, text: bytes) -> None:
     """Keep the office file that hosts were converged from: a later change of one user starts from it."""
-    file = history.folder(target).with_name("converged.toml")
-    partial = file.with_suffix(".part")
     # the home cannot be written: the later change needs an apply of everything first
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.write_bytes(text)
-        partial.replace(file)
+        written(history.folder(target).with_name("converged.toml"), text)
 
 
 _claims: dict[Path, Claim] = {}
@@ -198,12 +194,8 @@ def changing(
             if claim.converged:
                 remember(target, claim.text)
             with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
-                list(
-                    pool.map(
-                        lambda held: held.end(claim.own if held.host in claim.converged else None),
-                        claim.held.values(),
-                    )
-                )
+                keeps = [claim.own if name in claim.converged else None for name in claim.held]
+                list(pool.map(_Held.end, claim.held.values(), keeps))
 
         stack.callback(let_go)
         with ThreadPoolExecutor(len(wanted)) as pool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from outpost.onhost.observe import KEY
-from outpost.target import ROOT, Target
+from outpost.target import ROOT, Target, written
 from outpost.transport.answers import at_once
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
@@ -72,11 +72,7 @@ def remember(
             kept[host.name] = host._asdict() | survey._asdict() | {"question": question, "when": time.time()}
         else:
             kept.pop(host.name, None)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_suffix(f".{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps({"declaration": declaration, "all": of, "hosts": kept}), encoding="utf-8")
-    new.replace(file)
+    written(file, json.dumps({"declaration": declaration, "all": of, "hosts": kept}))
 
 
 def forget(target: Target, connector: str | None) -> None:

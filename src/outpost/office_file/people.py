@@ -16,6 +16,7 @@ import tomlkit
 
 from outpost.errors import OutpostError
 from outpost.office import Office, OfficeError, check, load
+from outpost.target import written
 
 Kind = Literal["users", "aliases", "shared"]
 _HEADER = re.compile(r"^\s*\[")
@@ -129,10 +130,7 @@ def propose(file: Path, text: str) -> Office:
 
 def keep(file: Path, text: str) -> None:
     """Replace the file by the changed text, completely or not at all."""
-    fresh = file.with_name(f".{file.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(file.stat().st_mode & 0o777)
-    fresh.replace(file)
+    written(file, text, mode=file.stat().st_mode & 0o777)
 
 
 def difference(before: str, after: str, name: str) -> list[str]:

@@ -39,7 +39,7 @@ from outpost.office.role import Duty, role_of, serves, serving
 from outpost.office.tables.topology import Host
 from outpost.office_file import people
 from outpost.recovery.backup import MANIFEST, Manifest
-from outpost.target import Target, shown
+from outpost.target import Target, shown, written
 from outpost.templates import environment, render
 from outpost.transport import answers
 from outpost.transport.remote import run_script, shell_command
@@ -107,9 +107,7 @@ class Closing:
         take: Callable[[], dict[str, Any]] = getattr(self, f"_{step}")
         found = take()
         checkpoint = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "by": who(), "found": found}
-        partial = self.file.with_suffix(".new")
-        partial.write_text(json.dumps(self.done | {step: checkpoint}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.file)
+        written(self.file, json.dumps(self.done | {step: checkpoint}, indent=1) + "\n", mode=0o644)
         return step, found
 
     # Steps ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import IO, Any, NamedTuple, TypeVar, cast
@@ -121,15 +122,14 @@ def exchange(
         TimeoutError: It took longer.
         TooMuchError: It wrote more; it was ended at that moment.
     """
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    late = threading.Event()
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+        ThreadPoolExecutor(2) as pool,
+    ):
         assert process.stdin is not None
-        streams = [
-            _Reading(process, process.stdout, most, into),
-            _Reading(process, process.stderr, most if into is None else MOST),
-        ]
-        late = threading.Event()
 
         def too_late() -> None:
             late.set()
@@ -137,50 +137,35 @@ def exchange(
 
         timer = threading.Timer(patience, too_late)
         timer.start()
+        out = pool.submit(_read, process, process.stdout, most, into)
+        errors = pool.submit(_read, process, process.stderr, most if into is None else MOST)
         try:
             with suppress(BrokenPipeError):
                 shutil.copyfileobj(io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin, process.stdin)
             with suppress(BrokenPipeError):
                 process.stdin.close()
-            for stream in streams:
-                stream.join()
-            status = process.wait()
+            found = Exchanged(out=out.result(), errors=errors.result(), status=process.wait())
         finally:
             timer.cancel()
             process.kill()
-    if any(stream.too_much for stream in streams):
-        raise TooMuchError
     if late.is_set():
         raise TimeoutError
-    return Exchanged(status, streams[0].content, streams[1].content)
+    return found
 
 
-class _Reading(threading.Thread):
-    """Reads a stream to its end, or to its bound."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        stream: IO[bytes] | None,
-        most: int,
-        into: IO[bytes] | None = None,
-    ) -> None:
-        super().__init__(daemon=True)
-        assert stream is not None
-        self._process, self._stream, self._most, self._into = process, stream, most, into
-        self.content, self.too_much = b"", False
-        self.start()
-
-    def run(self) -> None:
-        into, left = self._into or io.BytesIO(), self._most + 1
-        while left and (part := self._stream.read(min(left, 1 << 20))):
-            into.write(part)
-            left -= len(part)
-        if not left:
-            self.too_much = True
-            self._process.kill()
-        elif isinstance(into, io.BytesIO):
-            self.content = into.getvalue()
+def _read(
+    process: subprocess.Popen[bytes], stream: IO[bytes] | None, most: int, into: IO[bytes] | None = None
+) -> bytes:
+    """Read a stream of a program to its end; at the bound the program is ended."""
+    assert stream is not None
+    content, left = into or io.BytesIO(), most + 1
+    while left and (part := stream.read(min(left, 1 << 20))):
+        content.write(part)
+        left -= len(part)
+    if not left:
+        process.kill()
+        raise TooMuchError
+    return content.getvalue() if isinstance(content, io.BytesIO) else b""
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -8,11 +8,11 @@ after it, for jump hosts and agents.
 import hashlib
 import os
 import re
-import threading
 from pathlib import Path
 
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.target import written
 from outpost.templates import environment, render
 
 LANGUAGE = "env LC_ALL=C.UTF-8"
@@ -70,7 +70,5 @@ def _written(reached: dict[str, tuple[str, str, int]], directory: Path, made_for
     known = (here / "known_hosts", *known)
     text = render(environment(Path(__file__).parent), "ssh.conf.j2", facts | {"known": known})
     if not file.exists() or file.read_text(encoding="utf-8") != text:
-        new = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # several threads may ask for it
-        new.write_text(text, encoding="utf-8")
-        new.replace(file)
+        written(file, text)
     return file

@@ -10,7 +10,6 @@ This module is the pytest plugin that does so: ``-p outpost.verification.ahead -
 """
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from outpost.errors import OutpostError
+from outpost.target import written
 from outpost.transport.remote import shell_command
 from outpost.transport.shell import Answer, Shell
 from outpost.verification.live import chosen_office, chosen_target
@@ -163,11 +163,6 @@ class Ahead:
             self._keep(lists)
 
     def _keep(self, lists: dict[str, list[str]]) -> None:
-        """Write it completely or not at all; nobody else may write or read it, because the commands are run."""
-        if (known := self._listed()) | lists == known:
-            return
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self.file.with_name(f"{self.file.name}.{os.getpid()}")
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(known | lists, indent=1), encoding="utf-8")
-        new.replace(self.file)
+        """Nobody else may write or read the file, because the commands are run."""
+        if (known := self._listed()) | lists != known:
+            written(self.file, json.dumps(known | lists, indent=1))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from outpost.errors import OutpostError
-from outpost.target import ROOT, Target, shown
+from outpost.target import ROOT, Target, shown, written
 from outpost.verification.live import Result, Verdict
 
 KEPT = 60  # runs; older ones are deleted
@@ -92,12 +92,8 @@ def keep(target: Target, run: Run) -> Path:
 
 
 def write(directory: Path, when: str, text: str) -> Path:
-    """Write a record completely or not at all; its name is its time."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = directory / f"{when.replace(':', '').replace('+0000', 'Z')}.json"
-    partial = file.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    return partial.replace(file)
+    """Write a record; its name is its time."""
+    return written(directory / f"{when.replace(':', '').replace('+0000', 'Z')}.json", text)
 
 
 def runs(target: Target) -> tuple[Run, ...]:
