@@ -3,11 +3,11 @@
 Measured on bare images and on provisioned hosts; everything else is shown to a person, never taken for granted.
 """
 
-import contextlib
 import functools
-import pathlib
 import pwd
 import re
+
+from outpost.onhost.observe.reading import lines_in
 
 ENABLED = frozenset((
     "getty@tty1.service", "remote-fs.target", "systemd-pstore.service", "ssh-agent.socket", "machines.target",
@@ -114,30 +114,20 @@ WRITTEN = frozenset((
 @functools.cache
 def kept_by_ucf() -> frozenset[str]:
     """Digest (MD5) and path of configuration files as packages installed them (ucf(1))."""
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/var/lib/ucf/hashfile").read_text(errors="surrogateescape").splitlines()
-        return frozenset(" ".join(line.split()) for line in lines)
-    return frozenset()
+    return frozenset(" ".join(line.split()) for line in lines_in("/var/lib/ucf/hashfile"))
 
 
 @functools.cache
 def accounts() -> frozenset[str]:
     """Accounts that every Debian has."""
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/usr/share/base-passwd/passwd.master").read_text().splitlines()
-        fields = (line.split(":") for line in lines)
-        return frozenset(
-            ":".join((name, uid, gid, home, shell)) for name, _, uid, gid, _, home, shell in fields
-        )
-    return frozenset()
+    fields = (line.split(":") for line in lines_in("/usr/share/base-passwd/passwd.master"))
+    return frozenset(":".join((name, uid, gid, home, shell)) for name, _, uid, gid, _, home, shell in fields)
 
 
 @functools.cache
 def groups() -> frozenset[str]:
     """Groups that every Debian has, as lines."""
-    with contextlib.suppress(OSError):
-        return frozenset(pathlib.Path("/usr/share/base-passwd/group.master").read_text().splitlines())
-    return frozenset()
+    return frozenset(lines_in("/usr/share/base-passwd/group.master"))
 
 
 def is_system(name: str) -> bool:

@@ -16,7 +16,7 @@ from outpost.onhost.observe.files import AUTHORITIES, UNITS
 from outpost.onhost.observe.made import compiled, is_its_source
 from outpost.onhost.observe.packages import astray, files_of, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
-from outpost.onhost.observe.reading import content, digested, fingerprint
+from outpost.onhost.observe.reading import content, digested, fingerprint, lines_in
 
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
 """Where Debian records what a package itself has enabled."""
@@ -359,11 +359,10 @@ class Expected:
 
 def _lines(path: str) -> set[str]:
     """A file's lines without comments; none if it cannot be read."""
-    with contextlib.suppress(OSError):
-        lines = (line.strip() for line in content(path).split("\n"))
-        # sudo(8) reads #1000 as an account
-        return {line for line in lines if line not in ("", "#") and not line.startswith("# ")}
-    return set()
+    # sudo(8) reads #1000 as an account
+    return {
+        line for line in map(str.strip, lines_in(path)) if line not in ("", "#") and not line.startswith("# ")
+    }
 
 
 def _always(_thing: str, _value: str) -> bool:

@@ -5,7 +5,7 @@ import glob
 import os
 import re
 
-from outpost.onhost.observe.reading import content, named
+from outpost.onhost.observe.reading import content, lines_in, named
 
 UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
@@ -51,11 +51,7 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
 def wanted_settings() -> dict[str, str]:
     """Path below /proc/sys → value in the declared file."""
     wanted: dict[str, str] = {}
-    try:
-        text = content("/etc/sysctl.d/90-outpost.conf")
-    except OSError:
-        return {}
-    for line in text.splitlines():
+    for line in lines_in("/etc/sysctl.d/90-outpost.conf"):
         key, equals, value = line.partition("=")
         if not equals or line.startswith(("#", ";")):
             continue

@@ -17,7 +17,7 @@ from outpost.onhost.observe.facts import SEVERAL, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
 from outpost.onhost.observe.packages import verified_today
-from outpost.onhost.observe.reading import content, fingerprint, lines_of, unseen
+from outpost.onhost.observe.reading import content, fingerprint, lines_in, lines_of, unseen
 
 STATE, APPLIED, KNOWN, VERIFIED = map(
     pathlib.Path, (declared.STATE, declared.APPLIED, declared.KNOWN, declared.VERIFIED)
@@ -267,11 +267,9 @@ def limits_in_file(unit: str) -> dict[str, str]:
 
     The file is compared itself.
     """
-    with contextlib.suppress(OSError):
-        lines = content(LIMITS.format(unit=unit)).splitlines()
-        found = (line.partition("=")[::2] for line in lines if "=" in line and line[0] != "#")
-        return {key: f"{key}={int(size[:-1]) * 2**20 if size.endswith('M') else size}" for key, size in found}
-    return {}
+    lines = lines_in(LIMITS.format(unit=unit))
+    found = (line.partition("=")[::2] for line in lines if "=" in line and line[0] != "#")
+    return {key: f"{key}={int(size[:-1]) * 2**20 if size.endswith('M') else size}" for key, size in found}
 
 
 @functools.cache

@@ -13,18 +13,15 @@ import time
 from outpost.onhost.observe.declared import VERIFIED, is_local
 from outpost.onhost.observe.kept_answers import DAY, identity, kept
 from outpost.onhost.observe.places import DATABASE, FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
-from outpost.onhost.observe.reading import BlindError, content, digested, lines_of, named
+from outpost.onhost.observe.reading import BlindError, content, digested, lines_in, lines_of, named
 
 
 def packages() -> list[str]:
     """Installed packages that somebody asked for; their dependencies come and go with them."""
-    automatic: set[str] = set()
-    with contextlib.suppress(OSError):
-        for block in pathlib.Path("/var/lib/apt/extended_states").read_text().split("\n\n"):
-            if "Auto-Installed: 1" in block and (match := re.match(r"Package: (\S+)", block)):
-                automatic.add(match[1])
+    marks = "\n".join(lines_in("/var/lib/apt/extended_states"))
+    automatic = set(re.findall(r"^Package: (\S+)\n(?:.+\n)*?Auto-Installed: 1", marks, re.MULTILINE))
     found = []
-    for block in pathlib.Path("/var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
+    for block in content("/var/lib/dpkg/status").split("\n\n"):
         # with any lines in between: a package that calls itself essential counts, too
         name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (install|hold) ok ", block)
         if name and name[1] not in automatic:
@@ -33,20 +30,14 @@ def packages() -> list[str]:
             found.append(f"version\t{name[1]}\t{version[1]}")
         if name and name[2] == "hold":
             found.append(f"hold\t{name[1]}\t")
-    with contextlib.suppress(OSError):
-        _, *foreign = pathlib.Path("/var/lib/dpkg/arch").read_text().split()
-        found += [f"architecture\t{name}\t" for name in foreign]
-    with contextlib.suppress(OSError):
-        diverted = pathlib.Path("/var/lib/dpkg/diversions").read_text().splitlines()
-        found += [
-            f"diversion\t{path}\tto {to}, for {who}"
-            for path, to, who in zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
-        ]
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/var/lib/dpkg/statoverride").read_text().splitlines():
-            owner, _, path = line.rpartition(" ")
-            found.append(f"override\t{path}\t{owner}")
-    return found
+    found += [f"architecture\t{name}\t" for name in lines_in("/var/lib/dpkg/arch")[1:]]
+    diverted = lines_in("/var/lib/dpkg/diversions")
+    found += [
+        f"diversion\t{path}\tto {to}, for {who}"
+        for path, to, who in zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
+    ]
+    overridden = (line.rpartition(" ") for line in lines_in("/var/lib/dpkg/statoverride"))
+    return found + [f"override\t{path}\t{owner}" for owner, _, path in overridden]
 
 
 # SYS-08: without it a maintainer script, which the next upgrade runs as root, or a list or checksum of dpkg's is edited without notice.
@@ -105,15 +96,16 @@ def owned_by_packages() -> set[str]:
 
 
 def listed_by_packages() -> list[str]:
-    owned: set[str] = set()
     tops = ("/etc/", "/usr/local/", *(f"{place}/" for place in expanded(PACKAGES_OWN)))
     people = tuple(f"{place}/" for place in FOR_PEOPLE)
-    for listing in glob.iglob("/var/lib/dpkg/info/*.list"):
-        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
-            line = _merged(line)
-            if line.startswith(tops) and not line.startswith(people):
-                owned.add(line)
-    return sorted(owned)
+    owned = (path for path in _listed("*.list") if path.startswith(tops) and not path.startswith(people))
+    return sorted(set(owned))
+
+
+def _listed(pattern: str) -> collections.abc.Iterator[str]:
+    """What the lists of these packages name. Lists from before the merge of directories have other names."""
+    for listing in glob.iglob(f"{DATABASE}/info/{pattern}"):
+        yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
 
 
 def conffiles(declared: set[str]) -> list[str]:
@@ -165,10 +157,9 @@ def verified_today() -> float:
 def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     """Files that differ from their package's checksums, and links, which have none, that lead to files of no package."""
     wanted: dict[str, set[str]] = collections.defaultdict(set)
-    for listing in glob.iglob("/var/lib/dpkg/info/*.md5sums"):
-        for line in pathlib.Path(listing).read_text(errors="replace").splitlines():
-            digest, _, name = line.partition("  ")
-            wanted[_merged(f"/{name}")].add(digest)
+    for line in _sums():
+        digest, _, name = line.partition("  ")
+        wanted[_merged(f"/{name}")].add(digest)
     found, links = [], {}
     for path in paths:
         link = os.path.islink(path)
@@ -182,32 +173,26 @@ def differing(paths: collections.abc.Iterable[str]) -> list[str]:
     return found + astray(links)
 
 
+def _sums() -> collections.abc.Iterator[str]:
+    """Lines of packages' checksums."""
+    for listing in glob.iglob(f"{DATABASE}/info/*.md5sums"):
+        yield from content(listing).split("\n")
+
+
 # SYS-08: without it root records his own file as installed by ucf(1), and the next apply after an upgrade takes it as known.
 def is_shipped(path: str, digest: str) -> bool:
     """Whether an installed package has a file with this content (MD5), whose name begins like this one's."""
-    lines = (
-        line for listing in glob.iglob(f"{DATABASE}/info/*.md5sums") for line in content(listing).split("\n")
-    )
-    return any(
-        os.path.basename(line).startswith(os.path.basename(path))
-        for line in lines
-        if line.startswith(f"{digest}  ")
-    )
+    same = (os.path.basename(line) for line in _sums() if line.startswith(f"{digest}  "))
+    return any(name.startswith(os.path.basename(path)) for name in same)
 
 
 def files_of(packages: collections.abc.Collection[str]) -> set[str]:
     """The files that these packages list."""
-    lists = (f"{DATABASE}/info/{name}{each}.list" for name in packages for each in ("", ":*"))
-    found = (file for pattern in lists for file in glob.glob(pattern))
-    return {
-        _merged(line)
-        for file in found
-        for line in pathlib.Path(file).read_text(errors="replace").splitlines()
-    }
+    lists = (f"{name}{each}.list" for name in packages for each in ("", ":*"))
+    return {path for pattern in lists for path in _listed(pattern)}
 
 
 def _merged(path: str) -> str:
-    """Lists of packages from before the merge of directories have other names."""
     return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path
 
 
@@ -219,10 +204,5 @@ def astray(links: dict[str, str]) -> list[str]:
     far = {path: to for path, to in links.items() if not to.startswith(seen) or to.startswith(people)}
     if not far:
         return []
-    lists = glob.iglob(f"{DATABASE}/info/*.list")
-    there = {
-        _merged(line)
-        for file in lists
-        for line in pathlib.Path(file).read_text(errors="replace").splitlines()
-    }
+    there = set(_listed("*.list"))
     return [path for path, to in far.items() if to not in there]

@@ -110,6 +110,15 @@ def content(path: str) -> str:
         os.close(descriptor)
 
 
+def lines_in(path: str) -> list[str]:
+    """Lines of a file; none if it cannot be read. Only LF ends one, as in `lines_of`."""
+    try:
+        text = content(path)
+    except OSError:
+        return []
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def digested(path: str, kind: str = "sha256") -> str:
     import hashlib
 
