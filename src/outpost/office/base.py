@@ -66,10 +66,8 @@ class BaseView(HostView):
     @property
     def crowded_from(self) -> int:
         """Sessions of strangers on port 25 from which on each client gets few: a quarter of all; 0 means no such port."""
-        taken = any(
-            flow.source.is_internet and flow.port == ports.SMTP for flow in inbound(self.office, self.me)
-        )
-        return STRANGERS // 4 if taken else 0
+        flows = (flow for flow in inbound(self.office, self.me) if flow.port == ports.SMTP)
+        return STRANGERS // 4 if any(flow.source.is_internet for flow in flows) else 0
 
     @property
     def echo(self) -> tuple[str, ...]:
@@ -91,33 +89,29 @@ class BaseView(HostView):
             if zone.name in self.me.addresses and zone.kind != "internet"
             for network in zone.networks
         ]
-        return tuple(
-            (name, _listed(_of(version, networks))) for version, name in FAMILIES if _of(version, networks)
-        )
+        families = ((name, _of(version, networks)) for version, name in FAMILIES)
+        return tuple((name, _listed(found)) for name, found in families if found)
 
     # Resolver and names -----------------------------------------------------------------------------------
 
     @property
     def forwarders(self) -> tuple[IPAddress, ...]:
         """Resolvers that this host can reach; empty if it resolves from the root itself."""
-        return tuple(
-            address for address in self.office.resolver.forwarders if self._may_reach(address, ports.DNS)
-        )
+        known = self.office.resolver.forwarders
+        return tuple(address for address in known if self._may_reach(address, ports.DNS))
 
     @property
     def private_networks(self) -> tuple[IPNetwork, ...]:
         """Inner networks: names outside the office may not point there."""
-        return tuple(
-            net for kind in INNER for zone in self.office.zones_of_kind(kind) for net in zone.networks
-        )
+        zones = (zone for kind in INNER for zone in self.office.zones_of_kind(kind))
+        return tuple(network for zone in zones for network in zone.networks)
 
     @property
     def opened_zones(self) -> tuple[str, ...]:
         """Special-use names that are real here, because the office or a peer uses them."""
         domains = [self.office.domain, *(domain for peer in self.office.peers for domain in peer.domains)]
-        return tuple(
-            f"{name}." for name in SPECIAL_USE if any(domain.endswith(f".{name}") for domain in domains)
-        )
+        used = {domain.partition(".")[2] and domain for domain in domains}
+        return tuple(f"{name}." for name in SPECIAL_USE if any(each.endswith(f".{name}") for each in used))
 
     @property
     def private_internet(self) -> bool:
@@ -144,12 +138,9 @@ class BaseView(HostView):
     @property
     def collector(self) -> str:
         """Where this host sends its logs: the first address that a flow leads to, else the collector's name."""
-        reached = (
-            address
-            for address in self.office.logs.addresses
-            if self._may_reach(address, self.office.logs.port)
-        )
-        return str(next(reached, self.office.logs.collector))
+        logs = self.office.logs
+        reached = (address for address in logs.addresses if self._may_reach(address, logs.port))
+        return str(next(reached, logs.collector))
 
     @property
     def ssh_addresses(self) -> tuple[IPAddress, ...]:
@@ -177,10 +168,8 @@ class BaseView(HostView):
             network = ip_network(ip_address(str(server)))
         except ValueError:
             return True  # a name: the flow to any outside address covers it
-        return any(
-            flow.port == port and network in flow.destination.networks
-            for flow in outbound(self.office, self.me)
-        )
+        flows = (flow for flow in outbound(self.office, self.me) if flow.port == port)
+        return any(network in flow.destination.networks for flow in flows)
 
 
 def filter_rules(flows: Iterable[Flow]) -> Iterator[str]:

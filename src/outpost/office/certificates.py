@@ -59,9 +59,8 @@ def tsig_name(host: Host) -> str:
 
 def challenges(office: Office, host: Host) -> tuple[str, ...]:
     """The names that a host's key may write, relative to the office's zone."""
-    return tuple(
-        f"{CHALLENGE}.{name.removesuffix(f'.{office.domain}')}" for name in public_names(office, host)
-    )
+    labels = (name.removesuffix(f".{office.domain}") for name in public_names(office, host))
+    return tuple(f"{CHALLENGE}.{label}" for label in labels)
 
 
 def acme_port(office: Office) -> int:
@@ -102,9 +101,8 @@ class AcmeView(NamedTuple):
     @property
     def servers(self) -> tuple[IPAddress, ...]:
         """Every name server, at addresses that this host reaches: the authority may ask any of them."""
-        return tuple(
-            self.office.link_addresses(server, self.me)[0] for server in serving(self.office, "names")
-        )
+        servers = serving(self.office, "names")
+        return tuple(self.office.link_addresses(server, self.me)[0] for server in servers)
 
     @property
     def unit(self) -> str:

@@ -16,7 +16,9 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_address
+from itertools import chain, product
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
@@ -57,9 +59,8 @@ class Record:
 
     def __post_init__(self) -> None:
         if not (self.name + self.data).isprintable():  # a line feed would start another record
-            raise ValueError(
-                f"a record of type {self.type} with a control character: {self.name!r} {self.data!r}"
-            )
+            shown = f"{self.name!r} {self.data!r}"
+            raise ValueError(f"a record of type {self.type} with a control character: {shown}")
 
 
 class ZoneData(NamedTuple):
@@ -175,49 +176,34 @@ def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
     apex = f"{office.domain}."
     if office.closing.ended:  # GOV-02: without it anybody can send as a domain that was given up
         revoked = (record for record in _policies(office, apex, keys) if "._domainkey." in record.name)
-        return _zone(
-            office,
-            apex,
-            (*_authority(office, apex), *_name_servers(office), *_no_mail(office.domain), *revoked),
-        )
-    records: tuple[Record, ...] = (
-        *_authority(office, apex),
-        *_hosts(office),
-        *_mail(office, apex),
-        *_policies(office, apex, keys),
-        *_clients(office, apex),
-        *_tlsa(office, keys),
-    )
-    return _zone(office, apex, records)
+        return _zone(office, apex, chain(_name_servers(office), _no_mail(office.domain), revoked))
+    of_mail = chain(_mail(office, apex), _policies(office, apex, keys))
+    return _zone(office, apex, chain(_hosts(office), of_mail, _clients(office, apex), _tlsa(office, keys)))
 
 
 def reverse_zone(office: Office, network: IPNetwork) -> ZoneData:
     """PTR data for a network whose reverse zone is delegated to the office."""
     step = 8 if network.version == 4 else 4
     if network.prefixlen % step:
-        raise ValueError(
-            f"{network} does not end on a {step}-bit boundary: its reverse zone cannot be delegated whole"
-        )
+        problem = f"does not end on a {step}-bit boundary: its reverse zone cannot be delegated whole"
+        raise ValueError(f"{network} {problem}")
     labels = network.network_address.reverse_pointer.split(".")
     width = network.max_prefixlen // step
     apex = ".".join(labels[width - network.prefixlen // step :]) + "."
-    pointers = tuple(
-        Record(
-            f"{address.reverse_pointer}.",
-            "PTR",
-            f"{host.fqdn}.",
-            "SPO-05: receivers refuse a client without a name",
-        )
+    why = "SPO-05: receivers refuse a client without a name"
+    pointers = (
+        Record(f"{address.reverse_pointer}.", "PTR", f"{host.fqdn}.", why)
         for host in office.hosts
         for address in host.all_addresses
         if address in network
     )
-    return _zone(office, apex, (*_authority(office, apex), *pointers))
+    return _zone(office, apex, pointers)
 
 
 def _zone(office: Office, apex: str, records: Iterable[Record]) -> ZoneData:
-    """Records in their zone, each once, with the office's TTL."""
-    unique = {(record.name, record.type, record.data): record for record in records}
+    """Records in their zone, each once, behind those of its authority, with the office's TTL."""
+    every = chain(_authority(office, apex), records)
+    unique = {(record.name, record.type, record.data): record for record in every}
     return ZoneData(apex, tuple(replace(record, ttl=office.dns.ttl) for record in unique.values()))
 
 
@@ -233,10 +219,9 @@ def _authority(office: Office, apex: str) -> Iterable[Record]:
     why = "Secondaries refresh hourly and answer for two weeks without the primary"
     data = f"{servers[0].fqdn}. hostmaster.{office.domain}. 1 3600 900 {14 * 86400} {office.dns.ttl}"
     yield Record(apex, "SOA", data, why)
+    why = "DNS-08: with one name server, its failure stops all mail"
     for server in servers:
-        yield Record(
-            apex, "NS", f"{server.fqdn}.", "DNS-08: with one name server, its failure stops all mail"
-        )
+        yield Record(apex, "NS", f"{server.fqdn}.", why)
 
 
 def _name_servers(office: Office) -> Iterable[Record]:
@@ -247,9 +232,8 @@ def _name_servers(office: Office) -> Iterable[Record]:
 
 def _hosts(office: Office) -> Iterable[Record]:
     for host in office.hosts:
-        reason = f"SPO-05: name of the {host.role}, as in its certificate"
-        if serves(host, "names"):
-            reason = "DNS-08: name server"
+        named = f"SPO-05: name of the {host.role}, as in its certificate"
+        reason = "DNS-08: name server" if serves(host, "names") else named
         yield from _addresses(host.fqdn, published_addresses(office, host), reason)
         if serves(host, "transport"):
             why = "SPF-01: the MTA's HELO name is checked too (RFC 7208, section 2.3)"
@@ -266,9 +250,8 @@ def _no_mail(name: str, spf: str = "v=spf1 -all", why: str = "SPO-04: never send
     yield Record(f"{name}.", "TXT", _text(spf), why)
     # A receiver of RFC 7489 asks here, and then at the organisational domain, which may belong to others.
     reject = _text("v=DMARC1; p=reject; adkim=s; aspf=s")
-    yield Record(
-        f"_dmarc.{name}.", "TXT", reject, "SPO-04: forged mail from this name is delivered without it"
-    )
+    forged = "SPO-04: forged mail from this name is delivered without it"
+    yield Record(f"_dmarc.{name}.", "TXT", reject, forged)
 
 
 SSHFP_ALGORITHMS = {"ssh-rsa": 1, "ecdsa-sha2-nistp256": 3, "ecdsa-sha2-nistp384": 3, "ssh-ed25519": 4}
@@ -306,20 +289,18 @@ def _spf(office: Office) -> str:
 def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
     for key in keys.dkim:
         control = "DKM-02" if key.algorithm == "ed25519" else "DKM-01"
-        yield Record(
-            f"{key.selector}._domainkey.{apex}",
-            "TXT",
-            _text(f"v=DKIM1; k={key.algorithm}; t=s; p={key.public}"),
-            f"{control}: receivers cannot verify our signatures without it"
-            if key.public
-            else "DKM-04: revoked, so that a stolen old key signs nothing",
-        )
+        why = f"{control}: receivers cannot verify our signatures without it"
+        if not key.public:
+            why = "DKM-04: revoked, so that a stolen old key signs nothing"
+        data = _text(f"v=DKIM1; k={key.algorithm}; t=s; p={key.public}")
+        yield Record(f"{key.selector}._domainkey.{apex}", "TXT", data, why)
     dmarc = f"v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s; rua=mailto:dmarc-reports@{office.domain}"
     yield Record(f"_dmarc.{apex}", "TXT", _text(dmarc), "DMC-01: receivers deliver forged mail without it")
-    report = f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}"
-    yield Record(
-        f"_smtp._tls.{apex}", "TXT", _text(report), "TLS-08: without it nobody reports that TLS to us fails"
+    report, why = (
+        f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}",
+        "TLS-08: without it nobody reports that TLS to us fails",
     )
+    yield Record(f"_smtp._tls.{apex}", "TXT", _text(report), why)
     for tag in ("issue", "issuewild"):
         reason = "TLS-11: any public authority may issue for the office without it"
         yield Record(apex, "CAA", f'0 {tag} ";"', reason)
@@ -346,38 +327,33 @@ def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
     version = hashlib.sha256(mta_sts_policy(office).encode()).hexdigest()[:32]
     why = "TLS-07: the id follows the policy's content"
     yield Record(f"_mta-sts.{apex}", "TXT", _text(f"v=STSv1; id={version}"), why)
-    yield from _addresses(
-        f"mta-sts.{office.domain}", hosts, "TLS-07: other mail systems fetch the policy here"
-    )
-    yield from _no_mail(f"mta-sts.{office.domain}")
+    name = f"mta-sts.{office.domain}"
+    yield from _addresses(name, hosts, "TLS-07: other mail systems fetch the policy here")
+    yield from _no_mail(name)
 
 
 def _clients(office: Office, apex: str) -> Iterable[Record]:
-    stores = serving(office, "mailboxes")
-    for service, port in (
-        ("imaps", ports.IMAPS),
-        ("submissions", ports.SUBMISSIONS),
-        ("sieve", ports.MANAGESIEVE),
-    ):
-        for store in stores:
-            why = "Mail programs set themselves up (RFC 6186, 8314)"
-            yield Record(f"_{service}._tcp.{apex}", "SRV", f"0 1 {port} {store.fqdn}.", why)
+    absent = partial(
+        Record,
+        type="SRV",
+        data="0 0 0 .",
+        reason="REL-03: the office does not offer it; nothing to fall back to",
+    )
+    offered = {"imaps": ports.IMAPS, "submissions": ports.SUBMISSIONS, "sieve": ports.MANAGESIEVE}
+    for (service, port), store in product(offered.items(), serving(office, "mailboxes")):
+        why = "Mail programs set themselves up (RFC 6186, 8314)"
+        yield Record(f"_{service}._tcp.{apex}", "SRV", f"0 1 {port} {store.fqdn}.", why)
     for service in ("imap", "submission", "pop3", "pop3s"):
-        why = "REL-03: the office does not offer it; nothing to fall back to"
-        yield Record(f"_{service}._tcp.{apex}", "SRV", "0 0 0 .", why)
-    for host in serving(office, "calendars"):
-        for service in ("caldav", "carddav"):
-            why = "Calendars and address books set themselves up (RFC 6764)"
-            yield Record(f"_{service}s._tcp.{apex}", "SRV", f"0 1 {ports.HTTPS} {host.fqdn}.", why)
-            yield Record(f"_{service}s._tcp.{apex}", "TXT", _text("path=/"), why)
-            why = "REL-03: the office does not offer it; nothing to fall back to"
-            yield Record(f"_{service}._tcp.{apex}", "SRV", "0 0 0 .", why)
+        yield absent(f"_{service}._tcp.{apex}")
+    for host, service in product(serving(office, "calendars"), ("caldav", "carddav")):
+        why = "Calendars and address books set themselves up (RFC 6764)"
+        yield Record(f"_{service}s._tcp.{apex}", "SRV", f"0 1 {ports.HTTPS} {host.fqdn}.", why)
+        yield Record(f"_{service}s._tcp.{apex}", "TXT", _text("path=/"), why)
+        yield absent(f"_{service}._tcp.{apex}")
     addresses = [a for host in serving(office, "browsers") for a in published_addresses(office, host)]
-    for label in CLIENT_SETUP:
-        yield from _addresses(
-            f"{label}.{office.domain}", addresses, "Mail programs fetch their settings here"
-        )
-        yield from _no_mail(f"{label}.{office.domain}")
+    for name in (f"{label}.{office.domain}" for label in CLIENT_SETUP):
+        yield from _addresses(name, addresses, "Mail programs fetch their settings here")
+        yield from _no_mail(name)
 
 
 def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:

@@ -6,6 +6,7 @@ tests and for the README's diagram. What is not here is refused (invariant 5; co
 
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -88,10 +89,8 @@ def listeners(office: Office, host: Host) -> tuple[Listener, ...]:
     found: dict[tuple[IPAddress, int, Protocol], Listener] = {}
     for flow in inbound(office, host):
         for network in flow.destination.networks:
-            address = network.network_address
-            found.setdefault(
-                (address, flow.port, flow.protocol), Listener(address, flow.port, flow.protocol, flow.why)
-            )
+            socket = network.network_address, flow.port, flow.protocol
+            found.setdefault(socket, Listener(*socket, flow.why))
     return tuple(found.values())
 
 
@@ -135,6 +134,13 @@ def _between(
     return Flow(here, there, protocol, port, zone, why)
 
 
+def _links(office: Office, source: str, destination: str, services: dict[int, str]) -> Iterator[Flow]:
+    """What each host of one role uses on each host of another."""
+    for here, there in product(office.with_role(source), office.with_role(destination)):
+        for port, why in services.items():
+            yield _between(office, here, there, port, why)
+
+
 def _names(office: Office) -> Iterator[Flow]:
     for server in office.with_role("dns"):
         for zone in office.zones.values():
@@ -162,18 +168,18 @@ def _mail_in(office: Office) -> Iterator[Flow]:
 
 def _mail_inside(office: Office) -> Iterator[Flow]:
     if len(office.mail_servers) > 1:
-        for store in office.with_role("store"):
-            yield _between(office, store, store, ports.RELAY, "users' submissions, to an MTA that answers")
-    for mta in office.with_role("mta"):
-        for store in office.with_role("store"):
-            yield _between(office, mta, store, ports.LMTP, "delivery into mailboxes")
-            yield _between(office, mta, store, ports.QUOTA_STATUS, "whether a mailbox has room")
-            yield _between(
-                office, store, mta, ports.SUBMISSION_RELAY, "users' submissions, already authenticated"
-            )
-            yield _between(office, store, mta, ports.SCANNER, "scanning mailboxes again")
-            yield _between(office, store, mta, ports.LEARN_SPAM, "learning from what users moved into Junk")
-            yield _between(office, store, mta, ports.LEARN_HAM, "learning from what is no junk")
+        yield from _links(
+            office, "store", "store", {ports.RELAY: "users' submissions, to an MTA that answers"}
+        )
+    delivery = {ports.LMTP: "delivery into mailboxes", ports.QUOTA_STATUS: "whether a mailbox has room"}
+    yield from _links(office, "mta", "store", delivery)
+    services = {
+        ports.SUBMISSION_RELAY: "users' submissions, already authenticated",
+        ports.SCANNER: "scanning mailboxes again",
+        ports.LEARN_SPAM: "learning from what users moved into Junk",
+        ports.LEARN_HAM: "learning from what is no junk",
+    }
+    yield from _links(office, "store", "mta", services)
 
 
 def _mail_out(office: Office) -> Iterator[Flow]:
@@ -196,12 +202,9 @@ def _mail_out(office: Office) -> Iterator[Flow]:
 def _users(office: Office) -> Iterator[Flow]:
     for zone in office.zones_of_kind("users"):
         for store in office.with_role("store"):
-            for port, why in (
-                (ports.IMAPS, "reading mail"),
-                (ports.SUBMISSIONS, "sending mail"),
-                (ports.MANAGESIEVE, "managing filters"),
-            ):
-                yield _into(_everyone_in(zone), store, zone.name, port, why)
+            yield _into(_everyone_in(zone), store, zone.name, ports.IMAPS, "reading mail")
+            yield _into(_everyone_in(zone), store, zone.name, ports.SUBMISSIONS, "sending mail")
+            yield _into(_everyone_in(zone), store, zone.name, ports.MANAGESIEVE, "managing filters")
         for webmail in office.with_role("webmail"):
             yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTPS, "webmail and client set-up")
             yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTP, REDIRECT)
@@ -214,19 +217,20 @@ def _webmail(office: Office) -> Iterator[Flow]:
             yield _into(_internet(office), webmail, zone.name, ports.HTTPS, why)
             if office.webmail.open_to_internet:
                 yield _into(_internet(office), webmail, zone.name, ports.HTTP, REDIRECT)
-        for store in office.with_role("store"):
-            yield _between(office, webmail, store, ports.IMAPS, "webmail reads with the user's login")
-            yield _between(office, webmail, store, ports.SUBMISSIONS, "webmail sends with the user's login")
-            yield _between(office, webmail, store, ports.MANAGESIEVE, "webmail manages the user's filters")
-            yield _between(office, webmail, store, ports.ACCOUNTS, "webmail logs in and changes passwords")
+    services = {
+        ports.IMAPS: "webmail reads with the user's login",
+        ports.SUBMISSIONS: "webmail sends with the user's login",
+        ports.MANAGESIEVE: "webmail manages the user's filters",
+        ports.ACCOUNTS: "webmail logs in and changes passwords",
+    }
+    yield from _links(office, "webmail", "store", services)
 
 
 def _groupware(office: Office) -> Iterator[Flow]:
     for groupware in office.with_role("groupware"):
         for zone in office.zones_of_kind("users"):
             yield _into(_everyone_in(zone), groupware, zone.name, ports.HTTPS, "calendars and contacts")
-        for store in office.with_role("store"):
-            yield _between(office, groupware, store, ports.CALENDARS, "whether a login opens calendars")
+    yield from _links(office, "groupware", "store", {ports.CALENDARS: "whether a login opens calendars"})
 
 
 def _certificates(office: Office) -> Iterator[Flow]:
@@ -266,12 +270,12 @@ def _keeping(office: Office) -> Iterator[Flow]:
         yield from _telling(office, host)
         if office.archive.proxy:
             proxy = urlsplit(office.archive.proxy)
-            yield from _outside(
-                office, host, (proxy.hostname or "",), "tcp", proxy.port or 80, "packages and upgrades"
-            )
+            server, archive_ports = proxy.hostname or "", {proxy.port or 80}
         else:
-            for port in sorted({_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}):
-                yield from _outside(office, host, ("",), "tcp", port, "packages and upgrades")
+            server = ""
+            archive_ports = {_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}
+        for port in sorted(archive_ports):
+            yield from _outside(office, host, (server,), "tcp", port, "packages and upgrades")
     if office.scanner.signatures == "freshclam":
         for mta in office.with_role("mta"):
             yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
@@ -286,9 +290,8 @@ def _telling(office: Office, host: Host) -> Iterator[Flow]:
         url = urlsplit(path)
         server = url.hostname or ""
         if _address(server) is not None or office.addresses_of_kind(host, "internet"):
-            yield from _outside(
-                office, host, (server,), "tcp", url.port or TELLING_PORTS[url.scheme], "alarms"
-            )
+            port = url.port or TELLING_PORTS[url.scheme]
+            yield from _outside(office, host, (server,), "tcp", port, "alarms")
 
 
 def _resolving(office: Office, host: Host) -> Iterator[Flow]:
@@ -303,18 +306,14 @@ def _outside(
     """From a host to services outside the office: to an address if it is known, else anywhere outside."""
     addresses = tuple(address for address in (_address(server) for server in servers) if address is not None)
     for address in addresses:
-        zone = next(
-            (zone.name for zone in office.zones.values() if any(address in net for net in zone.networks)), ""
-        )
-        source = Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
+        around = (each for each in office.zones.values() if any(address in net for net in each.networks))
+        zone = next((each.name for each in around), "")
         if zone and zone not in host.addresses:
             continue  # in the network of a zone without this host: another server of the list serves it
-        yield Flow(
-            source, Where(str(address), networks=_single((address,))), protocol, port, zone or "outside", why
-        )
+        there = Where(str(address), networks=_single((address,)))
+        yield Flow(_at(host, zone), there, protocol, port, zone or "outside", why)
     if len(addresses) < len(servers):
-        source = Where(host.name, networks=_single(host.all_addresses), host=host.name)
-        yield Flow(source, _internet(office), protocol, port, "outside", why)
+        yield Flow(_at(host, ""), _internet(office), protocol, port, "outside", why)
 
 
 def _address(text: str) -> IPAddress | None:

@@ -48,14 +48,8 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     the rest of the file.
     """
     if type(given := data.get("schema")) is int and given > SCHEMA:  # the rest cannot be checked
-        return None, [
-            Problem(
-                "schema",
-                str(given),
-                f"newer than this Outpost knows ({SCHEMA})",
-                "upgrade Outpost on this controller",
-            )
-        ]
+        message = f"newer than this Outpost knows ({SCHEMA})"
+        return None, [Problem("schema", str(given), message, "upgrade Outpost on this controller")]
     problems = secrets_in(data)
     data = _with_names(without_secrets(data, problems))
     pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}
@@ -86,18 +80,16 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
 
 def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     file = path / FILE_NAME if path.is_dir() else path
-    text = ""
+    text, wrong = "", partial(Problem, str(file))
     try:
         text = file.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except FileNotFoundError:
-        return None, [
-            Problem(str(file), "", "there is no such file", "name an office directory below inventory/")
-        ]
+        return None, [wrong("", "there is no such file", "name an office directory below inventory/")]
     except OSError as error:
-        return None, [Problem(str(file), "", f"cannot be read ({error.strerror})", "make it readable")]
+        return None, [wrong("", f"cannot be read ({error.strerror})", "make it readable")]
     except UnicodeDecodeError as error:
-        return None, [Problem(str(file), f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
+        return None, [wrong(f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
     except tomllib.TOMLDecodeError as error:
         return None, [syntax_problem(file, text, error)]
     problems = _read_authorities(data, file.parent)
@@ -116,29 +108,26 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
     problems: list[Problem] = []
     authorities = []
     for index, name in enumerate(names):
-        field = f"tls.trusted_authorities[{index}]"
+        wrong = partial(Problem, f"tls.trusted_authorities[{index}]", name)
         if not isinstance(name, str) or "/" in name:
-            problems.append(
-                Problem(
-                    field, repr(name), "not the name of a file beside office.toml", "give a plain file name"
-                )
-            )
-            continue
-        try:
-            pem = (directory / name).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            problems.append(
-                Problem(field, name, "no such PEM file beside office.toml", f"put it at {directory / name}")
-            )
-            continue
-        if "BEGIN CERTIFICATE" not in pem:
-            problems.append(
-                Problem(field, name, "holds no certificate", "give a PEM file of CERTIFICATE blocks")
-            )
-            continue
-        authorities.append({"name": name, "pem": pem})
+            message = "not the name of a file beside office.toml"
+            problems.append(replace(wrong(message, "give a plain file name"), value=repr(name)))
+        elif (pem := _beside(directory / name)) is None:
+            problems.append(wrong("no such PEM file beside office.toml", f"put it at {directory / name}"))
+        elif "BEGIN CERTIFICATE" not in pem:
+            problems.append(wrong("holds no certificate", "give a PEM file of CERTIFICATE blocks"))
+        else:
+            authorities.append({"name": name, "pem": pem})
     tls["trusted_authorities"] = authorities
     return problems
+
+
+def _beside(file: Path) -> str | None:
+    """The text of a file that may be missing beside the office file."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _read_provided(data: dict[str, Any], directory: Path) -> None:
@@ -146,15 +135,8 @@ def _read_provided(data: dict[str, Any], directory: Path) -> None:
     tls, hosts = data.setdefault("tls", {}), data.get("hosts")
     if not isinstance(tls, dict) or not isinstance(hosts, dict) or "provided" in tls:
         return
-    found = []
-    for name in hosts:
-        try:
-            pem = (directory / f"{name}.pem").read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            continue
-        if "BEGIN CERTIFICATE" in pem:
-            found.append({"host": name, "pem": pem})
-    if found:
+    pems = {name: _beside(directory / f"{name}.pem") or "" for name in hosts}
+    if found := [{"host": name, "pem": pem} for name, pem in pems.items() if "BEGIN CERTIFICATE" in pem]:
         tls["provided"] = found
 
 
@@ -163,19 +145,15 @@ def _read_host_keys(data: dict[str, Any], directory: Path) -> None:
     ssh, hosts = data.setdefault("ssh", {}), data.get("hosts")
     if not isinstance(ssh, dict) or not isinstance(hosts, dict) or "host_keys" in ssh:
         return
-    try:
-        lines = (directory / "known_hosts").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+    if (known_hosts := _beside(directory / "known_hosts")) is None:
         return
     found: dict[str, list[str]] = {}
     for name, host in hosts.items():
         addresses = host.get("addresses") if isinstance(host, dict) else None
         known = {name, f"{name}.{data.get('domain', '')}"}
         if isinstance(addresses, dict):
-            known |= {
-                str(address) for group in addresses.values() if isinstance(group, list) for address in group
-            }
-        keys = [key for key in map(partial(_host_key, names=known), lines) if key]
+            known |= {str(one) for group in addresses.values() if isinstance(group, list) for one in group}
+        keys = [key for line in known_hosts.splitlines() if (key := _host_key(line, known))]
         if keys:
             found[name] = list(dict.fromkeys(keys))
     ssh["host_keys"] = found

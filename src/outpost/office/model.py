@@ -4,7 +4,7 @@ Pure: no file, network or pyinfra access. Its tables are in ``tables``, by subje
 are in its package below ``roles/``, the graph of connections in ``flows``, the rules that span several fields in ``checks``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from ipaddress import ip_interface
 
 from pydantic import Field
@@ -104,13 +104,10 @@ class Office(Part):
 
     def link_addresses(self, host: Host, other: Host) -> tuple[IPAddress, ...]:
         """Addresses at which `other` reaches `host`: in a shared zone, servers' zones first; without one all of them."""
+        order: tuple[ZoneKind, ...] = ("servers", "management", "users", "partner", "internet")
         shared = [zone for zone in host.addresses if zone in other.addresses and zone in self.zones]
-        shared.sort(
-            key=lambda zone: ("servers", "management", "users", "partner", "internet").index(
-                self.zones[zone].kind
-            )
-        )
-        return host.in_zone(shared[0]) if shared else host.all_addresses
+        nearest = min(shared, key=lambda zone: order.index(self.zones[zone].kind), default=None)
+        return host.in_zone(nearest) if nearest else host.all_addresses
 
     def platform_of(self, host: Host) -> Platform:
         """The kind of a host: its own setting, else the office's."""
@@ -165,9 +162,8 @@ class Office(Part):
         """Declared aliases, and RFC 2142's role names, which lead to the postmaster if the file does not declare them."""
         taken = {alias.address for alias in self.aliases} | set(self.mailboxes)
         roles = (f"{name}@{self.domain}" for name in ROLE_NAMES)
-        return self.aliases + tuple(
-            Alias(address=address, members=(self.postmaster,)) for address in roles if address not in taken
-        )
+        missing = (address for address in roles if address not in taken)
+        return self.aliases + tuple(Alias(address=each, members=(self.postmaster,)) for each in missing)
 
     @property
     def same_signature(self) -> int:
@@ -187,34 +183,25 @@ class Office(Part):
     @property
     def expanded(self) -> dict[str, tuple[str, ...]]:
         """Every alias with the mailboxes that it stands for."""
-        members = {alias.address: alias.members for alias in self.all_aliases}
-        mailboxes = frozenset(self.mailboxes)
-        return {address: self._expand(address, members, mailboxes) for address in members}
+        return dict(self._expand(*(alias.address for alias in self.all_aliases)))
 
     def expand(self, address: str) -> tuple[str, ...]:
         """The mailboxes that an alias or user address stands for, without duplicates, in declaration order."""
-        members = {alias.address: alias.members for alias in self.all_aliases}
-        return self._expand(address, members, frozenset(self.mailboxes))
+        ((_, found),) = self._expand(address)
+        return found
 
-    @staticmethod
-    def _expand(
-        address: str, members: Mapping[str, tuple[str, ...]], mailboxes: frozenset[str]
-    ) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        seen: set[str] = set()
-        pending = [address]
-        while pending:
-            current = pending.pop(0)
-            if current in seen:
-                continue
-            seen.add(current)
-            if current in members:
-                pending.extend(members[current])
-            elif current in mailboxes:
-                found[current] = None
-            else:
-                raise KeyError(current)
-        return tuple(found)
+    def _expand(self, *addresses: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        members = {alias.address: alias.members for alias in self.all_aliases}
+        members |= {address: () for address in self.mailboxes if address not in members}
+        mailboxes = frozenset(self.mailboxes)
+        for address in addresses:
+            reached = {address: None}
+            pending = [address]
+            while pending:
+                new = dict.fromkeys(each for each in members[pending.pop(0)] if each not in reached)
+                reached |= new
+                pending += new
+            yield address, tuple(each for each in reached if each in mailboxes)
 
     def to_json(self) -> str:
         """What pyinfra's ``debug-inventory`` and ``--json`` show: the name, not the whole file."""

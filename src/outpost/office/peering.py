@@ -29,9 +29,8 @@ class OtherEnd(NamedTuple):
     @property
     def senders(self) -> tuple[IPAddress, ...]:
         """Addresses that the office's mail comes from and that its listener for this peer uses."""
-        return tuple(
-            address for mta in serving(self.office, "transport") for address in mta.in_zone(self.peer.zone)
-        )
+        servers = serving(self.office, "transport")
+        return tuple(address for mta in servers for address in mta.in_zone(self.peer.zone))
 
     @property
     def next_hops(self) -> str:
@@ -46,9 +45,8 @@ class OtherEnd(NamedTuple):
     @property
     def recipients(self) -> tuple[str, ...]:
         """Every address that outsiders may write to: a backup MX must know them (DSN-01)."""
-        return self.office.mailboxes + tuple(
-            alias.address for alias in self.office.all_aliases if not alias.inside_only
-        )
+        open_ones = (alias.address for alias in self.office.all_aliases if not alias.inside_only)
+        return (*self.office.mailboxes, *open_ones)
 
     @property
     def message_size(self) -> int:
@@ -63,9 +61,8 @@ class OtherEnd(NamedTuple):
     @property
     def authority(self) -> str:
         """The authority that issued the office's certificate."""
-        modes = {
-            mta.certificates or self.office.tls.certificates for mta in serving(self.office, "transport")
-        }
+        servers = serving(self.office, "transport")
+        modes = {mta.certificates or self.office.tls.certificates for mta in servers}
         return "the office's own authority" if "office" in modes else self.office.tls.issuer
 
     @property

@@ -99,9 +99,8 @@ def networks(text: str, what: str) -> tuple[IPNetwork, ...]:
         try:
             found.append(ip_network(part))
         except ValueError as error:
-            raise OutpostError(
-                f"{what} {part}: {error}", "write it like 192.0.2.0/28 or 2001:db8:1::/64"
-            ) from None
+            remedy = "write it like 192.0.2.0/28 or 2001:db8:1::/64"
+            raise OutpostError(f"{what} {part}: {error}", remedy) from None
     if not found:
         raise OutpostError(f"no network for {what}", "write it like 192.0.2.0/28,2001:db8:1::/64")
     return tuple(found)
@@ -143,9 +142,8 @@ def keys_of(text: str) -> tuple[str, ...]:
     try:
         return tuple(filter(None, Path(text).expanduser().read_text(encoding="utf-8").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise OutpostError(
-            f"key {text}: {error}", "write the line of the .pub file, or the path of that file"
-        ) from None
+        remedy = "write the line of the .pub file, or the path of that file"
+        raise OutpostError(f"key {text}: {error}", remedy) from None
 
 
 def public_keys(home: Path) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Sizes, counts, reverse zones, and lifetimes that must fit together: a key must live longer than its roll takes."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from outpost.office.checks.rule import Rule
 from outpost.office.model import Office
@@ -20,46 +21,30 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
         remedy = f"use at most {_size(MAX_SCAN)}"
         yield Problem("limits.scan_size", _size(limits.scan_size), "more than ClamAV can scan", remedy)
     if office.same_signature < len(office.users):
-        yield Problem(
-            "limits.same_signature",
-            str(office.same_signature),
-            f"fewer than the {len(office.users)} users: a list that writes to each of them would be stopped",
-            "raise it",
-        )
+        few = f"fewer than the {len(office.users)} users"
+        what = f"{few}: a list that writes to each of them would be stopped"
+        yield Problem("limits.same_signature", str(office.same_signature), what, "raise it")
 
 
 def _message_fits(office: Office, message: int) -> Iterator[Problem]:
     """One finding for a message size that is too large for several things."""
-    limits = office.limits
+    limits, wrong = office.limits, partial(Problem, "limits.message_size", _size(message))
+    small = [user for user in office.users if office.quota(user) < message]
     if message > limits.scan_size:
-        yield Problem(
-            "limits.message_size",
-            _size(message),
-            f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned",
-            "lower it, or raise limits.scan_size",
-        )
+        what = f"larger than the scanner reads ({_size(limits.scan_size)}): it would pass unscanned"
+        yield wrong(what, "lower it, or raise limits.scan_size")
     elif message * MESSAGES_IN_QUEUE > limits.queue_volume:
-        yield Problem(
-            "limits.message_size",
-            _size(message),
-            f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages",
-            "lower it, or raise limits.queue_volume",
-        )
+        what = f"the queue ({_size(limits.queue_volume)}) holds fewer than {MESSAGES_IN_QUEUE} such messages"
+        yield wrong(what, "lower it, or raise limits.queue_volume")
     elif message > limits.message_budget:
-        yield Problem(
-            "limits.message_budget",
-            _size(limits.message_budget),
-            "smaller than one message of limits.message_size: nobody could send it to anybody",
-            "raise it, or lower limits.message_size",
-        )
-    elif small := [user for user in office.users if office.quota(user) < message]:
-        yield Problem(
-            f"users[{small[0].address}].quota",
-            _size(office.quota(small[0])),
-            "smaller than one message of limits.message_size"
-            + (f", as those of {len(small) - 1} more users are" if len(small) > 1 else ""),
-            "raise the quota, or lower limits.message_size",
-        )
+        what = "smaller than one message of limits.message_size: nobody could send it to anybody"
+        remedy = "raise it, or lower limits.message_size"
+        yield Problem("limits.message_budget", _size(limits.message_budget), what, remedy)
+    elif small:
+        more = f", as those of {len(small) - 1} more users are" if len(small) > 1 else ""
+        what = f"smaller than one message of limits.message_size{more}"
+        remedy = "raise the quota, or lower limits.message_size"
+        yield Problem(f"users[{small[0].address}].quota", _size(office.quota(small[0])), what, remedy)
 
 
 def _size(value: int) -> str:
@@ -82,39 +67,29 @@ def _reverse_zones(office: Office) -> Iterator[Problem]:
     for index, network in enumerate(office.dns.reverse):
         step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
         if network.prefixlen % step or not network.prefixlen:
-            yield Problem(
-                f"dns.reverse[{index}]",
-                str(network),
-                f"its prefix does not end on {unit}, so it is no reverse zone of its own",
-                f"give the delegated networks with a prefix that {step} divides (RFC 2317 delegations stay with the provider)",
-            )
+            message = f"its prefix does not end on {unit}, so it is no reverse zone of its own"
+            remedy = f"give the delegated networks with a prefix that {step} divides (RFC 2317 delegations stay with the provider)"
+            yield Problem(f"dns.reverse[{index}]", str(network), message, remedy)
 
 
 def _rolls_fit(office: Office) -> Iterator[Problem]:
     """A key must live longer than its replacement takes, a signature longer than a cache keeps it."""
     dns = office.dns
-    step = dns.propagation + dns.ttl
-    for field, value, needed, what in (
-        ("zsk_lifetime", dns.zsk_lifetime, 2 * step, "two steps of propagation and TTL"),
-        (
-            "ksk_lifetime",
-            dns.ksk_lifetime,
-            2 * step + dns.parent_propagation,
-            "two steps of propagation and TTL, and the parent's time",
-        ),
-        ("signature_lifetime", dns.signature_lifetime, 2 * step, "twice propagation and TTL"),
-        ("dkim_lifetime", dns.dkim_lifetime, 2 * dns.ttl + dns.dkim_retention, "two TTLs and dkim_retention"),
-    ):
-        if value <= needed:
+    steps = 2 * (dns.propagation + dns.ttl)
+    for field, needed, what in (
+        ("zsk_lifetime", steps, "two steps of propagation and TTL"),
+        ("ksk_lifetime", steps + dns.parent_propagation, "two steps of propagation and TTL, and the parent's time"),
+        ("signature_lifetime", steps, "twice propagation and TTL"),
+        ("dkim_lifetime", 2 * dns.ttl + dns.dkim_retention, "two TTLs and dkim_retention"),
+    ):  # fmt: skip
+        if (value := getattr(dns, field)) <= needed:
             message = f"shorter than a roll takes: {needed} s ({what})"
             yield Problem(f"dns.{field}", f"{value}s", message, f"give more than {needed}s")
     if dns.dkim_retention < office.link.queue_lifetime:
-        yield Problem(
-            "dns.dkim_retention",
-            f"{dns.dkim_retention}s",
-            f"mail signed with the old key may wait in a queue for {office.link.queue_lifetime} s (link.queue_lifetime)",
-            f"give at least {office.link.queue_lifetime}s, or shorten link.queue_lifetime",
-        )
+        longest = office.link.queue_lifetime
+        message = f"mail signed with the old key may wait in a queue for {longest} s (link.queue_lifetime)"
+        remedy = f"give at least {longest}s, or shorten link.queue_lifetime"
+        yield Problem("dns.dkim_retention", f"{dns.dkim_retention}s", message, remedy)
 
 
 RULES: tuple[Rule, ...] = (

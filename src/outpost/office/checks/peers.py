@@ -49,14 +49,13 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if (peer.tls == "fingerprint") == bool(peer.fingerprints):
             continue
-        message, remedy = (
-            ("no key is pinned, so no mail would ever leave", "give the SHA-256 of the next hop's public key")
-            if peer.tls == "fingerprint"
-            else (f'not used with tls = "{peer.tls}"', 'leave them out, or choose tls = "fingerprint"')
-        )
-        yield Problem(
-            f"peers[{index}].fingerprints", ", ".join(peer.fingerprints) or "(none)", message, remedy
-        )
+        wrong = partial(Problem, f"peers[{index}].fingerprints", ", ".join(peer.fingerprints) or "(none)")
+        if peer.tls == "fingerprint":
+            message = "no key is pinned, so no mail would ever leave"
+            yield wrong(message, "give the SHA-256 of the next hop's public key")
+        else:
+            message = f'not used with tls = "{peer.tls}"'
+            yield wrong(message, 'leave them out, or choose tls = "fingerprint"')
 
 
 def _peer_waits(office: Office) -> Iterator[Problem]:
@@ -93,15 +92,13 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
 
 def _peer_loops(office: Office) -> Iterator[Problem]:
     own = {host.fqdn for host in office.hosts}
+    addresses = {address for host in office.hosts for address in host.all_addresses}
     edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
     for index, peer in enumerate(office.peers):
         if peer.next_hop in own:
             message = "one of this office's own hosts: a mail loop"
             yield Problem(f"peers[{index}].next_hop", peer.next_hop, message, "name the peer's own relay")
-        own_relays = [
-            relay for relay in peer.relays if any(relay in host.all_addresses for host in office.hosts)
-        ]
-        for relay in own_relays:
+        for relay in (relay for relay in peer.relays if relay in addresses):
             message = "an address of one of this office's own hosts: a mail loop"
             yield Problem(f"peers[{index}].relays", str(relay), message, "name the peer's own relays")
         path = path_back(peer.name, edges)
@@ -114,12 +111,8 @@ def _peer_loops(office: Office) -> Iterator[Problem]:
 def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
     """Other peers whose domains contain the next hop's name: they get its mail."""
     for other in office.peers:
-        elsewhere = not any(_inside(peer.next_hop, domain) for domain in peer.domains)
-        if (
-            other.name != peer.name
-            and elsewhere
-            and any(_inside(peer.next_hop, name) for name in other.domains)
-        ):
+        here, there = (any(_inside(peer.next_hop, name) for name in each.domains) for each in (peer, other))
+        if other.name != peer.name and there and not here:
             yield other.name
 
 

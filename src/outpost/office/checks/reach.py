@@ -29,12 +29,8 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
     ]  # fmt: skip
     for field, value, why in named:
         if value and (host := hosts.get(str(value))):
-            yield Problem(
-                field,
-                str(value),
-                f"{host.name} of this office has this address: {why}",
-                "name a machine outside",
-            )
+            message = f"{host.name} of this office has this address: {why}"
+            yield Problem(field, str(value), message, "name a machine outside")
 
 
 def _reachable_services(office: Office) -> Iterator[Problem]:
@@ -103,9 +99,8 @@ def _backup_fits(office: Office) -> Iterator[Problem]:
     backup = office.backup
     if backup is None:
         return
-    zone = next(
-        (zone for zone in office.zones.values() if any(backup.server in net for net in zone.networks)), None
-    )
+    around = (zone for zone in office.zones.values() if any(backup.server in net for net in zone.networks))
+    zone = next(around, None)
     for host in office.hosts:
         if zone and placed(office, host) and zone.name not in host.addresses:
             message = f"{host.name} has no address in its zone {zone.name}"

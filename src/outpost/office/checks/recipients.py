@@ -10,9 +10,10 @@ DAEMONS = ("mailer-daemon", "double-bounce", "bounce", "noreply-dmarc", "dmarc-n
 
 
 def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
-    yield from ((f"users[{index}].address", user.address) for index, user in enumerate(office.users))
-    yield from ((f"shared[{index}].address", mailbox.address) for index, mailbox in enumerate(office.shared))
-    yield from ((f"aliases[{index}].address", alias.address) for index, alias in enumerate(office.aliases))
+    for table in ("users", "shared", "aliases"):
+        yield from (
+            (f"{table}[{at}].address", each.address) for at, each in enumerate(getattr(office, table))
+        )
 
 
 def _recipients_unique(office: Office) -> Iterator[Problem]:
@@ -97,17 +98,13 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
     for index, alias in enumerate(office.aliases):
         path = path_back(alias.address, members)
         if path:
-            message = "an alias that leads back to itself"
-            yield Problem(
-                f"aliases[{index}].members", " -> ".join(path), message, "remove the member that leads back"
-            )
+            message, remedy = "an alias that leads back to itself", "remove the member that leads back"
+            yield Problem(f"aliases[{index}].members", " -> ".join(path), message, remedy)
 
 
 def _postmaster(office: Office) -> Iterator[Problem]:
-    people = [user.address for user in office.users]
-    yield from _unknown(
-        "postmaster", [office.postmaster], people, "not one of the users", "name a declared user"
-    )
+    people, message = [user.address for user in office.users], "not one of the users"
+    yield from _unknown("postmaster", [office.postmaster], people, message, "name a declared user")
 
 
 def _verification(office: Office) -> Iterator[Problem]:

@@ -55,9 +55,8 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     if kind == "missing":
         return Problem(field, "", _missing_message(location), f"add {location[-1]} ({_help(location)})")
     if "two roles" in message:
-        return Problem(
-            field, value, message, f"declare one host for each role; a role is one of {', '.join(ROLE_NAMES)}"
-        )
+        remedy = f"declare one host for each role; a role is one of {', '.join(ROLE_NAMES)}"
+        return Problem(field, value, message, remedy)
     if kind == "literal_error":
         wanted = str(detail.get("ctx", {}).get("expected", "")).replace("'", "")
         guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
@@ -89,7 +88,7 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         "duration": "write it like 90s, 15m, 6h or 30d",
         "not true or false": f"write true or false, without quotes ({_about(location)})",
         "true or false": f"{like} ({_about(location)})",
-        "cannot be seen": "remove it",
+        "an invisible character": "remove it",
         "white space": "remove it",
     }
     for words, remedy in by_words.items():
@@ -145,13 +144,12 @@ def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
 
 
 def _missing_message(location: tuple[int | str, ...]) -> str:
-    if location[0] == "peers" and location[-1] == "next_hop":
-        return "a peer without a route"
-    if location[0] == "peers" and location[-1] == "tls":
-        return "a peer without a TLS policy"
-    if location[0] == "hosts" and location[-1] == "addresses":
-        return "the host is in no zone"
-    return "required, but missing"
+    known: dict[tuple[int | str, ...], str] = {
+        ("peers", "next_hop"): "a peer without a route",
+        ("peers", "tls"): "a peer without a TLS policy",
+        ("hosts", "addresses"): "the host is in no zone",
+    }
+    return known.get((location[0], location[-1]), "required, but missing")
 
 
 def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
@@ -163,13 +161,8 @@ def _model_at(location: tuple[int | str, ...]) -> type[BaseModel]:
         by_alias = _keys(model)
         if step not in by_alias:
             continue  # the name of a host or zone
-        nested = [
-            item
-            for item in _flatten(by_alias[step].annotation)
-            if isinstance(item, type) and issubclass(item, BaseModel)
-        ]
-        if nested:
-            model = nested[0]
+        inner = (item for item in _flatten(by_alias[step].annotation) if isinstance(item, type))
+        model = next((item for item in inner if issubclass(item, BaseModel)), model)
     return model
 
 
@@ -267,16 +260,12 @@ _SECRET_VALUE = re.compile(
 
 def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
     """Keys and values that look like secrets; messages never repeat the values."""
-    return [
-        Problem(
-            dotted(location),
-            "",
-            "a secret in the data file, which is not encrypted",
-            "keep it in secrets.age (./outpost secrets)",
-        )
-        for location, value in _leaves(data, ())
-        if _looks_secret(location, value)
-    ]
+    message, remedy = (
+        "a secret in the data file, which is not encrypted",
+        "keep it in secrets.age (./outpost secrets)",
+    )
+    found = (location for location, value in _leaves(data, ()) if _looks_secret(location, value))
+    return [Problem(dotted(location), "", message, remedy) for location in found]
 
 
 def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any]:
@@ -284,30 +273,21 @@ def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any
     fields = {problem.field for problem in found}
 
     def strip(node: Any, location: tuple[int | str, ...]) -> Any:
-        if isinstance(node, dict):
-            return {
-                key: strip(item, (*location, key))
-                for key, item in node.items()
-                if dotted((*location, key)) not in fields
-            }
-        if isinstance(node, list):
-            kept = [
-                (index, item) for index, item in enumerate(node) if dotted((*location, index)) not in fields
-            ]
-            return [strip(item, (*location, index)) for index, item in kept]
-        return node
+        if not isinstance(node, dict | list):
+            return node
+        each = node.items() if isinstance(node, dict) else enumerate(node)
+        below = ((key, item, (*location, key)) for key, item in each)
+        kept = {key: strip(item, place) for key, item, place in below if dotted(place) not in fields}
+        return kept if isinstance(node, dict) else list(kept.values())
 
     stripped: dict[str, Any] = strip(data, ())
     return stripped
 
 
 def _leaves(node: Any, location: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], Any]]:
-    if isinstance(node, Mapping):
-        for key, item in node.items():
+    if isinstance(node, Mapping | list):
+        for key, item in node.items() if isinstance(node, Mapping) else enumerate(node):
             yield from _leaves(item, (*location, key))
-    elif isinstance(node, list):
-        for index, item in enumerate(node):
-            yield from _leaves(item, (*location, index))
     else:
         yield location, node
 

@@ -61,10 +61,8 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
         for zone_name, addresses in host.addresses.items():
             zone = office.zones.get(zone_name)
             if zone is None:
-                guess = nearest(zone_name, list(office.zones))
-                yield Problem(
-                    f"{field}.{zone_name}", "", "no such zone", f"use one of {', '.join(office.zones)}{guess}"
-                )
+                remedy = f"use one of {', '.join(office.zones)}{nearest(zone_name, list(office.zones))}"
+                yield Problem(f"{field}.{zone_name}", "", "no such zone", remedy)
                 continue
             judged = tuple(a for a in addresses if a.version not in wrong[zone_name])
             if judged or not wrong[zone_name]:
@@ -96,9 +94,8 @@ def _local_files(office: Office) -> Iterator[Problem]:
                 remedy = "choose a path outside it, near the daemon that reads the file"
                 yield wrong("this directory belongs to Outpost", remedy)
             elif not path.startswith(LOCAL_PLACES):
-                yield wrong(
-                    "Outpost compares no files there", f"put local files below {', '.join(LOCAL_PLACES)}"
-                )
+                remedy = f"put local files below {', '.join(LOCAL_PLACES)}"
+                yield wrong("Outpost compares no files there", remedy)
             elif path in ("/etc/", "/usr/local/", "/root/"):
                 remedy = "name the files, or a directory of their own"
                 yield wrong("Outpost would report no change by hand there any more", remedy)
@@ -123,10 +120,9 @@ def _addresses_fit(
         for network in networks:
             ends = {network.network_address, network.broadcast_address if network.version == 4 else None}
             if address in network and address in ends and network.num_addresses > 2:
-                message = (
-                    f"the network's own address or the broadcast address of {network}: no host can have it"
-                )
-                yield Problem(field, str(address), message, "use one between the first and the last")
+                what = f"the network's own address or the broadcast address of {network}"
+                remedy = "use one between the first and the last"
+                yield Problem(field, str(address), f"{what}: no host can have it", remedy)
         if address.version in wanted and not any(address in network for network in networks):
             remedy = f"use an address in {', '.join(map(str, networks))}"
             yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -138,9 +134,8 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
         for zone, addresses in host.addresses.items():
             for address in addresses:
                 if address in owner:
-                    message = (
-                        f"{owner[address]} has this address already, so two roles would share one machine"
-                    )
+                    taken = f"{owner[address]} has this address already"
+                    message = f"{taken}, so two roles would share one machine"
                     remedy = "give every host its own address"
                     yield Problem(f"hosts.{host.name}.addresses.{zone}", str(address), message, remedy)
                 owner.setdefault(address, host.name)
@@ -153,9 +148,8 @@ def _first_boot(office: Office) -> Iterator[Problem]:
         field = f"zones.{zone.name}.gateways"
         for address in zone.gateways:
             if address in taken:
-                yield Problem(
-                    field, str(address), "a host of the office has this address", "give the router's address"
-                )
+                message = "a host of the office has this address"
+                yield Problem(field, str(address), message, "give the router's address")
             elif not any(address in network for network in zone.networks):
                 remedy = f"give the router's address in {', '.join(map(str, zone.networks))}"
                 yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -170,9 +164,8 @@ def _first_boot(office: Office) -> Iterator[Problem]:
                 remedy = f"use one of {', '.join(host.addresses)}"
                 yield Problem(field, mac, "the host has no address in this zone", remedy)
             if mac in owner:
-                yield Problem(
-                    field, mac, f"{owner[mac]} has this hardware address already", "give each card its own"
-                )
+                message = f"{owner[mac]} has this hardware address already"
+                yield Problem(field, mac, message, "give each card its own")
             owner.setdefault(mac, f"{host.name}.{name}")
 
 

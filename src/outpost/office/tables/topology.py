@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part, Size
+from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part, Size, like
 
 ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
 """The names of the packages below `roles/`."""
@@ -22,13 +22,9 @@ CertificateMode = Literal["acme", "office", "provided"]
 
 
 def _host_path(value: str) -> str:
-    parts = value.removesuffix("/").split("/")
-    if (
-        parts[0]
-        or len(parts) < 3
-        or any(part in ("", ".", "..") for part in parts[1:])
-        or re.search(r"[\s*?'\"\\]", value)
-    ):
+    root, *parts = value.removesuffix("/").split("/")
+    odd = {"", ".", ".."} & {*parts} or re.search(r"[\s*?'\"\\]", value)
+    if root or len(parts) < 2 or odd:
         raise ValueError("not the full path of a file; a directory ends in a slash")
     return value
 
@@ -48,13 +44,9 @@ FOUND = re.compile(
 """A plan's name for a thing on a host (`outpost.onhost.observe.facts.words`)."""
 
 
-def _found(value: str) -> str:
-    if not FOUND.fullmatch(value):
-        raise ValueError("not kind and name of one thing as a plan prints them: file /etc/cron.d/vendor")
-    return value
-
-
-Accepted = Annotated[str, AfterValidator(_found)]
+Accepted = Annotated[
+    str, like(FOUND.pattern, "not kind and name of one thing as a plan prints them: file /etc/cron.d/vendor")
+]
 HostPath = Annotated[str, AfterValidator(_host_path)]
 _PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6([0-4]\d{3}|5([0-4]\d\d|5([0-2]\d|3[0-5]))))"
 LOGIN = rf"^(([a-z_][a-z0-9_-]{{0,31}}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:]+)(:{_PORT})?)?$"

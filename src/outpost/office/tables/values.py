@@ -48,7 +48,7 @@ SSH_RSA_BITS = 3072
 """The least that sshd on the hosts accepts (RequiredRSASize)."""
 
 
-def _like(pattern: str, objection: str) -> AfterValidator:
+def like(pattern: str, objection: str) -> AfterValidator:
     """Makes a check for texts that match a pattern as a whole."""
 
     def judged(value: str) -> str:
@@ -74,14 +74,6 @@ def _fqdn(value: str) -> str:
     return value
 
 
-def _label(value: str) -> str:
-    if not _LABEL.fullmatch(value):
-        raise ValueError(
-            "not a host label: lower-case letters, digits and inner hyphens, 63 at most (RFC 1123)"
-        )
-    return value
-
-
 def _mail_address(value: str) -> str:
     local, _, domain = value.rpartition("@")
     if not _LOCAL_PART.fullmatch(local) or ".." in local:
@@ -101,9 +93,8 @@ def _to_address(value: object) -> object:
         address = ip_address(value)
     except ValueError:
         raise ValueError("not an IP address") from None
-    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
-        raise ValueError("not an IP address of one machine that others can reach")
-    if address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
+    special = address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local
+    if special or address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
         raise ValueError("not an IP address of one machine that others can reach")
     return address
 
@@ -194,25 +185,30 @@ Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
 AgeRecipient = Annotated[
-    str, _like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that ./outpost secrets prints")
+    str, like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that ./outpost secrets prints")
 ]
 Server = Annotated[str, AfterValidator(_server)]
 MirrorUrl = Annotated[
     str,
-    _like(
+    like(
         r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~%/+-]*)?",
         "not the address of a mirror, http://HOST/PATH or https://HOST/PATH",
     ),
     AfterValidator(_url),
 ]
 Fqdn = Annotated[str, AfterValidator(_fqdn), _form("domain name")]
-HostLabel = Annotated[str, AfterValidator(_label), _form("host label")]
+HostLabel = Annotated[
+    str,
+    like(
+        _LABEL.pattern,
+        "not a host label: lower-case letters, digits and inner hyphens, 63 at most (RFC 1123)",
+    ),
+    _form("host label"),
+]
 MailAddress = Annotated[str, AfterValidator(_mail_address), _form("mail address")]
 Proxy = Annotated[
     str,
-    _like(
-        r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"
-    ),
+    like(r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"),
     AfterValidator(_url),
 ]
 Told = Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_url)]
@@ -221,7 +217,7 @@ Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 Mac = Annotated[
     str,
-    _like(
+    like(
         r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}",
         "not the hardware address of one card: 52:54:00:12:34:56, in lower case",
     ),
@@ -233,17 +229,18 @@ Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 
 
 def lasting(default: str, description: str | None = None) -> Any:
     """A field for a duration with a default, written as in the file."""
-    form: dict[str, Any] = {"format": "duration", "default": default}
-    return Field(
-        default=_to_seconds(default), description=description, examples=[default], json_schema_extra=form
-    )
+    return _written(_to_seconds(default), default, "duration", description=description)
 
 
 def sized(default: str, description: str | None = None, *, ge: int = 1) -> Any:
     """A field for a size with a default, written as in the file."""
     value = TypeAdapter(ByteSize).validate_python(default)
-    form: dict[str, Any] = {"format": "size", "default": default}
-    return Field(default=value, ge=ge, description=description, examples=[default], json_schema_extra=form)
+    return _written(value, default, "size", ge=ge, description=description)
+
+
+def _written(value: Any, default: str, form: str, **more: Any) -> Any:
+    extra: dict[str, Any] = {"format": form, "default": default}
+    return Field(default=value, examples=[default], json_schema_extra=extra, **more)
 
 
 def counted(
@@ -279,11 +276,8 @@ class Part(BaseModel):
         switch = info.field_name and cls.model_fields[info.field_name].annotation is bool
         if isinstance(value, bool) != bool(switch):
             raise ValueError("not true or false" if switch else "true or false, where another value stands")
-        if info.field_name not in cls.judged_elsewhere:
-            for text in _texts(value):
-                for character in text:
-                    if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
-                        raise ValueError(
-                            f"an invisible character (U+{ord(character):04X}); only one line of text is allowed"
-                        )
+        for character in "" if info.field_name in cls.judged_elsewhere else "".join(_texts(value)):
+            if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
+                seen = f"an invisible character (U+{ord(character):04X})"
+                raise ValueError(f"{seen}; only one line of text is allowed")
         return value
