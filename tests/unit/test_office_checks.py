@@ -660,7 +660,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (signature_rate_below_the_users, "limits.same_signature", "fewer than the 14 users", "raise it"),
     (not_a_size, "limits.message_size", "not a size", "25MiB"),
     (missing_role, "hosts", "no host has the role webmail", "declare one"),
-    (one_name_server, "hosts.ns1.role", "one name server only", "second host"),
+    (one_name_server, "hosts.ns1.role", "only one name server", "second host"),
     (two_stores, "hosts.store2.role", "a second store", "keep one store"),
     (store_on_the_internet, "hosts.store.addresses", "Internet's zone", "servers', users' and management"),
     (bare_domain, "domain", "not a fully qualified domain name", "po.myertor.test"),
