@@ -608,7 +608,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (unknown_zone, "hosts.mta.addresses.cor", "no such zone", "did you mean core"),
     (collector_out_of_reach, "logs.addresses", "store is in none of their zones", "management zone"),
     (alarm_from_nobody, "alarms.tell[0]", "or the recipient", "&from=ADDRESS"),
-    (collector_without_a_name, "logs.addresses", "without a name", "logs.collector"),
+    (collector_without_a_name, "logs.addresses", "has no name", "logs.collector"),
     (local_file_by_wildcard, "hosts.mta.local[0]", "full path", "without wildcards"),
     (local_file_of_outposts, "hosts.mta.local[0]", "this directory belongs to Outpost", "outside it"),
     (local_everything, "hosts.mta.local[0]", "no change by hand", "a directory of their own"),
