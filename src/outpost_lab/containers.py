@@ -135,12 +135,12 @@ def _create(
     first = next(iter(machine.addresses))
     ipv4, ipv6 = machine.addresses[first]
     network = networks[first].name
+    labels = instance.labels | {"outpost.machine": machine.name, "outpost.role": machine.role, RECIPE: recipe}
     return client.containers.create(
         images.tag(machine.image),
         name=instance.container_name(machine.name),
         hostname=machine.fqdn,
-        labels=instance.labels
-        | {"outpost.machine": machine.name, "outpost.role": machine.role, RECIPE: recipe},
+        labels=labels,
         network=network,
         networking_config={network: client.api.create_endpoint_config(ipv4_address=ipv4, ipv6_address=ipv6)},
         restart_policy={"Name": "no"},

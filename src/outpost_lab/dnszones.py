@@ -80,10 +80,8 @@ def children(instance: Instance) -> tuple[Child, ...]:
     """The office's zones that the test environment delegates: its domain, then its reverse zones."""
     if not instance.delegated:
         return ()
-    office = instance.office
-    servers = tuple(
-        (host.fqdn, str(item)) for host in office.with_role("dns") for item in host.in_zone("wan")
-    )
+    office, name_servers = instance.office, instance.office.with_role("dns")
+    servers = tuple((host.fqdn, str(item)) for host in name_servers for item in host.in_zone("wan"))
 
     def parent(name: str) -> Zone:
         above = [zone for zone in zones(instance) if zone.name == "." or name.endswith(f".{zone.name}")]

@@ -101,12 +101,10 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
         if path.startswith("rest/") and "\n" not in path  # otherwise it would be a line of the script
     }
     # BKP-02: a taken-over host names what never ends (/dev/zero), and the drill reads it for a week
-    kept = tuple(f"{source['path'].rstrip('/')}" for source in rooms.view.sources)
-    strange = [
-        path
-        for path in rest
-        if ".." in path.split("/") or not any(path == place or path.startswith(f"{place}/") for place in kept)
-    ]
+    kept = tuple(source["path"].rstrip("/") for source in rooms.view.sources)
+    below = tuple(f"{place}/" for place in kept)
+    known = {path for path in rest if path in kept or path.startswith(below)}
+    strange = [path for path in rest if path not in known or ".." in path.split("/")]
     if strange:
         yield f"{len(strange)} files outside the declared paths: {answers.line(strange[0], 200)}"
     rest = {path: digest for path, digest in rest.items() if path not in strange}
@@ -118,8 +116,7 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
 
 def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
     for user in rooms.office.users:
-        local = user.address.partition("@")[0]
-        mine = f"{local}/Maildir"
+        mine = f"{user.name}/Maildir"
         folders = {path: folder for path, folder in wanted["folders"].items() if path.startswith(mine)}
         yield from _dovecot_differences(rooms, user.address, folders)
 

@@ -82,9 +82,7 @@ class Instance:
     known_hosts = _Kept("known_hosts")  # SSH host keys of every machine
     world_ca = _Kept("world-ca.pem")  # authority of the certificates of the test environment's mail servers
     office_ca = _Kept("ca.pem")  # authority of the office, once it has its secrets
-    acme_ca = _Kept(
-        "acme-ca.pem"
-    )  # root of the test environment's ACME authority, once it has been asked for
+    acme_ca = _Kept("acme-ca.pem")  # root of the test environment's ACME authority, once it was asked for
 
     @property
     def users_ca(self) -> Path:

@@ -92,9 +92,8 @@ def listeners(office: Office) -> tuple[Listener, ...]:
         for flow in inbound(office, host):
             if flow.port in STARTTLS and flow.source.host is None and flow.protocol == "tcp":
                 address = str(flow.destination.networks[0].network_address)
-                found.setdefault(
-                    (host.name, flow.port), Listener(host, address, flow.port, STARTTLS[flow.port])
-                )
+                listener = Listener(host, address, flow.port, STARTTLS[flow.port])
+                found.setdefault((host.name, flow.port), listener)
     return tuple(found.values())
 
 

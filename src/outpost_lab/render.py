@@ -101,15 +101,12 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
         "trust_anchor": dnszones.trust_anchor(instance),
         "office": _office(instance, machine),
     }
-    top = WORLD / directory
-    return [
-        File(
-            f"/{template.relative_to(top)}".removesuffix(".j2"),
-            made.get_template(str(template.relative_to(WORLD))).render(context).encode(),
-        )
-        for template in sorted(top.rglob("*.j2"))
-        if template.suffixes[-2:] != [".zone", ".j2"]
-    ]
+    top, result = WORLD / directory, []
+    for template in sorted(top.rglob("*.j2")):
+        if template.suffixes[-2:] != [".zone", ".j2"]:
+            text = made.get_template(str(template.relative_to(WORLD))).render(context)
+            result.append(File(f"/{template.relative_to(top)}".removesuffix(".j2"), text.encode()))
+    return result
 
 
 def _me(instance: Instance, machine: Machine) -> Me:

@@ -74,10 +74,8 @@ def _memory(machines: int) -> None:
     except OSError:
         return
     available = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
-    if available and available < MEMORY_MIB * machines:
-        message = (
-            f"{available} MiB of memory are free, and {machines} machines take {MEMORY_MIB * machines} MiB"
-        )
+    if available and available < (needed := MEMORY_MIB * machines):
+        message = f"{available} MiB of memory are free, and {machines} machines take {needed} MiB"
         raise LabError(message, "end other programs, or another lab: ./outpost lab down --name NAME")
 
 

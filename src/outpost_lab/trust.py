@@ -46,10 +46,8 @@ def after_deploy(instance: Instance) -> None:
             containers.run(instance.container("gw", client), "unbound-control", "flush_zone", child.name)
     # head office's machine keeps the backups: it runs the script that `outpost backup --other-end` prints
     if instance.office.backup and (instance.directory / secrets_file.FILE_NAME).exists():
-        vault, script = (
-            instance.container(VAULT, client),
-            other_end(instance.office, secrets_file.read(instance.directory)),
-        )
+        vault = instance.container(VAULT, client)
+        script = other_end(instance.office, secrets_file.read(instance.directory))
         containers.put(vault, [render.File("/root/set-up.sh", script.encode())])
         containers.run(vault, "sh", "/root/set-up.sh")
     containers.update_peers(client, instance)

@@ -86,10 +86,8 @@ def around(slot: int) -> tuple[Machine, ...]:
 
     def machine(name: str, *, octet: int, zones: list[str], **entry: Any) -> Machine:
         addresses = {zone: address(zone, octet, slot) for zone in zones}
-        known: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-        }
-        return Machine(name, addresses=addresses, **known)
+        lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+        return Machine(name, addresses=addresses, **entry | lists)
 
     return tuple(machine(name, **entry) for name, entry in _data()["machines"].items())
 
@@ -99,9 +97,8 @@ def hosts(office: Office) -> tuple[Machine, ...]:
 
     def machine(host: Host) -> Machine:
         addresses = {zone: _pair(host.in_zone(zone)) for zone in host.addresses}
-        return Machine(
-            host.name, host.role, host.fqdn, "base", addresses, office=True, units=("ssh.service",)
-        )
+        own = host.name, host.role, host.fqdn
+        return Machine(*own, "base", addresses, office=True, units=("ssh.service",))
 
     return tuple(map(machine, office.hosts))
 

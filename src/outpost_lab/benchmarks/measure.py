@@ -79,13 +79,10 @@ def median(values: Sequence[float]) -> float:
 def keep(found: Sequence[Measurement], file: Path = RESULTS, page: Path = PAGE) -> None:
     """Write them to the file of results and the table of a page; rows that were not measured now stay."""
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     machine = {
-        "when": when,
-        "processors": os.cpu_count(),
-        "processor": _processor(),
+        "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "processors": os.cpu_count(), "processor": _processor(),
         "python": platform.python_version(),
-    }
+    }  # fmt: skip
     known |= {each.row: each.as_data() | {"measured": machine} for each in found}
     file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     table = render(environment(Path(__file__).parent), "results.md.j2", {"rows": list(known.values())})

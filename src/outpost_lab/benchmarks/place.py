@@ -141,13 +141,17 @@ class Place(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """The environment of programs that read this office; they may cache compiled Python, as in a normal shell."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return os.environ | {
+        path, state = (
+            f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            str(self.directory.parent),
+        )
+        own = {
             "PATH": path,
             "PYINFRA_PROGRESS": "off",
             "PYTHONDONTWRITEBYTECODE": "",
-            "XDG_STATE_HOME": str(self.directory.parent),
+            "XDG_STATE_HOME": state,
         }
+        return os.environ | own
 
     def cold(self) -> None:
         """Close the open connections."""
@@ -195,10 +199,7 @@ def behind(target: Target, *, rtt: float, rate: float = 0.0) -> Iterator[Place]:
     office = load(target.data)
     link = Link(rtt, rate)
     targets = [ssh.target(office, host)[1:] for host in office.hosts]
-    with (
-        tempfile.TemporaryDirectory(prefix="outpost-bench-") as temporary,
-        link.open(targets) as ports,
-    ):
+    with tempfile.TemporaryDirectory(prefix="outpost-bench-") as temporary, link.open(targets) as ports:
         directory = Path(temporary) / target.name
         shutil.copytree(target.data, directory, ignore=shutil.ignore_patterns(*FAR))
         by_host = dict(zip((host.name for host in office.hosts), ports, strict=True))

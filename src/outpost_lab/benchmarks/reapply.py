@@ -115,18 +115,16 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
 
     def commands(host: str) -> int:
         command = ["ssh", "-F", str(place.configuration), host, count]
-        return (
-            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) - 1
-        )  # this command itself
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(done.stdout) - 1  # this command itself
 
     found["commands"] = {host.name: commands(host.name) for host in place.office.hosts}
 
 
 def white_box(target: Target) -> Figures:
     """White-box checks of all hosts, cold, beside bare logins; their commands have been learnt without the line."""
-    office.came_up(
-        Instance.load(target.instance or LAB)
-    )  # what journals say about earlier measurements does not count
+    # what journals say about earlier measurements does not count
+    office.came_up(Instance.load(target.instance or LAB))
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
         listed = Path(temporary) / "asked"
         _checks(near, listed, *SIDE_BY_SIDE)()
@@ -163,12 +161,8 @@ def ansible_command(place: Place, *, mitogen: bool = False) -> tuple[list[str], 
     if mitogen:
         found = next(binaries.parent.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))
         variables |= {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(found)}
-    return [
-        str(binaries / "ansible-playbook"),
-        "-i",
-        str(where / "hosts.json"),
-        str(HERE / "playbook.yml"),
-    ], variables
+    command = [binaries / "ansible-playbook", "-i", where / "hosts.json", HERE / "playbook.yml"]
+    return list(map(str, command)), variables
 
 
 def _write_ansible(place: Place, where: Path) -> None:
@@ -192,15 +186,8 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
     for number, file in enumerate(content.content.values()):
         source = sources / str(number)
         source.write_bytes(file.content)
-        files.append(
-            {
-                "path": file.path,
-                "source": str(source),
-                "mode": file.mode,
-                "owner": file.owner,
-                "group": file.group,
-            }
-        )
+        given = {key: getattr(file, key) for key in ("path", "mode", "owner", "group")}
+        files.append(given | {"source": str(source)})
     # without commands for what only the host can make, and without drift: the peers have nothing like it, which is to their advantage
     return {
         "packages": list(content.packages),

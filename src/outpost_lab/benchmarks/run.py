@@ -100,10 +100,8 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
     try:
         instance = lab.up(NAME)
         office.seal(instance)
-        packages = {
-            host: sorted(declared.package_names)
-            for host, declared in declarations(instance.directory).items()
-        }
+        declared = declarations(instance.directory).items()
+        packages = {host: sorted(each.package_names) for host, each in declared}
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip
         peer = _on_each(instance, {host: f"{install} {' '.join(names)}" for host, names in packages.items()})
@@ -184,16 +182,8 @@ def measured(target: Target, rows: Sequence[str], watcher: Watcher) -> Iterator[
         row, load = ROWS[name], os.getloadavg()[0]
         measure = partial(provision, watcher=watcher) if name == "provision" else row.measure
         ours, peer, samples, notes = measure(target)
+        about = row._asdict()
+        del about["measure"]
         yield Measurement(
-            name,
-            row.what,
-            row.against,
-            row.unit,
-            ours,
-            peer,
-            row.sense,
-            row.reach,
-            samples,
-            notes,
-            round(load, 1),
+            name, **about, ours=ours, peer=peer, samples=samples, notes=notes, load=round(load, 1)
         )

@@ -132,13 +132,12 @@ class _Session:
     @asynccontextmanager
     async def of(self, user: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """Log in; `OutpostError` if the store refuses."""
-        reader, writer = await asyncio.open_connection(
-            self._at,
-            ports.IMAPS,
-            ssl=self._context,
-            server_hostname=self._name,
-            ssl_handshake_timeout=PATIENCE,
-        )
+        tls: dict[str, Any] = {
+            "ssl": self._context,
+            "server_hostname": self._name,
+            "ssl_handshake_timeout": PATIENCE,
+        }
+        reader, writer = await asyncio.open_connection(self._at, ports.IMAPS, **tls)
         try:
             await reader.readline()
             writer.write(f'a LOGIN {user} "{self._passwords[user]}"\r\n'.encode())
