@@ -47,7 +47,7 @@ def broken(page: Page, axe: str) -> dict[str, list[str]]:
     return {rule: nodes for rule, nodes in rules.items() if nodes}
 
 
-def test_axe_sees_what_is_wrong(page: Page, axe: str) -> None:
+def test_axe_reports_faults_of_a_page(page: Page, axe: str) -> None:
     page.set_content(
         "<html><body><main><input type=text><p style='color:#ccc;background:#fff'>pale</p></main></body></html>"
     )

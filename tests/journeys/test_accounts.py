@@ -261,7 +261,7 @@ def test_an_office_that_requires_a_second_factor(
 
 
 @pytest.mark.control("AUT-03")
-def test_who_is_shut_out_reads_for_how_long(lab: Instance, page: Page, site: str, erin: OfficeUser) -> None:
+def test_a_locked_out_user_reads_for_how_long(lab: Instance, page: Page, site: str, erin: OfficeUser) -> None:
     """The answer does not reveal which accounts exist: an unknown name gets the same."""
     stack = page.locator("#messagestack")
     try:

@@ -185,7 +185,7 @@ def ear(lab: Instance) -> Iterator[Callable[[str], list[dict[str, object]]]]:
 @pytest.mark.slow
 @pytest.mark.control("LOG-04")
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: f"{trouble.host} {trouble.about}")
-def test_what_needs_a_human_is_heard_past_the_queue(
+def test_alarms_arrive_by_a_path_beside_the_queue(
     lab: Instance, town: Town, ear: Callable[[str], list[dict[str, object]]], trouble: Trouble
 ) -> None:
     host, look = trouble.host, "systemctl start outpost-watch.service"

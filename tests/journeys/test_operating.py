@@ -112,7 +112,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
 
 @pytest.mark.slow
 @pytest.mark.control("QUE-01")
-def test_what_is_held_waits_until_it_is_released(lab: Instance, alice: OfficeUser, head: Neighbour) -> None:
+def test_mail_on_hold_waits_until_it_is_released(lab: Instance, alice: OfficeUser, head: Neighbour) -> None:
     message, token = compose(alice.address, [head.address])
     with down(lab, "headoffice"):
         alice.send(message, [head.address])

@@ -121,9 +121,7 @@ def test_while_one_name_server_is_down_the_other_answers_and_mail_flows(
 
 
 @pytest.mark.control("AVL-01")
-def test_while_webmail_is_down_mail_and_imap_do_not_notice(
-    lab: Instance, alice: OfficeUser, bob: OfficeUser
-) -> None:
+def test_while_webmail_is_down_mail_and_imap_go_on(lab: Instance, alice: OfficeUser, bob: OfficeUser) -> None:
     """Webmail is a client like any other."""
     message, token = compose(alice.address, [bob.address])
     with down(lab, "webmail"):

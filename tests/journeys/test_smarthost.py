@@ -100,7 +100,7 @@ def by_the_relay(lab: Instance, password: str) -> Iterator[None]:
 
 
 @pytest.mark.control("TLS-09")
-def test_a_relay_hears_the_password_once_it_has_proven_its_name(
+def test_a_relay_gets_the_password_only_after_its_name_is_proven(
     lab: Instance, relay: str, alice: OfficeUser, stranger: Neighbour
 ) -> None:
     mta = lab.container_name("mta")

@@ -47,7 +47,7 @@ def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance,
 
 
 @pytest.mark.control("VIR-04")
-def test_what_nobody_knew_at_delivery_is_found_later_and_its_owner_notified(
+def test_a_virus_unknown_at_delivery_is_found_later_and_its_owner_notified(
     lab: Instance, bob: OfficeUser
 ) -> None:
     """A message that passed the filter because its virus signature came a day later."""

@@ -37,7 +37,7 @@ def learned(lab: Instance) -> str:
 
 
 @pytest.mark.control("NET-02", "SYS-02")
-def test_a_host_takes_no_way_from_a_machine_that_advertises_itself(lab: Instance) -> None:
+def test_a_host_takes_no_route_from_a_router_advertisement(lab: Instance) -> None:
     def dropped() -> int:
         rules = on(lab, "store", "nft list chain inet outpost inbound | grep nd-router-advert")
         return int(rules.partition("packets ")[2].split()[0])
@@ -50,7 +50,7 @@ def test_a_host_takes_no_way_from_a_machine_that_advertises_itself(lab: Instance
 
 @pytest.mark.slow
 @pytest.mark.control("NET-02", "SYS-02")
-def test_without_both_defences_it_would_and_the_plan_would_name_it(lab: Instance) -> None:
+def test_without_both_defences_the_host_takes_the_route_and_the_plan_names_it(lab: Instance) -> None:
     """The positive control."""
     on(lab, "store", BELIEVE)
     try:

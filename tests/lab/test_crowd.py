@@ -71,6 +71,6 @@ def test_a_site_with_a_48_takes_no_more_than_its_share_of_a_crowded_port(lab: In
 
 
 @pytest.mark.control("DOS-01")
-def test_counted_by_64_alone_it_would_take_them_all(lab: Instance) -> None:
+def test_without_the_limit_for_a_48_one_site_takes_all_sessions(lab: Instance) -> None:
     """The positive control."""
     assert sessions(lab, "/@crowd48/d") == (NETWORKS, True)

@@ -154,7 +154,7 @@ def test_the_parent_names_a_key_of_the_zone(lab: Instance) -> None:
 
 
 @pytest.mark.control("DNS-07")
-def test_a_forged_zone_is_believed_by_no_host(lab: Instance) -> None:
+def test_no_host_accepts_answers_of_a_forged_zone(lab: Instance) -> None:
     question = "kdig @127.0.0.1 forged.test A +timeout=15 +retry=0"
     for host in lab.office.with_role("dns"):
         assert "SERVFAIL" in on(lab, host.name, question), host.name
@@ -165,7 +165,7 @@ def test_a_forged_zone_is_believed_by_no_host(lab: Instance) -> None:
 
 
 @pytest.mark.control("DNS-07")
-def test_no_name_of_a_strangers_points_inside(lab: Instance) -> None:
+def test_no_outside_name_resolves_to_an_inner_address(lab: Instance) -> None:
     """DNS rebinding: a name with an address of the office's own, which a page from outside would have its reader's browser ask."""
     host = lab.office.with_role("mta")[0]
     inside = next(
@@ -193,7 +193,7 @@ def gateway(lab: Instance) -> Iterator[Any]:
 
 
 @pytest.mark.control("DNS-07")
-def test_known_answers_serve_while_the_line_is_cut(lab: Instance, gateway: Any) -> None:
+def test_the_resolver_serves_cached_answers_while_the_line_is_down(lab: Instance, gateway: Any) -> None:
     """RFC 8767: an answer that may be kept for one second is given, stale, when no fresh one can be had."""
     server = lab.office.with_role("dns")[0].name
     ask = "kdig @127.0.0.1 brief.internet.test TXT +timeout=10 +retry=0"

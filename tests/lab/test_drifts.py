@@ -387,7 +387,9 @@ def test_a_dozen_drifts_are_named_and_repaired(lab: Instance, pyinfra: Pyinfra, 
     all_named_and_repaired(lab, pyinfra, target, tuple(DRIFTS[number] for number in sorted(chosen)))
 
 
-def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
+def test_a_host_that_lost_its_known_state_is_reported(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
     memory = Drift("ns2", "/var/lib/outpost/known", "rm /var/lib/outpost/known")
     inject(lab, (memory,))
     assert named(plan(target, connector="docker", watcher=Silent(), limit=("ns2",)), memory)
@@ -396,7 +398,7 @@ def test_a_host_whose_memory_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, 
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
-def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
+def test_a_host_that_lost_its_observer_is_reported(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
     observer = Drift("ns2", OBSERVER, f"rm {OBSERVER}")
     hidden = Drift("ns2", "/etc/sysctl.d/hidden.conf", "touch /etc/sysctl.d/hidden.conf")
     inject(lab, (observer, hidden))
@@ -416,7 +418,7 @@ def test_a_host_whose_observer_was_taken_says_so(lab: Instance, pyinfra: Pyinfra
     "edit",
     ["echo x >> {contract}", r"""sed -i 's|"accepted": \[|"accepted": ["file {hidden}",|' {contract}"""],
 )
-def test_an_apply_puts_an_edited_contract_back_before_it_believes_it(
+def test_an_apply_restores_an_edited_contract_before_it_uses_it(
     edit: str, lab: Instance, pyinfra: Pyinfra
 ) -> None:
     """Without its contract a host reports all accepted things as drift; a forged contract would hide the things that it names."""

@@ -18,7 +18,7 @@ NAME = "/etc/sudoers.d/a\x1b[2K\x1b]52;c;aWQ=\x07\u202e[red]b"
 @pytest.mark.slow
 @pytest.mark.control("SYS-08")
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_file_name_is_shown_and_not_obeyed(lab: Instance, as_json: bool) -> None:
+def test_control_characters_in_a_file_name_are_escaped(lab: Instance, as_json: bool) -> None:
     quoted = "'" + NAME + "'"
     on(lab, "ns2", f"touch {quoted}")
     try:

@@ -61,9 +61,7 @@ def test_a_daemon_that_does_not_answer_keeps_nothing_else_from_being_repaired(
     assert on_host(lab, "ns2", "ls /etc/sudoers.d/evil2 2>/dev/null || true") == ""
 
 
-def test_after_a_scan_that_was_not_whole_nothing_is_remembered(
-    lab: Instance, pyinfra: Pyinfra, target: Target
-) -> None:
+def test_an_incomplete_scan_changes_no_known_state(lab: Instance, pyinfra: Pyinfra, target: Target) -> None:
     blind, back = BLINDFOLDS[0]
     before = on_host(lab, "ns2", f"sha256sum {KNOWN}")
     inject(lab, (GHOST, EVIL, Drift("ns2", "accounts", blind)))
@@ -197,7 +195,7 @@ def test_what_cannot_be_done_is_named_with_its_remedy_and_everything_else_is_rep
     assert "masked" not in on_host(lab, "ns2", f"systemctl is-enabled $({unit})")
 
 
-def test_whatever_comes_at_whatever_moment_is_reported_or_gone(
+def test_drift_at_any_moment_is_reported_or_repaired(
     lab: Instance, pyinfra: Pyinfra, target: Target, pytestconfig: pytest.Config
 ) -> None:
     """Random drifts, kills and failed probes: the known state never grows, and at the end the host equals it."""

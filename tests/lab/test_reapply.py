@@ -51,9 +51,7 @@ def test_a_second_apply_changes_nothing(pyinfra: Pyinfra, inventory: str) -> Non
     } == {}
 
 
-def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
-    lab: Instance, pyinfra: Pyinfra
-) -> None:
+def test_a_unit_at_its_start_limit_is_restarted(lab: Instance, pyinfra: Pyinfra) -> None:
     """systemd refuses a sixth start within ten seconds, and an apply would end there (systemd.unit(5))."""
     restarts = "for _ in 1 2 3 4 5; do systemctl restart systemd-journald.service; done"
     on(
@@ -69,7 +67,7 @@ def test_what_was_restarted_often_a_moment_ago_is_restarted_once_more(
     ]
 
 
-def test_what_failed_of_a_hand_edit_has_not_failed_any_more_once_it_is_mended(
+def test_a_unit_that_failed_through_a_hand_edit_is_healthy_after_the_repair(
     lab: Instance, pyinfra: Pyinfra
 ) -> None:
     """Otherwise the verification after an apply would find a failed unit and restore the hand edit."""
@@ -100,7 +98,7 @@ def test_drift_is_named_and_repaired_and_nothing_else_is(lab: Instance, pyinfra:
     assert pyinfra("--dry", "--json").changes == {}
 
 
-def test_a_configuration_its_daemon_refuses_never_lands(
+def test_a_configuration_that_its_daemon_refuses_is_never_installed(
     lab: Instance, pyinfra: Pyinfra, tmp_path: object
 ) -> None:
     before = on(
@@ -120,7 +118,7 @@ def test_a_configuration_its_daemon_refuses_never_lands(
     assert after == before
 
 
-def test_a_restart_that_was_lost_is_made_up_for(lab: Instance, pyinfra: Pyinfra) -> None:
+def test_a_lost_restart_is_done_by_the_next_apply(lab: Instance, pyinfra: Pyinfra) -> None:
     """A run that is interrupted between installing a file and restarting its daemon leaves no digest."""
     on(lab, "ns2", "sed -i '/^digest /d' /var/lib/outpost/applied/knot")
     done = "systemctl show -P InvocationID knot; journalctl -u knot -o cat | grep -ci reload || true"

@@ -69,7 +69,7 @@ def webmail_knows(lab: Instance, address: str, database: str = DATABASE) -> list
     ]
 
 
-def test_mail_and_keys_of_a_user_who_left_are_put_away_and_their_logins_end(
+def test_mail_and_keys_of_a_user_who_left_are_archived_and_logins_end(
     lab: Instance, pyinfra: Pyinfra, roster: Roster
 ) -> None:
     before = roster.text

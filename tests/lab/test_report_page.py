@@ -91,7 +91,7 @@ def test_every_word_is_readable(shown: Page) -> None:
     assert shown.evaluate(CONTRAST) == []
 
 
-def test_a_faults_name_opens_its_story(shown: Page) -> None:
+def test_a_click_on_a_fault_opens_its_details(shown: Page) -> None:
     story = shown.locator("#F05")
     assert not story.is_visible()
     shown.locator(".matrix a", has_text="F05").click()
@@ -106,7 +106,7 @@ def test_it_fits_a_small_screen(shown: Page) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="needs Debian's poppler-utils")
-def test_everything_is_on_paper(html: str, tmp_path: Path) -> None:
+def test_the_printed_page_shows_all_details(html: str, tmp_path: Path) -> None:
     import subprocess
 
     pdf = tmp_path / "report.pdf"

@@ -209,7 +209,7 @@ def test_a_backup_that_is_killed_leaves_nothing_behind_and_mail_goes_on(lab: Ins
 
 @pytest.mark.slow
 @pytest.mark.control("BKP-01")
-def test_a_link_of_vmails_leads_a_backup_nowhere(lab: Instance, target: Target) -> None:
+def test_a_backup_follows_no_link_that_vmail_put_there(lab: Instance, target: Target) -> None:
     store = lab.office.host("store")
     on(
         lab,

@@ -75,7 +75,7 @@ def limits(office: Office, role: str) -> list[File]:
     return found
 
 
-def test_dovecot_takes_its_limits_without_a_word(
+def test_dovecot_accepts_its_limits_without_a_warning(
     lab: Instance, office: Office, declared: dict[str, dict[str, File]]
 ) -> None:
     view = StoreView(office, office.with_role("store")[0])
@@ -87,7 +87,7 @@ def test_dovecot_takes_its_limits_without_a_word(
         assert "is lower than required" in output, "what kept an office of 117 users from being applied"
 
 
-def test_postfix_takes_its_limits_without_a_word(
+def test_postfix_accepts_its_limits_without_a_warning(
     lab: Instance, office: Office, declared: dict[str, dict[str, File]]
 ) -> None:
     files = [file for path, file in declared["mta"].items() if path.startswith("/etc/postfix/")]
@@ -97,7 +97,7 @@ def test_postfix_takes_its_limits_without_a_word(
     assert int(judged(lab, "mta", files, listed)) >= len(office.users)
 
 
-def test_nginx_and_php_take_their_limits_without_a_word(
+def test_nginx_and_php_accept_their_limits_without_a_warning(
     lab: Instance, declared: dict[str, dict[str, File]]
 ) -> None:
     nginx, php = "/etc/nginx/nginx.conf", "/etc/php/8.4/fpm/php-fpm.conf"
@@ -110,7 +110,7 @@ def test_nginx_and_php_take_their_limits_without_a_word(
 
 
 @pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])
-def test_systemd_takes_every_limit_without_a_word(lab: Instance, office: Office, role: str) -> None:
+def test_systemd_accepts_every_limit_without_a_warning(lab: Instance, office: Office, role: str) -> None:
     host = office.with_role(role)[0].name
     files = limits(office, role)
     names = " ".join(f"{PLACE}{file.path}" for file in files)

@@ -194,7 +194,7 @@ def test_managesieve_conforms_to_mozillas_intermediate_profile(lab: Instance) ->
 
 @pytest.mark.slow
 @pytest.mark.control("TLS-01", "TLS-02")
-def test_one_lever_lets_old_clients_in_at_every_daemon_and_shuts_them_out_again(lab: Instance) -> None:
+def test_one_setting_admits_old_clients_at_every_daemon_and_excludes_them_again(lab: Instance) -> None:
     served = ("mta", "store", "webmail")
     command = [sys.executable, "-m", "pytest", "tests/live", "-q", "--name", lab.name]
     command += [

@@ -59,7 +59,7 @@ def test_a_verification_changes_no_file_on_any_host(target: Target, office: Offi
 
 
 @pytest.mark.slow
-def test_a_change_would_be_seen(target: Target, office: Office) -> None:
+def test_the_comparison_of_files_finds_a_change(target: Target, office: Office) -> None:
     host = office.hosts[0]
     before = seen(target, office)[host.name]
     run_script(target, office, host, "touch /etc/trial; rm /etc/trial")  # even what has gone again

@@ -34,7 +34,7 @@ def office(lab: Instance, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_user_is_added_beside_a_waiting_change_which_goes_on_waiting(lab: Instance, office: Path) -> None:
+def test_a_user_is_added_while_another_change_waits_and_stays_unapplied(lab: Instance, office: Path) -> None:
     file, user = office / "office.toml", f"zoe@{lab.office.domain}"
 
     def types(*arguments: str, code: int = 0) -> str:

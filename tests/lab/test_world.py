@@ -29,7 +29,7 @@ def test_no_unit_has_failed_on_any_machine(lab: Instance) -> None:
     assert set(states.values()) == {"running"}, states
 
 
-def test_names_files_are_the_hosts_own_and_not_mounts(lab: Instance) -> None:
+def test_hosts_and_resolv_conf_are_files_and_not_mounts(lab: Instance) -> None:
     for machine in lab.machines:
         mounts = on(lab, machine.name, "findmnt", "--raw", "--noheadings", "--output", "TARGET").splitlines()
         assert not {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname"} & set(mounts), machine.name

@@ -415,7 +415,7 @@ def test_a_message_that_goes_round_is_stopped(host: TestinfraHost, edge: IPAddre
         ("not_a_name!", "", "501 5.5.2"),
     ],
 )
-def test_who_cannot_be_answered_is_not_listened_to(
+def test_a_helo_name_or_sender_domain_that_cannot_be_real_is_rejected(
     host: TestinfraHost, edge: IPAddress, office: Office, helo: str, sender: str, code: str | tuple[str, ...]
 ) -> None:
     """A HELO name or sender domain that cannot be real is rejected."""
@@ -445,7 +445,7 @@ def test_endless_commands_end_in_an_error_or_the_end(
 
 
 @pytest.mark.control("DOS-01", "DOS-02", "DOS-04", "DOS-09")
-def test_one_client_gets_so_much_and_no_more(
+def test_connections_messages_and_recipients_of_a_client_are_limited(
     postconf: dict[str, str], of_services: dict[str, str], office: Office, me: Host
 ) -> None:
     """Connections, messages and recipients of one client are limited."""

@@ -137,7 +137,7 @@ def test_what_users_send_is_signed_so_that_others_can_verify_it(
 
 
 @pytest.mark.control("DKM-01", "SPO-02")
-def test_nobody_else_is_signed_for(host: TestinfraHost, office: Office) -> None:
+def test_mail_from_strangers_is_not_signed(host: TestinfraHost, office: Office) -> None:
     """Mail from strangers gets no DKIM signature of the office."""
     for author in (office.mailboxes[0], ELSEWHERE):
         result = judged(host, message(author), IP=STRANGER, From=author, Rcpt=office.mailboxes[0])

@@ -42,7 +42,7 @@ def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office:
 
 
 @pytest.mark.control("LOG-02", "SYS-09")
-def test_what_carries_the_logs_has_none_of_roots_rights(host: TestinfraHost, office: Office) -> None:
+def test_the_program_that_sends_the_log_runs_without_root(host: TestinfraHost, office: Office) -> None:
     """The program that sends the log runs without root's rights."""
     if office.logs.collector is None:
         pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")

@@ -192,7 +192,7 @@ def test_unknown_recipient_is_refused_at_once_and_learns_nothing_else(
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-01", "INP-01")
-def test_what_the_store_cannot_read_is_no_recipient(
+def test_recipients_that_the_store_rejects_are_rejected_before(
     host: TestinfraHost, store: TestinfraHost, edge: IPAddress, relay: IPAddress, office: Office
 ) -> None:
     """Recipients that the store would reject are rejected by the MTA already.
@@ -338,7 +338,7 @@ def test_strangers_are_offered_nothing_but_delivery(host: TestinfraHost, edge: I
 @pytest.mark.probe
 @pytest.mark.control("INP-06", "INP-07")
 @pytest.mark.parametrize(("command", "code"), [("BDAT 1 LAST", "521 5.5.1"), ("GET / HTTP/1.1", "221 2.7.0")])
-def test_who_speaks_something_else_is_cut_off(
+def test_a_client_that_speaks_bdat_or_http_is_disconnected(
     host: TestinfraHost, edge: IPAddress, command: str, code: str
 ) -> None:
     """A client that sends BDAT or HTTP is disconnected."""
@@ -368,7 +368,7 @@ def test_a_bare_line_feed_ends_no_message(
 
 
 @pytest.mark.control("DOS-03")
-def test_who_talks_before_the_greeting_is_no_mail_server(postconf: dict[str, str]) -> None:
+def test_a_client_that_talks_before_the_greeting_is_rejected(postconf: dict[str, str]) -> None:
     """A client that talks before the greeting is rejected by postscreen."""
     assert postconf["postscreen_greet_action"] == "enforce"
     assert float(postconf["postscreen_greet_wait"].removesuffix("s")) <= 3
@@ -791,13 +791,15 @@ def rules(host: TestinfraHost) -> set[str]:
 
 @pytest.mark.control("SPF-02", "DMC-02", "ARC-01")
 @pytest.mark.parametrize("module", ["spf", "dkim", "dmarc", "arc"])
-def test_senders_domains_are_asked_whether_it_was_they(rules: set[str], module: str) -> None:
+def test_rspamd_checks_whether_the_senders_domain_authorised_the_message(
+    rules: set[str], module: str
+) -> None:
     """Rspamd checks whether the sender's domain authorised the message."""
     assert f"{module.upper()}_CHECK" in rules
 
 
 @pytest.mark.control("SPO-03")
-def test_what_strangers_say_of_their_own_authenticity_goes(
+def test_authentication_results_of_strangers_are_removed(
     rspamd: dict[str, Any],
 ) -> None:
     """Authentication-Results headers that strangers wrote are removed."""

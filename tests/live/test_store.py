@@ -461,7 +461,9 @@ def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: Testinfra
 
 
 @pytest.mark.control("DOS-14")
-def test_no_user_fills_the_disk_with_what_has_no_size(settings: dict[str, str], store: StoreView) -> None:
+def test_messages_folders_and_filters_of_a_user_are_limited(
+    settings: dict[str, str], store: StoreView
+) -> None:
     """Each user's messages, folders and filter scripts are limited in number, and a filter's CPU time too.
 
     The settings must be numbers: "unlimited" and 0 set no limit.
@@ -491,7 +493,7 @@ def test_an_automatic_reply_comes_once_a_day_at_most(settings: dict[str, str]) -
 
 
 @pytest.mark.control("SPO-02")
-def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> None:
+def test_filters_send_with_their_users_address(settings: dict[str, str]) -> None:
     """Mail that a Sieve filter sends has the filter's user as envelope sender."""
     assert settings["sieve_vacation_send_from_recipient"] == "yes"
     assert settings["sieve_redirect_envelope_from"] == "recipient"
@@ -499,9 +501,7 @@ def test_the_mta_gets_to_know_whose_filter_answers(settings: dict[str, str]) -> 
 
 @pytest.mark.probe
 @pytest.mark.control("DSN-01", "AMP-04", "DOS-14")
-def test_filters_refuse_nothing_that_was_taken_and_write_no_headers(
-    host: TestinfraHost, store: StoreView
-) -> None:
+def test_filters_cannot_reject_edit_headers_or_notify(host: TestinfraHost, store: StoreView) -> None:
     """Sieve filters cannot reject accepted mail, edit headers, send notifications or use regular expressions."""
     output = dialogue(host, at(store.login_addresses[0], ports.MANAGESIEVE), ["LOGOUT"], "-starttls sieve")
     (offered,) = (line for line in output.splitlines() if line.startswith('"SIEVE"'))
@@ -547,7 +547,7 @@ UNITS = ("dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", 
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_it_comes_back_by_itself(units: Units, unit: str) -> None:
+def test_dovecot_starts_at_boot_and_after_a_crash(units: Units, unit: str) -> None:
     """The service starts when the host boots, and restarts after a crash."""
     assert units.runs(unit)
     assert units.comes_up(unit)
@@ -556,7 +556,7 @@ def test_it_comes_back_by_itself(units: Units, unit: str) -> None:
 
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_hole_in_it_does_not_open_the_host(units: Units, unit: str) -> None:
+def test_dovecot_runs_in_a_sandbox(units: Units, unit: str) -> None:
     """The service runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     assert units.exposure(unit) <= 4.0
 
@@ -602,7 +602,7 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
 
 @pytest.mark.live
 @pytest.mark.control("AUT-03")
-def test_no_other_account_of_the_host_shuts_anybody_out(host: TestinfraHost) -> None:
+def test_only_dovecot_and_root_use_the_login_policy(host: TestinfraHost) -> None:
     """No other account of the host can use the login policy service."""
     questions = json.dumps([("allow", {"login": "check@verification.invalid", "remote": "198.51.100.1"})])
     command = f"python3 -c {shlex.quote(ASK)} {ports.LOGINS} {shlex.quote(questions)}"
@@ -640,7 +640,7 @@ def test_mailboxes_are_scanned_again_by_night(host: TestinfraHost, units: Units,
 
 
 @pytest.mark.control("QUE-02")
-def test_what_is_given_twice_leaves_within_the_hour(units: Units) -> None:
+def test_a_second_copy_is_removed_within_the_hour(units: Units) -> None:
     """The second copy of a message that was delivered twice is removed within the hour."""
     assert units.runs("outpost-twice.timer")
     assert units.comes_up("outpost-twice.timer")
@@ -697,7 +697,7 @@ def taught(
 
 @pytest.mark.probe
 @pytest.mark.control("JNK-01")
-def test_the_filter_hears_what_users_call_junk(host: TestinfraHost, units: Units, store: StoreView) -> None:
+def test_the_store_trains_the_filter_of_each_mta(host: TestinfraHost, units: Units, store: StoreView) -> None:
     """The store can train each MTA's filter with messages that users mark as junk, and does it by a timer."""
     assert units.runs("outpost-learn.timer")
     assert units.comes_up("outpost-learn.timer")

@@ -44,7 +44,7 @@ def test_every_host_of_the_office_gets_the_time(
 
 
 @pytest.mark.control("NET-01")
-def test_nobody_else_is_answered(host: TestinfraHost, office: Office, view: TimeView) -> None:
+def test_other_clients_get_no_time(host: TestinfraHost, office: Office, view: TimeView) -> None:
     """Only the declared clients get the time from this host.
 
     chrony itself is asked, because the packet filter stands before it.

@@ -195,7 +195,7 @@ SABOTAGES = (
     broken(
         "base", "the log shipper runs as root",
         "mkdir -p /etc/systemd/system/outpost-logs.service.d; " + written("/etc/systemd/system/outpost-logs.service.d/zz-trial.conf", r"[Service]\nUser=root\n"),
-        "logs::what_carries_the_logs_has_none_of_roots_rights",
+        "logs::the_program_that_sends_the_log_runs_without_root",
         undo="rm -rf /etc/systemd/system/outpost-logs.service.d", activate="systemctl daemon-reload; systemctl restart outpost-logs",
     ),
     edited(

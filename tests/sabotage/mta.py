@@ -69,7 +69,7 @@ SABOTAGES = (
     ),
     broken(
         "mta", "recipients with any octets are accepted", "sed -i '/^[^#]/d' /etc/postfix/recipient_syntax",
-        "mta::what_the_store_cannot_read_is_no_recipient", keeps=("/etc/postfix/recipient_syntax",), activate=POSTFIX,
+        "mta::recipients_that_the_store_rejects_are_rejected_before", keeps=("/etc/postfix/recipient_syntax",), activate=POSTFIX,
     ),
     postfix("no recipient is accepted", "mta::every_address_of_the_office_is_known", virtual_mailbox_maps="inline:{nobody@invalid=x}"),
     postfix("the MTA is an open relay", "mta::stranger_cannot_relay", smtpd_relay_restrictions="permit, reject"),
@@ -77,7 +77,7 @@ SABOTAGES = (
     postfix(
         "envelope senders are not checked", "mta::nobody_outside_writes_in_the_offices_name",
         "mta::peers_names_are_believed_from_their_relays_only", "mta::an_address_has_one_at_sign",
-        "defences::who_cannot_be_answered_is_not_listened_to",
+        "defences::a_helo_name_or_sender_domain_that_cannot_be_real_is_rejected",
         smtpd_sender_restrictions="", smtpd_helo_restrictions="",
     ),
     postfix(
@@ -88,7 +88,7 @@ SABOTAGES = (
     postfix("the null sender may have many recipients", "mta::a_bounce_has_one_recipient", smtpd_data_restrictions=""),
     postfix(
         "strangers are offered every SMTP extension", "mta::strangers_get_no_delivery_notifications",
-        "mta::strangers_are_offered_nothing_but_delivery", "mta::who_speaks_something_else_is_cut_off",
+        "mta::strangers_are_offered_nothing_but_delivery", "mta::a_client_that_speaks_bdat_or_http_is_disconnected",
         smtpd_discard_ehlo_keywords="", disable_vrfy_command="no", smtpd_forbidden_commands="",
     ),
     postfix(
@@ -104,7 +104,7 @@ SABOTAGES = (
         edit(MASTER, r"s/ 1 postscreen$/ - smtpd/; /postscreen_cache_map/d"), "filter::strangers_meet_postscreen_before_anything_else",
         "mta::what_parses_strangers_words_is_unprivileged_and_chrooted", keeps=(MASTER,), activate=POSTFIX,
     ),
-    postfix("a client may talk before the greeting", "mta::who_talks_before_the_greeting_is_no_mail_server", postscreen_greet_action="ignore"),
+    postfix("a client may talk before the greeting", "mta::a_client_that_talks_before_the_greeting_is_rejected", postscreen_greet_action="ignore"),
     postfix("guessing addresses has no limit", "mta::guessing_addresses_ends_after_ten_errors", smtpd_hard_error_limit="1000"),
     # What it carries
     postfix(
@@ -201,12 +201,12 @@ SABOTAGES = (
     Sabotage(
         "strangers' mail is signed",
         weakness.rspamd("who is signed for", dkim_signing="sign_inbound = true; sign_networks = \"0.0.0.0/0\"; try_fallback = true;"),
-        ("filter::nobody_else_is_signed_for",),
+        ("filter::mail_from_strangers_is_not_signed",),
     ),
     Sabotage(
         "SPF, DKIM, DMARC and ARC are not checked",
         weakness.rspamd("SPF, DKIM, DMARC and ARC", **dict.fromkeys(("spf", "dkim", "dmarc", "arc"), "enabled = false;")),
-        ("mta::senders_domains_are_asked_whether_it_was_they", "filter::mail_that_its_domain_disowns_ends_as_the_office_says"),
+        ("mta::rspamd_checks_whether_the_senders_domain_authorised_the_message", "filter::mail_that_its_domain_disowns_ends_as_the_office_says"),
     ),
     Sabotage(
         "the office's own rules are off", weakness.rspamd("the office's own rules in Rspamd", "gone"),
@@ -224,7 +224,7 @@ SABOTAGES = (
     ),
     edited(
         "mta", "a stranger's Authentication-Results header stays", "/etc/rspamd/local.d/milter_headers.conf", '/"?Authentication-Results"? = 0/d',
-        "mta::what_strangers_say_of_their_own_authenticity_goes",
+        "mta::authentication_results_of_strangers_are_removed",
     ),
     stopped("mta", "outpost-dmarc-reports.timer", red=("mta::domains_get_daily_reports_of_what_was_sent_in_their_name",)),
     edited(
@@ -286,11 +286,11 @@ SABOTAGES = (
         "commands of any length are accepted", "defences::endless_commands_end_in_an_error_or_the_end[EHLO ]", line_length_limit="100000"
     ),
     postfix(
-        "one client has no limits", "defences::one_client_gets_so_much_and_no_more",
+        "one client has no limits", "defences::connections_messages_and_recipients_of_a_client_are_limited",
         smtpd_client_connection_count_limit="0",
     ),
     postfix(
-        "master.cf overrides the limits of main.cf", "defences::one_client_gets_so_much_and_no_more",
+        "master.cf overrides the limits of main.cf", "defences::connections_messages_and_recipients_of_a_client_are_limited",
         entries=("smtpd/pass/smtpd_client_message_rate_limit=0",),
     ),
     edited(

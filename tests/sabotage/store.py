@@ -38,7 +38,7 @@ SABOTAGES = (
     ),
     broken(
         "store", "duplicates are not removed", "systemctl disable --now --quiet outpost-twice.timer",
-        "store::what_is_given_twice_leaves_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
+        "store::a_second_copy_is_removed_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
     ),
     edited(
         "mta", "the scanner accepts messages from every client", "/etc/stunnel/scanner.conf", "/^(requireCert|verifyChain|checkHost|CAfile)/d",
@@ -52,7 +52,7 @@ SABOTAGES = (
     ),
     broken(
         "store", "the filter is not trained", "systemctl disable --now --quiet outpost-learn.timer",
-        "store::the_filter_hears_what_users_call_junk", undo="systemctl enable --now --quiet outpost-learn.timer",
+        "store::the_store_trains_the_filter_of_each_mta", undo="systemctl enable --now --quiet outpost-learn.timer",
     ),
     edited(
         "store", "moves into Junk start no training", DOVECOT, "/^ *sieve_script (spam|ham|(un)?block(_domain)?) /,/^ *}/d",
@@ -120,7 +120,7 @@ SABOTAGES = (
     stopped(
         "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
         red=(
-            "store::the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once", "store::it_comes_back_by_itself",
+            "store::the_mta_delivers_to_mailboxes_and_unknown_ones_are_rejected_at_once", "store::dovecot_starts_at_boot_and_after_a_crash",
         ),
     ),
     edited(
@@ -176,15 +176,15 @@ SABOTAGES = (
     edited(
         "store", "a Sieve filter sends without its owner's address", DOVECOT,
         "/^sieve_vacation_send_from_recipient = /d; /^sieve_redirect_envelope_from = /d",
-        "store::the_mta_gets_to_know_whose_filter_answers", activate=RESTART,
+        "store::filters_send_with_their_users_address", activate=RESTART,
     ),
     edited(
         "store", "Sieve filters can reject accepted mail", DOVECOT, "/^  e?reject = no/d; /^  enotify = no/d",
-        "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
+        "store::filters_cannot_reject_edit_headers_or_notify", activate=RESTART,
     ),
     edited(
         "store", "Sieve filters can use regular expressions", DOVECOT, "/^  regex = no/d",
-        "store::filters_refuse_nothing_that_was_taken_and_write_no_headers", activate=RESTART,
+        "store::filters_cannot_reject_edit_headers_or_notify", activate=RESTART,
     ),
     edited(
         "store", "TLS 1.3 is off", OPENSSL, r"s/^MinProtocol.*/&\nMaxProtocol = TLSv1.2/",
@@ -213,7 +213,7 @@ SABOTAGES = (
     ),
     edited(
         "store", "a Sieve filter has no CPU limit", DOVECOT, "s/^sieve_max_cpu_time = .*/sieve_max_cpu_time = 0/",
-        "store::no_user_fills_the_disk_with_what_has_no_size",
+        "store::messages_folders_and_filters_of_a_user_are_limited",
     ),
     edited(
         "store", "mail to a full mailbox bounces", DOVECOT, "s/^quota_full_tempfail = yes/quota_full_tempfail = no/",
@@ -238,7 +238,7 @@ SABOTAGES = (
     # Processes
     laid_bare(
         "store", "dovecot.service", "stunnel@lmtp.service", "stunnel@accounts.service", "outpost-accounts.service",
-        red=("store::a_hole_in_it_does_not_open_the_host", "hardening::every_listening_unit_is_in_a_sandbox"),
+        red=("store::dovecot_runs_in_a_sandbox", "hardening::every_listening_unit_is_in_a_sandbox"),
     ),
     *(
         unit_laid_bare("store", unit, f"store::what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root[{unit}]")
@@ -247,7 +247,7 @@ SABOTAGES = (
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
     edited(
         "store", "every account can report wrong passwords", "/usr/local/lib/outpost/logins", "s/^    def verify_request/    def not_asked/",
-        "store::no_other_account_of_the_host_shuts_anybody_out", activate="systemctl restart outpost-logins.service",
+        "store::only_dovecot_and_root_use_the_login_policy", activate="systemctl restart outpost-logins.service",
     ),
     stopped("store", "outpost-logins.service", red=("store::guessers_are_shut_out_and_nobody_else",)),
     edited(

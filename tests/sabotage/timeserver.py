@@ -21,7 +21,7 @@ SABOTAGES = (
         "every client may query the time",
         SERVE,
         "s/^allow .*/allow/",
-        "timeserver::nobody_else_is_answered",
+        "timeserver::other_clients_get_no_time",
         activate=RESTART,
     ),
 )

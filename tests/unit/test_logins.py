@@ -166,7 +166,7 @@ def test_the_table_of_connections_says_who_asks(port: int, uid: int | None) -> N
 
 
 @pytest.mark.control("AUT-03")
-def test_no_other_account_of_the_host_shuts_anybody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_dovecot_and_root_use_the_login_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any daemon of the store that was broken into could report wrong passwords of everybody."""
     monkeypatch.setattr(Handler, "logins", Logins("po.test", failures=6, ban=900), raising=False)
 
