@@ -2,7 +2,6 @@
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from outpost.office.tables.routes import Peer
 from outpost.office.tables.topology import Host
 from outpost.onhost import watch
 from outpost.transport.answers import line, parsed_lines
-from outpost.transport.remote import run_script
+from outpost.transport.remote import of_each, run_script
 
 app = App()
 
@@ -112,10 +111,8 @@ def show_alarms(
 
     Old mail, certificates, signatures, disks, backups, guessed passwords, failed units.
     """
-    hosts = at.office.hosts
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        answers = list(pool.map(lambda host: _alarms_of(at, host, test=test), hosts))
-    found = [alarm for answer in answers for alarm in answer]
+    answers = of_each(at.office.hosts, lambda host: _alarms_of(at, host, test=test))
+    found = [alarm for answer in answers.values() for alarm in answer]
     if as_json:
         say_json(found)
         return 1 if found else 0

@@ -1,6 +1,5 @@
 """`outpost report` and `judge`: the page of evidence, the same on paper, and what other people's scanners find."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from outpost.evidence.report import Evidence, page, print_page
 from outpost.office import Host
 from outpost.recovery.restore import held
 from outpost.target import shown
+from outpost.transport.remote import of_each
 from outpost.verification import history
 from outpost_lab import judges
 
@@ -65,10 +65,9 @@ def _lines(at: At) -> dict[str, list[Line]]:
             err.print(f"[yellow]without the lines of {escape(host.name)}[/]: {escape(error.message)}")
             return {}
 
-    with ThreadPoolExecutor(len(at.office.hosts)) as pool:
-        for answer in pool.map(one, at.office.hosts):
-            for control, lines in answer.items():
-                found.setdefault(control, []).extend(lines)
+    for answer in of_each(at.office.hosts, one).values():
+        for control, lines in answer.items():
+            found.setdefault(control, []).extend(lines)
     return found
 
 

@@ -24,7 +24,7 @@ from outpost import __version__
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, written
-from outpost.transport.remote import ANSWER, failure, run_script, shell_command
+from outpost.transport.remote import ANSWER, failure, of_each, run_script, shell_command
 from outpost.verification import history
 
 RECORD = "/var/lib/outpost/converged.json"
@@ -268,11 +268,8 @@ def records(
         anyway: Also if a later version has converged one.
     """
     script = f"head -c {LONGEST} {RECORD} 2>/dev/null || true\n"
-    with ThreadPoolExecutor(len(office.hosts)) as pool:
-        texts = pool.map(
-            lambda host: run_script(target, office, host, script, via, patience=ANSWER), office.hosts
-        )
-        found = {host.name: Record.parse(text) for host, text in zip(office.hosts, texts, strict=True)}
+    texts = of_each(office.hosts, lambda host: run_script(target, office, host, script, via, patience=ANSWER))
+    found = {name: Record.parse(text) for name, text in texts.items()}
     for name, record in found.items() if not anyway else ():
         _not_older(target, name, record)
     return found

@@ -21,7 +21,7 @@ from outpost.office.role import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
 from outpost.transport import answers
-from outpost.transport.remote import run_script
+from outpost.transport.remote import of_each, run_script
 
 RELEASE = "13"
 PATIENCE = 50.0  # seconds
@@ -53,16 +53,13 @@ def examine(target: Target, office: Office, via: str | None, names: tuple[str, .
     """Examine everything, hosts side by side."""
     hosts = [office.host(name) for name in names]
     found: list[Finding] = []
-    with ThreadPoolExecutor(len(hosts) + 1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         world = pool.submit(lambda: [*delegation(office), *reverse_names(office)])
-        for host, answer in zip(
-            hosts, pool.map(lambda host: _ask(target, office, host, via), hosts), strict=True
-        ):
-            found += (
-                [answer]
-                if isinstance(answer, Finding)
-                else judge(office, host, answer.facts, now=answer.asked)
-            )
+        for name, answer in of_each(hosts, lambda host: _ask(target, office, host, via)).items():
+            if isinstance(answer, Finding):
+                found.append(answer)
+            else:
+                found += judge(office, office.host(name), answer.facts, now=answer.asked)
         found += world.result()
     return found
 

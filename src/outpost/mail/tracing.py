@@ -8,7 +8,6 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from outpost.office.tables.topology import Host
 from outpost.onhost import mailtrace
 from outpost.target import Target
 from outpost.transport import answers
-from outpost.transport.remote import run_script
+from outpost.transport.remote import of_each, run_script
 
 MOST = 4 * 1024 * 1024
 """Most bytes of a host's answer about messages."""
@@ -129,10 +128,12 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     hosts = [host for host in office.hosts if role_of(host).traced]
     wanted = tuple(identifiers)
     lines: dict[str, list[mailtrace.Line]] = {}
+
+    def answers_about(names: tuple[str, ...]) -> dict[str, list[mailtrace.Line]]:
+        return of_each(hosts, lambda host: ask(host, names))
+
     for _round in range(2):
-        with ThreadPoolExecutor(len(hosts)) as pool:
-            answered = pool.map(ask, hosts, [wanted] * len(hosts))
-            lines = {host.name: found for host, found in zip(hosts, answered, strict=True)}
+        lines = answers_about(wanted)
         more = tuple(dict.fromkeys(name for entries in lines.values() for name in _names(entries)))
         if not more or set(more) <= set(wanted):
             break

@@ -7,7 +7,6 @@ another key, which is on no host: no data crosses the line for it (docs/adr/0016
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from outpost.onhost import vault
 from outpost.target import ROOT, Target
 from outpost.templates import environment
 from outpost.transport import answers
-from outpost.transport.remote import run_script
+from outpost.transport.remote import of_each, run_script
 
 TEMPLATES = ROOT / "templates" / "vault"
 PROGRAM = f"python3 -B {LIB}"
@@ -178,17 +177,15 @@ def run_now(
 ) -> dict[str, dict[str, Any]]:
     """Host → the result of its backup; side by side, each by the unit that the timer starts."""
 
-    def one(view: BackupView) -> dict[str, Any]:
+    def one(host: Host) -> dict[str, Any]:
         script = (
             "systemctl start outpost-backup.service || { journalctl --unit outpost-backup.service --lines 5 --output cat "
             f"--no-pager >&2; exit 1; }}; cat {STATE}/last.json"
         )
-        output = run_script(target, office, view.me, script, via, patience=PATIENCE)
-        return dict(answers.parsed(output, Made, view.me.name))
+        output = run_script(target, office, host, script, via, patience=PATIENCE)
+        return dict(answers.parsed(output, Made, host.name))
 
-    chosen = views(office, hosts)
-    with ThreadPoolExecutor(4) as pool:
-        return dict(zip((view.me.name for view in chosen), pool.map(one, chosen), strict=True))
+    return of_each((view.me for view in views(office, hosts)), one)
 
 
 def archives(
@@ -196,13 +193,13 @@ def archives(
 ) -> tuple[Archive, ...]:
     """The archives of each host in its repository; the oldest first."""
 
-    def one(view: BackupView) -> list[Archive]:
-        output = run_script(target, office, view.me, f"{PROGRAM} list", via, patience=PATIENCE)
-        listed = answers.parsed(output, list[Listed], view.me.name)
-        return [Archive(view.me.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in listed]
+    def one(host: Host) -> list[Archive]:
+        output = run_script(target, office, host, f"{PROGRAM} list", via, patience=PATIENCE)
+        listed = answers.parsed(output, list[Listed], host.name)
+        return [Archive(host.name, entry["name"], entry["id"], _moment(entry["name"])) for entry in listed]
 
-    with ThreadPoolExecutor(4) as pool:
-        return tuple(archive for found in pool.map(one, views(office, hosts)) for archive in found)
+    found = of_each((view.me for view in views(office, hosts)), one)
+    return tuple(archive for archives in found.values() for archive in archives)
 
 
 def thin_out(office: Office, secrets: Secrets) -> list[str]:

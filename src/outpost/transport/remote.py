@@ -1,8 +1,9 @@
 """Run a shell script on a host, by the connector of the inventory; the script goes to standard input, never to argv."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from outpost.errors import OutpostError
 from outpost.office.model import Office
@@ -10,6 +11,7 @@ from outpost.office.tables.topology import Host
 from outpost.target import Target
 from outpost.transport import answers, ssh
 
+_T = TypeVar("_T")
 PATIENCE = 120.0  # seconds
 ANSWER = 45.0
 """Seconds until a host must have sent something; ssh gives up after 30."""
@@ -40,6 +42,13 @@ def _typeable(remedy: str, office: Office, host: Host) -> str:
     """A remedy with the account and the address of the host."""
     user, address, _ = ssh.target(office, host)
     return re.sub(r"\bADDRESS\b", address, re.sub(r"\bUSER\b", user, remedy))
+
+
+def of_each(hosts: Iterable[Host], ask: Callable[[Host], _T]) -> dict[str, _T]:
+    """Host → its answer; all are asked side by side."""
+    asked = tuple(hosts)
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        return dict(zip((host.name for host in asked), pool.map(ask, asked), strict=True))
 
 
 def carried_out(
@@ -123,16 +132,15 @@ def unreached(
 ) -> dict[str, OutpostError]:
     """Hosts that do not answer the controller, asked side by side: the reason and the remedy. Together they take as long as one of ssh's timeouts."""
 
-    def one(name: str) -> OutpostError | None:
+    def one(host: Host) -> OutpostError | None:
         try:
-            run_script(target, office, office.host(name), "true\n", via, patience=ANSWER)
+            run_script(target, office, host, "true\n", via, patience=ANSWER)
         except OutpostError as error:
             return error
         return None
 
-    wanted = tuple(dict.fromkeys(names))
-    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-        return {name: error for name, error in zip(wanted, pool.map(one, wanted), strict=True) if error}
+    answers = of_each(map(office.host, dict.fromkeys(names)), one)
+    return {name: error for name, error in answers.items() if error}
 
 
 def shell_command(target: Target, office: Office, host: Host, via: str | None = None) -> list[str]:
