@@ -16,7 +16,7 @@ from outpost.target import LAB, Target
 from outpost.verification.history import KEPT, Run, difference, folder, keep, read, runs
 from outpost.verification.live import PENDING, Result, Verdict
 
-NEWS = News("po.example: 1 broken", "BROKEN mta\n    expected: it holds\n", {"broken": ["a"]})
+NEWS = News("po.example: 1 failed", "FAILED mta\n    expected: it holds\n", {"broken": ["a"]})
 
 
 def result(name: str, outcome: str = "passed", host: str = "mta") -> Result:

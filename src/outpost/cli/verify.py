@@ -174,18 +174,18 @@ def _news(difference: history.Difference, target: Target) -> str:
     """What changed, as a text for a person who did not watch."""
     text = StringIO()
     plain = Console(file=text, no_color=True, highlight=False, soft_wrap=True)
-    for word, results in (("BROKEN", difference.broken), ("STILL BROKEN", difference.still)):
+    for word, results in (("FAILED", difference.broken), ("STILL FAILING", difference.still)):
         for result in results:
             controls = f" ({', '.join(result.controls)})" if result.controls else ""
             plain.print(f"{word} {result.host or target.name}{controls}\n{_account(result)}", markup=False)
     for result in difference.mended:
-        plain.print(f"MENDED {result.host} {result.promise}", markup=False)
+        plain.print(f"REPAIRED {result.host} {result.promise}", markup=False)
     return text.getvalue()
 
 
 def _notify(paths: Sequence[str], difference: history.Difference, target: Target) -> None:
     counts = _counts({
-        "broken": len(difference.broken), "still broken": len(difference.still), "repaired": len(difference.mended),
+        "failed": len(difference.broken), "still failing": len(difference.still), "repaired": len(difference.mended),
     })  # fmt: skip
     news = News(f"{load(target.data).domain}: {counts}", _news(difference, target), difference.as_data())
     for path in paths:

@@ -4,7 +4,7 @@ Postfix asks over its policy protocol (SMTPD_POLICY_README): a request of ``name
 back comes one ``action=``. The context says who is speaking: ``stranger``, ``peer`` or ``user``.
 
 - DOS-08: whether the mailbox is full is the store's knowledge (Dovecot's quota-status, mutual TLS); a store that
-  does not answer refuses nobody (trap T1).
+  does not answer refuses nobody.
 - DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice. A message counts
   once per mailbox, when its last byte has come (END-OF-MESSAGE): naming recipients and leaving uses up nothing.
   A peer's own mail has a counter of its own; what a peer relays for others (a backup MX) counts as strangers' mail.
