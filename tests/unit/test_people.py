@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from outpost.cli import edit
+from outpost.cli.app import run
 from outpost.errors import OutpostError
 from outpost.office import OfficeError
 from outpost.office_file.people import Roster, difference, propose
@@ -84,3 +86,42 @@ def test_what_breaks_a_rule_never_reaches_the_file(roster: Roster, tmp_path: Pat
         propose(file, roster.text)
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_text() == TEXT
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["user", "add", "SITE", "O'Brien"], '"obrien@quay.example"'),
+        (["user", "add", "SITE", "jürgen"], '"jurgen@quay.example"'),
+        (["user", "add", "SITE", "erin", "--quota", "much"], "like 25MiB"),
+        (["user", "remove", "SITE", "nobody"], "choose one of: maria@quay.example"),
+        (["user", "passwd", "SITE", "nobody"], "./outpost user list /"),
+        (["alias", "add", "SITE", "team", "maria", "nobody"], "nobody@quay.example"),
+    ],
+)
+def test_a_mistake_is_reported_before_any_host_is_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    remedy: str,
+) -> None:
+    monkeypatch.setenv("OUTPOST_IDENTITY", str(tmp_path / "identity.txt"))
+    site = tmp_path / "quay"
+    answers = (
+        "--domain",
+        "quay.example",
+        "--organisation",
+        "Quay",
+        "--postmaster",
+        "maria",
+        "--wan",
+        "192.0.2.0/28",
+    )
+    assert run(["new", str(site), *answers]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(edit, "changing", lambda *_, **__: pytest.fail("a host is asked"))
+    before = (site / "office.toml").read_text()
+    assert run([str(site) if word == "SITE" else word for word in words]) == 1
+    assert remedy in capsys.readouterr().err
+    assert (site / "office.toml").read_text() == before

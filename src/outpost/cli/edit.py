@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Annotated
 
@@ -43,7 +43,8 @@ def change(
     Args:
         urgent: Apply it even if changes of others have not been applied yet.
     """
-    with at_desk(at) as desk, _claimed(desk, duties, apply=apply, urgent=urgent) as base:
+    with ExitStack() as stack:
+        desk = stack.enter_context(at_desk(at))
         file = desk.target.office_file
         before = file.read_text(encoding="utf-8")
         roster = people.Roster(before, desk.office.domain)
@@ -51,7 +52,8 @@ def change(
         if roster.text == before:
             out.print("nothing to change: the office file has this already")
             return
-        changed = people.propose(file, roster.text)
+        changed = people.propose(file, roster.text)  # a mistake is reported before any host is asked
+        base = stack.enter_context(_claimed(desk, duties, apply=apply, urgent=urgent))
         here = {one.address for one in changed.users}
         if base is not None:
             alone = people.Roster(base, desk.office.domain)

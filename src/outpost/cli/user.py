@@ -212,7 +212,9 @@ def _user(office: Office, address: str) -> str:
     """
     full = _full(office, address)
     if full not in {one.address for one in office.users}:
-        raise OutpostError(f"{full} is no user of {office.domain}", "./outpost user list names them")
+        raise OutpostError(
+            f"{full} is no user of {office.domain}", "choose one of: ./outpost user list OFFICE"
+        )
     return full
 
 
