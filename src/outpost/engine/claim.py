@@ -280,7 +280,6 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
     if record is None:
         return
     commit = record.commit.removesuffix("+")
-    git = ["git", "-C", str(ROOT)]
     head = history.commit()
     if not head or not commit:  # one side is a wheel: only its version is known
         with suppress(InvalidVersion):
@@ -293,15 +292,14 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
         return
     if head.removesuffix("+") == commit:
         return
-    contained = subprocess.run(
-        [*git, "merge-base", "--is-ancestor", commit, "HEAD"], capture_output=True, check=False
+    ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor"]
+    contained, older = (
+        subprocess.run([*ancestor, *pair], capture_output=True, check=False).returncode
+        for pair in ((commit, "HEAD"), ("HEAD", commit))
     )
-    if contained.returncode == 0:
+    if contained == 0:
         return
-    older = subprocess.run(
-        [*git, "merge-base", "--is-ancestor", "HEAD", commit], capture_output=True, check=False
-    )
-    if target.instance and contained.returncode == 1 and older.returncode == 1:
+    if target.instance and contained == 1 and older == 1:
         return  # a lab belongs to its developer: another branch is no older clone
     raise OutpostError(
         f"{host} was last changed by {record.shown}, and this checkout (at {head}) does not have that commit: it would "

@@ -34,7 +34,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -584,27 +584,19 @@ def _below(name: str, only: str, *, directory: bool) -> bool:
 def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
     """A copy of a tree with owners and times, read with its owner's rights."""
     with as_owner(source):
-        found = [(Path(directory), files) for directory, _, files in os.walk(top)]
-    for directory, files in found:
+        tree = [(Path(directory), files) for directory, _, files in os.walk(top)]
+    for directory, files in tree:
         here = into / directory.relative_to(top)
         here.mkdir(parents=True, exist_ok=True)
         for name in fnmatch.filter(files, source.get("only", "*")):
-            try:
-                with as_owner(source):
-                    # without blocking: its owner may put a FIFO there after it was examined. Piece by piece: memory does not grow with the file
-                    number = os.open(
-                        directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                    )
-            except OSError as error:
-                if error.errno in NO_FILE:
-                    continue
-                raise
-            with os.fdopen(number, "rb") as file:
-                status = os.fstat(number)
-                if stat.S_ISREG(status.st_mode):
-                    with (here / name).open("wb") as copy:
-                        shutil.copyfileobj(file, copy)
-                    os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+            with as_owner(source):
+                found = regular(directory / name)
+            if found:
+                # piece by piece: memory does not grow with the file
+                with found as file, (here / name).open("wb") as copy:
+                    status = os.fstat(file.fileno())
+                    shutil.copyfileobj(file, copy)
+                os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _left_out(name: str) -> bool:
@@ -640,9 +632,9 @@ def folder(directory: Path) -> dict[str, Any]:
     """A Maildir: UIDVALIDITY, next UID, and base name → (UID, flags, SHA-256) of each message."""
     uids: dict[str, int] = {}
     header: dict[str, str] = {}
-    listed = directory / "dovecot-uidlist"
-    if text := _content(listed):
-        first, *lines = text.decode("utf-8", "replace").splitlines()
+    if listed := regular(directory / "dovecot-uidlist"):
+        with listed:
+            first, *lines = listed.read(LONGEST_LIST).decode("utf-8", "replace").splitlines() or [""]
         header = {field[0]: field[1:] for field in first.split()[1:]}
         for line in lines:
             numbers, _, name = line.partition(":")
@@ -658,24 +650,24 @@ def folder(directory: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     if path.is_symlink():  # the link's target does not belong to the mail
         return hashlib.sha256(str(path.readlink()).encode("utf-8", "surrogateescape")).hexdigest()
-    with _regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if file else "not a regular file"
+    if not (found := regular(path)):
+        return "not a regular file"
+    with found as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _content(path: Path) -> bytes:
-    with _regular(path) as file:
-        return file.read(LONGEST_LIST) if file else b""
-
-
-@contextmanager
-def _regular(path: Path) -> Iterator[BufferedReader | None]:
-    """Open a regular file; None for anything else: root would wait for ever for a FIFO of vmail's, and read the target of a link."""
-    with ExitStack() as opened:
-        file = None
-        with suppress(OSError):
-            number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            file = opened.enter_context(os.fdopen(number, "rb"))
-        yield file if file and stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+def regular(path: Path) -> BufferedReader | None:
+    """Open a regular file; None for anything else: root would wait for ever for a FIFO of its owner's, and read the target of a link."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    return None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -170,14 +170,8 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
     Then it ends, because journalctl keeps following old files after somebody has moved the journal away.
     """
     place = ["--no-tail"] if after is None else [f"--after-cursor={after[0]}"]
-    command = [
-        "journalctl",
-        "--follow",
-        "--quiet",
-        "--output=json",  # without --all: that bounds each field
-        f"--output-fields={FIELDS}",
-        *place,
-    ]
+    # without --all: that bounds each field
+    command = ["journalctl", "--follow", "--quiet", "--output=json", f"--output-fields={FIELDS}", *place]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as reading:
         if reading.stdout is None:
             raise BrokenError("journalctl printed nothing")

@@ -92,6 +92,10 @@ def _named(name: str) -> float:
         return float("inf")
 
 
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
 def _shown(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
@@ -161,19 +165,12 @@ class Vault:
 
     def _copied_lately(self, host: str, now: float) -> None:
         dates = self._dates(host)
-        if not dates or now - datetime.fromisoformat(dates[-1]).replace(tzinfo=UTC).timestamp() > 2 * DAY:
+        if not dates or now - _moment(dates[-1]) > 2 * DAY:
             raise VaultError("no copy of today or yesterday: systemctl status 'outpost-vault-*'")
 
     def _archives(self, repository: Path, passphrase: str) -> list[tuple[str, str, float]]:
         listed = json.loads(self._borg(repository, passphrase, "list", "--json"))
-        return [
-            (
-                entry["id"],
-                entry["name"],
-                datetime.fromisoformat(entry["time"]).replace(tzinfo=UTC).timestamp(),
-            )
-            for entry in listed["archives"]
-        ]
+        return [(entry["id"], entry["name"], _moment(entry["time"])) for entry in listed["archives"]]
 
     def _borg(self, repository: Path, passphrase: str, command: str, *arguments: str) -> str:
         environment = os.environ | {
@@ -185,13 +182,8 @@ class Vault:
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
         }
-        done = subprocess.run(
-            ["borg", command, *WAITED, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ["borg", command, *WAITED, *arguments]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode and (done.returncode < 100 or command == "check"):
             lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
             why = next((line for line in lines if "rror" in line or "issing" in line), lines[-1])
@@ -214,8 +206,7 @@ class Vault:
         partial = place / ".new"
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "data").mkdir(parents=True)
-        source = _directory(repository)
-        try:
+        with _directory(repository) as source:
             for directory, _, files, here in os.fwalk("data", dir_fd=source):
                 (partial / directory).mkdir(exist_ok=True)
                 for name in files:
@@ -228,8 +219,6 @@ class Vault:
                     path.chmod(0o440)
             for name in ("config", "README", "nonce"):
                 _copied(name, source, partial / name)
-        finally:
-            os.close(source)
         partial.rename(today)
         for date in self._dates(host)[:-COPIES]:
             shutil.rmtree(place / date)
@@ -272,20 +261,19 @@ def _files(repository: Path) -> int:
 
 def _closed(repository: Path) -> None:
     """Keep borg from writing more: it needs a new directory for every thousand files, and can make none until a roll-back."""
-    source = _directory(repository)
-    try:
-        data = os.open("data", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
-    finally:
-        os.close(source)
-    try:
+    with _directory(repository) as source, _directory("data", source) as data:
         os.fchown(data, 0, -1)
         os.fchmod(data, 0o750)
+
+
+@contextmanager
+def _directory(path: Path | str, above: int | None = None) -> Iterator[int]:
+    """Open a directory, and nothing that a link leads to."""
+    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    try:
+        yield opened
     finally:
-        os.close(data)
-
-
-def _directory(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        os.close(opened)
 
 
 def _copied(name: str, source: int, into: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -147,25 +148,19 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr or "")
 
 
-_TARGET = pytest.StashKey[Target]()
-_OFFICE = pytest.StashKey[Office]()
-
-
+@cache
 def chosen_target(config: pytest.Config) -> Target:
     """The office that the options of tests/conftest.py name, found once in a run."""
-    if _TARGET not in config.stash:
-        try:
-            config.stash[_TARGET] = find(config.getoption("--office"), config.getoption("--name"))
-        except OutpostError as error:
-            raise pytest.UsageError(f"{error.message}. Remedy: {error.remedy}.") from None
-    return config.stash[_TARGET]
+    try:
+        return find(config.getoption("--office"), config.getoption("--name"))
+    except OutpostError as error:
+        raise pytest.UsageError(f"{error.message}. Remedy: {error.remedy}.") from None
 
 
+@cache
 def chosen_office(config: pytest.Config) -> Office:
     """Its model, loaded once in a run."""
-    if _OFFICE not in config.stash:
-        config.stash[_OFFICE] = load(chosen_target(config).data)
-    return config.stash[_OFFICE]
+    return load(chosen_target(config).data)
 
 
 # --- outside ----------------------------------------------------------------------------------------------

@@ -39,11 +39,7 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
         if path in declared or UNSTEADY.search(path):
             continue
         with contextlib.suppress(OSError):
-            opened = os.open(path, os.O_RDONLY)  # there are hundreds: it avoids one call for each
-            try:
-                value = b" ".join(os.read(opened, 4096).split()).decode(errors="replace")
-            finally:
-                os.close(opened)
+            value = " ".join(content(path).split())
             found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
     return found
 
