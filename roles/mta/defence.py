@@ -104,7 +104,9 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
     policy, limits = office.policy, office.limits
     return {
         "domain": office.domain,
-        "names": {user.full_name: user.address for user in office.users if user.full_name},
+        "names": [  # a list: two people may have the same name
+            {"name": user.full_name, "address": user.address} for user in office.users if user.full_name
+        ],
         "owners": {address: list(logins) for address, logins in office.senders.items()},
         "peers": {
             domain: {"name": peer.name, "relays": [str(address) for address in peer.relays]}

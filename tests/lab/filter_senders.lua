@@ -32,6 +32,7 @@ end
 local resent = "\r\nResent-From: " .. login
 for what, result in pairs({
   ["own"] = sent("From: " .. login),
+  ["own, with the colleague's name"] = sent("From: " .. name .. " <" .. login .. ">"),
   ["a stranger's, resent"] = sent("From: A Stranger <a@elsewhere.test>" .. resent, "elsewhere.test"),
   ["a stranger's without a signature, resent"] = sent("From: A Stranger <a@elsewhere.test>" .. resent),
   ["a colleague's, resent"] = sent("From: " .. name .. " <" .. address .. ">" .. resent, string.match(address, "@(.*)")),
