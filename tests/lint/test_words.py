@@ -168,6 +168,20 @@ def test_every_live_check_states_its_promise_in_a_sentence() -> None:
     assert len({(name.partition(":")[0], text) for name, text in every}) == len(every)
 
 
+def test_remedies_and_reasons_of_live_checks_have_the_glossarys_words() -> None:
+    files = sorted((ROOT / "tests" / "live").glob("*.py"))
+    calls = [
+        node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+    ]
+    given = {
+        kind: [call.args[0] for call in calls if called(call) == kind] for kind in ("remedy", "skip", "pend")
+    }
+    reasons = {kind: [ast.unparse(text) for text in texts] for kind, texts in given.items()}
+    assert all(len(texts) > 3 for texts in reasons.values())
+    assert [text for texts in reasons.values() for text in texts if not avoids(text)] == []
+    assert [text for text in reasons["remedy"] if NO_VERB.match(text[1:])] == []
+
+
 def test_commands_are_printed_as_they_are_typed() -> None:
     every = found(constants, UNTYPABLE.search)
     assert [each for each in every if "benchmarks" not in each] == []  # whose rows have such names

@@ -1,6 +1,6 @@
 """Work that others still have to do: such a check is pending, not failed. It prints what to enter where, and `verify` runs it again.
 
-A check asks this only where it would fail, so that an office whose world is ready pays nothing for it. A name that the
+A check asks this only where it would fail, so that it costs nothing in a complete office. A name that the
 parent delegates with a DS and that cannot be validated all the same is a fault, and stays one.
 """
 
@@ -51,7 +51,7 @@ def unless_backed_up(host: TestinfraHost, office: Office) -> None:
     """End a check as pending if the backup server has never stored a backup of this host."""
     if office.backup and not host.file(f"{STATE}/last.json").exists:
         pend(
-            f"on {office.backup.server}, which keeps the backups: run what `./outpost backup OFFICE --other-end` prints"
+            f"on the backup server {office.backup.server}, run what `./outpost backup OFFICE --other-end` prints"
         )
 
 

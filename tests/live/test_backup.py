@@ -33,7 +33,7 @@ def backup(office: Office) -> Backup:
 @pytest.mark.probe
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
-    "journalctl -u outpost-backup on the host says why; ./outpost backup OFFICE --now --limit HOST tries again"
+    "run journalctl -u outpost-backup on the host to see why, then ./outpost backup OFFICE --now --limit HOST"
 )
 def test_the_last_backup_is_not_older_than_the_office_allows(
     host: TestinfraHost, units: Units, backup: Backup
@@ -59,15 +59,13 @@ def test_the_last_backup_is_not_older_than_the_office_allows(
 
 @pytest.mark.probe
 @pytest.mark.control("BKP-01")
-@pytest.mark.remedy(
-    "./outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
-)
+@pytest.mark.remedy("run what ./outpost backup OFFICE --other-end prints on the backup server, as root")
 @pytest.mark.usefixtures("backup")
 def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
     """The latest backup exists, and a file restored from it is unchanged."""
     last = host.file(f"{STATE}/last.json")
     if not last.exists:
-        pytest.skip("its first backup is still to come")
+        pytest.skip("no backup was made yet")
     archives = {entry["id"] for entry in json.loads(host.check_output(f"{PROGRAM} list"))}
     assert json.loads(last.content_string)["id"] in archives
     host.check_output(
@@ -79,7 +77,7 @@ def test_what_is_kept_is_there_and_can_be_read(host: TestinfraHost) -> None:
 @pytest.mark.live
 @pytest.mark.control("BKP-01")
 @pytest.mark.remedy(
-    "on the machine that keeps it, put back a copy: docs/how-to/back-up-and-restore.md, When a repository is refused"
+    "roll back to a copy on the backup server: docs/how-to/back-up-and-restore.md, When a repository is refused"
 )
 @pytest.mark.usefixtures("backup")
 def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> None:
@@ -88,15 +86,13 @@ def test_the_repository_is_undamaged_at_the_other_end(host: TestinfraHost) -> No
     The other end checks it for at most a minute, and continues from there the next time.
     """
     if not host.file(f"{STATE}/last.json").exists:
-        pytest.skip("its first backup is still to come")
+        pytest.skip("no backup was made yet")
     host.check_output(f"{PROGRAM} check --quick")
 
 
 @pytest.mark.live
 @pytest.mark.control("BKP-01")
-@pytest.mark.remedy(
-    "./outpost backup OFFICE --other-end prints the set-up of the machine that keeps it; run it there"
-)
+@pytest.mark.remedy("run what ./outpost backup OFFICE --other-end prints on the backup server, as root")
 @pytest.mark.usefixtures("backup")
 def test_this_host_cannot_take_away_what_is_kept(host: TestinfraHost, office: Office) -> None:
     """This host can neither delete backups nor open those of another host.

@@ -217,7 +217,7 @@ def test_what_runs_or_cannot_be_scanned_is_refused(
     if hasattr(office.policy, rule):
         unless_refused(office, rule)
     elif rule not in (*office.policy.refused_attachments, *office.policy.refused_at_top):
-        pytest.skip(f"this office takes such mail: .{rule} is not in [policy] refused_attachments")
+        pytest.skip(f"this office accepts such mail: .{rule} is not in [policy] refused_attachments")
     answer = stranger_says(host, edge, office, *attached(name, content))
     assert answer.startswith(("554 5.7.1 The ", "554 5.7.1 Refused by the virus scanner: "))
 
@@ -227,7 +227,7 @@ def test_what_runs_or_cannot_be_scanned_is_refused(
 def test_users_get_the_same_answer(store: TestinfraHost, relay: IPAddress, office: Office) -> None:
     """A forbidden attachment from a user is rejected as well."""
     if "exe" not in office.policy.refused_attachments:
-        pytest.skip("this office takes such mail: .exe is not in [policy] refused_attachments")
+        pytest.skip("this office accepts such mail: .exe is not in [policy] refused_attachments")
     user = office.mailboxes[0]
     lines = (f"From: {user}", *attached("invoice.pdf.exe", b"MZ")[1:], ".")
     answer = user_says(store, relay, user, f"RCPT TO:<{user}>", "DATA", r"\r\n".join(lines))
@@ -384,7 +384,7 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, edge: IPAdd
     """Outgoing mail is shaped below the rate of the line."""
     rate = shaped_rate(view)
     if not rate:
-        pytest.skip("this office does not shape")
+        pytest.skip("this office does not limit outgoing traffic ([link] shaped_percent = 0)")
     device = host.check_output(f"ip -oneline address show to {edge} | awk '{{ print $2; exit }}'")
     shown = json.loads(host.check_output(f"tc -json class show dev {device}"))
     roots = [entry for entry in shown if entry["handle"] == "1:1"]

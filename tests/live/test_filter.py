@@ -177,7 +177,7 @@ def test_an_author_who_is_none_or_resembles_ours_is_refused_or_marked(
     The office's own rules do this, whatever else speaks against the message.
     """
     if office.policy.impersonation == "accept":
-        pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
+        pytest.skip("this office accepts such mail unmarked ([policy] impersonation)")
     stops = office.domain.replace(".", "\u3002")  # UTS 46, section 2.3: a dot as well
     author = form.format(digits=office.domain.translate(DIGITS), stops=stops)
     assert_refused_or_marked(host, office, author)
@@ -207,11 +207,11 @@ def test_a_colleagues_name_in_other_characters_is_refused_or_marked(
     One has letters that Unicode calls confusable, one a character that it does not list as such, one a letter in a black square.
     """
     if office.policy.impersonation == "accept":
-        pytest.skip("this office takes such mail unmarked ([policy] impersonation)")
+        pytest.skip("this office accepts such mail unmarked ([policy] impersonation)")
     latin = re.compile(r"[A-Z][a-z]{3,}( [A-Z][a-z]+)+")
     name = next((user.full_name for user in office.users if latin.fullmatch(user.full_name)), "")
     if not name:
-        pytest.skip("nobody here has a name of several words in Latin letters")
+        pytest.skip("no user has a name of several words in Latin letters")
     square = chr(ord(name[0]) - ord("A") + 0x1F170)
     written = {
         "alike": name.translate(ALIKE),

@@ -72,7 +72,7 @@ CAPABILITIES = [
 def test_every_listening_unit_is_in_a_sandbox(listening: Listening, units: Units) -> None:
     """Every unit that listens runs in a sandbox (at most 4.0 by systemd-analyze security)."""
     exposures = {unit: units.exposure(unit) for unit in sorted(listening.units - set(WAIVED))}
-    assert exposures, "no unit listens: nothing was looked at"
+    assert exposures, "no unit listens: nothing was checked"
     assert not {unit: level for unit, level in exposures.items() if level > 4.0}
 
 
@@ -104,7 +104,7 @@ def test_no_daemon_may_take_the_whole_host(units: Units, office: Office, me: Hos
 def test_unused_kernel_modules_do_not_load(host: TestinfraHost) -> None:
     """Unused kernel modules cannot be loaded."""
     if host.run("command -v modprobe").rc:
-        pytest.skip("there is nothing here that loads a module: a container's kernel is the machine's")
+        pytest.skip("this host cannot load modules: a container uses its machine's kernel")
     command = "echo == $name; modprobe --dry-run --verbose $name 2>&1"
     blocks = host.run(f"for name in {' '.join(UNUSED_MODULES)}; do {command}; done").stdout.split("== ")[1:]
     last = {
@@ -171,7 +171,7 @@ def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
 ) -> None:
     """AppArmor enforces profiles, if the host has its own kernel."""
     if office.platform_of(me) == "docker":
-        pytest.skip("a container has no profiles of its own: its kernel is the machine's")
+        pytest.skip("a container has no profiles of its own: it uses its machine's kernel")
     if host.run("test -d /sys/module/apparmor").rc:
         pytest.skip("the machine's kernel is built without AppArmor")
     profiles = host.check_output("cat /sys/kernel/security/apparmor/profiles").splitlines()
@@ -207,7 +207,7 @@ def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
 ) -> None:
     """Administration is audited, if the host has its own kernel."""
     if office.platform_of(me) == "docker":
-        pytest.skip("a container has no audit of its own: its kernel is the machine's")
+        pytest.skip("a container has no audit of its own: it uses its machine's kernel")
     rules = host.check_output("auditctl -l")
     for key in ("accounts", "privileges", "ssh", "packet-filter", "units", "outpost"):
         assert f"key={key}" in rules or f"-k {key}" in rules
@@ -234,7 +234,7 @@ NOT_INDEPENDENT = "/usr/bin/python3"
 @pytest.mark.control("INP-12")
 def test_programs_that_listen_are_hard_to_break_into(listening: Listening, kernel: Kernel) -> None:
     """Programs that listen are built with PIE, RELRO and a non-executable stack, and ASLR is on."""
-    assert listening.programs, "no program was looked at"
+    assert listening.programs, "no program was checked"
     weak = {
         path: [what for what, held in hard(program).items() if not held]
         for path, program in listening.programs.items()

@@ -20,7 +20,7 @@ def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office:
     A line is written, and the collector acknowledges it or a later one.
     """
     if office.logs.collector is None:
-        pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
+        pytest.skip("the office names no collector ([logs]): logs stay on the hosts")
     written = int(host.check_output("logger -t outpost-verify 'a line for the collector'; date +%s%6N"))
 
     def arrived() -> bool:
@@ -45,7 +45,7 @@ def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office:
 def test_the_program_that_sends_the_log_runs_without_root(host: TestinfraHost, office: Office) -> None:
     """The program that sends the log runs without root's rights."""
     if office.logs.collector is None:
-        pytest.skip("the office names no collector ([logs]): what its hosts write stays on them")
+        pytest.skip("the office names no collector ([logs]): logs stay on the hosts")
     status = host.check_output("cat /proc/$(systemctl show --value --property=MainPID outpost-logs)/status")
     facts = dict(line.split(":", 1) for line in status.splitlines())
     assert facts["Uid"].split()[0] != "0"

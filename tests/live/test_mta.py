@@ -752,7 +752,7 @@ def test_the_hosts_addresses_have_its_name(host: TestinfraHost, office: Office, 
     If one is missing, the record to enter is printed.
     """
     if office.smarthost:
-        pytest.skip("the smarthost speaks with the world, and it has names of its own")
+        pytest.skip("mail leaves by the smarthost, which has names of its own")
     wanted = pointers(office, me)
     answers = ask(host, "127.0.0.1", [query(owner, "PTR", recurse=True) for owner in wanted])
     missing = [
@@ -767,7 +767,9 @@ def test_the_hosts_addresses_have_its_name(host: TestinfraHost, office: Office, 
     }
     assert not failed, "this host's resolver gets no answer about the addresses"
     if missing and all(address.is_private for address in office.addresses_of_kind(me, "internet")):
-        pytest.skip("its outer addresses are private: the router's public one needs the name")
+        pytest.skip(
+            "the host's Internet addresses are private: the router's public address needs the PTR record"
+        )
     if missing:
         listed = "".join(f"\n    {line}" for line in missing)
         pend(f"at the provider of the addresses (others refuse mail from an address without a name):{listed}")

@@ -23,7 +23,7 @@ from tests.live.speaking import TLS, speak
 pytestmark = [
     pytest.mark.role("mta"),
     pytest.mark.remedy(
-        "journalctl -t 'postfix/*' on the MTA says how far the message came; postqueue -p what waits"
+        "run journalctl -t 'postfix/*' on the MTA to see how far the message came, and postqueue -p to see what waits"
     ),
 ]
 

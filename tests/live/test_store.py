@@ -187,7 +187,7 @@ def test_no_other_account_of_the_store_hands_users_mail_to_the_mtas(
 ) -> None:
     """Accounts of the store that cannot read its key cannot hand over users' mail to the MTAs."""
     if not store.has_relay_listener:
-        pytest.skip("this office has one MTA: the store's listener in front of several does not exist")
+        pytest.skip("this office has one MTA, so the store has no listener in front of several")
     for address in store.relay_listeners:
         socket = at(address, ports.RELAY)
         assert "220 " in dialogue(host, socket, ["QUIT"], OWN_CERTIFICATE)
@@ -296,7 +296,7 @@ def test_a_login_needs_a_certificate_or_the_users_network(settings: dict[str, st
 def known(target: Target, store: StoreView) -> tuple[str, str]:
     """A user's address and password, which nobody but the user knows elsewhere."""
     if target.instance is None:
-        pytest.skip("it takes a user's password, and none is known here; a lab's users are made up")
+        pytest.skip("it needs a user's password, which Outpost knows in a lab only")
     passwords: dict[str, str] = json.loads((target.data / "passwords.json").read_text(encoding="utf-8"))
     of_open = [(user, password) for user, password in passwords.items() if user in store.active]
     if not of_open:

@@ -41,7 +41,7 @@ DAEMONS = {
 
 @pytest.mark.control("TIM-01")
 @pytest.mark.remedy(
-    "chronyc sources on the host shows which time server answers; [time] of the office file names them"
+    "run chronyc sources on the host to see which time server answers; correct [time] in the office file"
 )
 def test_clock_is_right_to_a_second(host: TestinfraHost) -> None:
     """The clock is right to a second."""
@@ -83,7 +83,7 @@ def test_a_daemon_that_dies_comes_back(units: Units, me: Host) -> None:
 
 @pytest.mark.control("LOG-04", "SYS-06")
 @pytest.mark.remedy(
-    "systemctl list-timers --all on the host; systemctl start UNIT.service does it now, and its journal says what stops it"
+    "run systemctl list-timers --all on the host, then systemctl start UNIT.service; journalctl -u UNIT shows what prevents it"
 )
 def test_what_the_host_does_by_itself_was_begun_lately(units: Units, office: Office, me: Host) -> None:
     """The host's scheduled jobs have run lately.
@@ -99,9 +99,7 @@ def test_what_the_host_does_by_itself_was_begun_lately(units: Units, office: Off
 
 
 @pytest.mark.control("LOG-01")
-@pytest.mark.remedy(
-    "systemctl start timers.target on the host; what a timer's condition forbids there is left out"
-)
+@pytest.mark.remedy("run systemctl start timers.target on the host")
 def test_what_packages_do_regularly_is_scheduled(units: Units) -> None:
     """Every enabled timer of the host runs, such as log rotation.
 
@@ -130,9 +128,7 @@ def warnings(host: TestinfraHost) -> list[str]:
 
 
 @pytest.mark.control("INP-12")
-@pytest.mark.remedy(
-    "coredumpctl or journalctl on the host shows the crash; a parser that crashes is somebody's way in"
-)
+@pytest.mark.remedy("run coredumpctl or journalctl on the host; an intruder may be able to use a crash")
 def test_no_daemon_has_crashed_since_the_last_apply(warnings: list[str]) -> None:
     """No daemon has crashed since the last apply.
 
@@ -144,8 +140,8 @@ def test_no_daemon_has_crashed_since_the_last_apply(warnings: list[str]) -> None
 
 @pytest.mark.control("LOG-01")
 @pytest.mark.remedy(
-    "journalctl --priority=warning on the host; what is no fault is explained in [[verification.explained]] of the office "
-    "file; what has been dealt with is past after `touch /var/lib/outpost/applied` there"
+    "run journalctl --priority=warning on the host; explain harmless lines in [[verification.explained]] of the office "
+    "file; after a repair run touch /var/lib/outpost/applied there"
 )
 def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
     warnings: list[str], office: Office, me: Host
@@ -159,7 +155,9 @@ def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
 
 @pytest.mark.role("mta")
 @pytest.mark.control("TLS-09")
-@pytest.mark.remedy("postqueue -p on the MTA says what each message waits for; postqueue -f tries again")
+@pytest.mark.remedy(
+    "run postqueue -p on the MTA to see why each message waits, and postqueue -f to try again"
+)
 def test_nothing_waits_in_the_queue_for_hours(host: TestinfraHost) -> None:
     """No message has waited in the queue for more than four hours."""
     now = time.time()
