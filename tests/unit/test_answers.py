@@ -172,7 +172,7 @@ def test_a_link_of_a_hosts_is_no_link() -> None:
 def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host's last line is printed before the remedy and never as the remedy."""
     monkeypatch.setattr(remote, "shell_command", lambda *_: ["sh", "-s"])
-    host: Any = SimpleNamespace(name="mta")
+    host: Any = SimpleNamespace(name="mta", ssh="root@192.0.2.1")
     with pytest.raises(OutpostError) as caught:
         remote.run_script(
             Target("po", Path(), Path()),
@@ -220,14 +220,14 @@ def test_an_answer_that_never_comes_ends() -> None:
 def test_a_script_names_the_host_that_answers_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "shell_command", lambda *_: ["cat", "/dev/zero"])
     office: Any = SimpleNamespace()
-    host: Any = SimpleNamespace(name="mta")
+    host: Any = SimpleNamespace(name="mta", ssh="root@192.0.2.1")
     with pytest.raises(OutpostError, match="mta answered more than 1 MiB"):
         remote.run_script(Target("po", Path(), Path()), office, host, "", most=1024**2)
 
 
 def test_a_failing_script_says_one_clean_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "shell_command", lambda *_: ["sh", "-s"])
-    host: Any = SimpleNamespace(name="mta")
+    host: Any = SimpleNamespace(name="mta", ssh="root@192.0.2.1")
     with pytest.raises(OutpostError) as caught:
         remote.run_script(
             Target("po", Path(), Path()), host, host, r"printf 'x\033]0;t\007\377\n' >&2; exit 1"
@@ -495,7 +495,7 @@ def test_a_damaged_message_is_a_name_a_time_and_a_size(line: str) -> None:
 def test_a_message_is_shown_with_no_moment_that_is_none(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     printed = f'{{"time": {moment}, "who": "postfix/smtpd", "pid": "1", "text": "x", "tls": ""}}'
     monkeypatch.setattr(tracing, "run_script", lambda *_, **__: printed)
-    host: Any = SimpleNamespace(name="mta")
+    host: Any = SimpleNamespace(name="mta", ssh="root@192.0.2.1")
     with pytest.raises(OutpostError, match="mta gave an answer"):
         tracing.asker(Target("po", Path(), Path()), SimpleNamespace(), since="-1h", last=1)(host, ("x",))  # type: ignore[arg-type]
 
