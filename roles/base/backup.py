@@ -33,9 +33,8 @@ def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
     """What a host needs to reach its backup; an empty host needs it, too, to get its data back."""
     view, keys = backup_of(office, me), secrets.backup.get(me.name)
     if view is None or keys is None:
-        raise OutpostError(
-            f"{me.name} has no keys for its backup in the office's secrets", "./outpost secrets init OFFICE"
-        )
+        problem = f"{me.name} has no keys for its backup in the office's secrets"
+        raise OutpostError(problem, "./outpost secrets init OFFICE")
     return [
         program(LIB, outpost.onhost.backup, mode="0755"),
         as_json(f"{SETTINGS}/settings.json", view.settings),

@@ -132,11 +132,8 @@ def _identity(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield directory("/etc/outpost")
     yield directory(TLS)
     yield from _certificates(office=office, me=me, secrets=secrets)
-    yield settings(
-        name="trusted-authorities",
-        files=_authorities(office),
-        activate="update-ca-certificates --fresh >/dev/null",
-    )
+    update = "update-ca-certificates --fresh >/dev/null"
+    yield settings(name="trusted-authorities", files=_authorities(office), activate=update)
 
 
 def _authorities(office: Office) -> list[File]:
@@ -158,6 +155,8 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield directory(ACME, group="outpost-acme", mode="0750")
     yield directory(f"{ACME}/private", group="outpost-acme", mode="0750")
     for_client: dict[str, Any] = {"mode": "0640", "group": "outpost-acme"}
+    account_key = secrets.accounts[me.name].get_secret_value()
+    shared = secrets.tsig[tsig_name(me)].get_secret_value()
     yield settings(
         name="certificates",
         files=[
@@ -166,19 +165,9 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
             *_pair("public", secrets.public[me.name], where=ACME, group="root"),
             rendered("base", f"{ACME}/settings", acme=view, **for_client),
             rendered(
-                "base",
-                f"{ACME}/tsig.key",
-                name=tsig_name(me),
-                shared=secrets.tsig[tsig_name(me)].get_secret_value(),
-                secret=True,
-                **for_client,
+                "base", f"{ACME}/tsig.key", name=tsig_name(me), shared=shared, secret=True, **for_client
             ),
-            text(
-                f"{ACME}/private/key.pem",
-                secrets.accounts[me.name].get_secret_value(),
-                secret=True,
-                **for_client,
-            ),
+            text(f"{ACME}/private/key.pem", account_key, secret=True, **for_client),
             rendered("base", f"{LIB}/certificate", mode="0755"),
             rendered("base", f"{LIB}/acme-challenge", mode="0755"),
         ],
@@ -200,9 +189,8 @@ def _certificates(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def _access(view: BaseView) -> Items:
-    yield settings(
-        name="sessions", files=[rendered("base", "/etc/default/login"), rendered("base", "/etc/locale.conf")]
-    )
+    sessions = [rendered("base", path) for path in ("/etc/default/login", "/etc/locale.conf")]
+    yield settings(name="sessions", files=sessions)
     yield settings(
         name="journald",
         files=[rendered("base", "/etc/systemd/journald.conf.d/zz-outpost.conf")],
@@ -233,12 +221,8 @@ def _access(view: BaseView) -> Items:
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Items:
     """Send what the host logs to head office, too."""
     yield account("outpost-shipper", home="/var/lib/outpost-logs")
-    content = {
-        "host": me.fqdn,
-        "collector": office.logs.collector,
-        "address": view.collector,
-        "port": office.logs.port,
-    }
+    logs = office.logs
+    content = {"host": me.fqdn, "collector": logs.collector, "address": view.collector, "port": logs.port}
     watched = [*tls_files(office=office, me=me, secrets=secrets), *_authorities(office)]
     yield own("base", "logs", outpost.onhost.logs, content, watches=watched, view=view)
 
@@ -246,15 +230,15 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Item
 PROBED = ("certificates", "disks", "backup", "units", "memory")
 RECENT = 3600
 """Seconds for which an event in the journal stays an alarm."""
+BOUNDS = {"queue_age", "certificate_age", "signature_age", "virus_age", "disk_percent", "wrong_logins"}
+"""Keys of `[alarms]` that the probes take."""
 VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
 
 
 def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     """``/etc/outpost/watch.json``."""
     wanted, kept = office.alarms, backup_of(office, me)
-    of_roles = {
-        key: value for role in every_role().values() for key, value in role.watching(office, me).items()
-    }
+    of_roles = dict(pair for role in every_role().values() for pair in role.watching(office, me).items())
     return {
         "host": me.fqdn,
         "tell": list(wanted.tell),
@@ -268,12 +252,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "zones": of_roles.pop("zones"),
         "asked": str(next(iter(me.all_addresses))),
         "virus_signatures": of_roles.pop("virus_signatures"),
-        "queue_age": wanted.queue_age,
-        "certificate_age": wanted.certificate_age,
-        "signature_age": wanted.signature_age,
-        "virus_age": wanted.virus_age,
-        "disk_percent": wanted.disk_percent,
-        "wrong_logins": wanted.wrong_logins,
+        **wanted.model_dump(include=BOUNDS),
         "logs": "/var/lib/outpost-logs/sent",
         "logs_age": wanted.logs_age,
         "backup": f"{STATE}/last.json" if kept else "",

@@ -63,7 +63,7 @@ def names_and_clock(view: BaseView) -> Items:
     yield service(
         name="chrony",
         files=[
-            rendered("base", path, view=view) for path in ("/etc/chrony/chrony.conf", "/etc/default/chrony")
+            rendered("base", f"/etc/{name}", view=view) for name in ("chrony/chrony.conf", "default/chrony")
         ],
         check="chronyd -p -f /etc/chrony/chrony.conf >/dev/null",
     )
@@ -80,10 +80,8 @@ def hardening(*, office: Office, me: Host) -> Items:
     yield from _sandboxes()
     yield from _limits(office, me)
     yield settings(name="sessions' limits", files=[rendered("base", "/etc/security/limits.d/outpost.conf")])
-    yield settings(
-        name="kernel modules",
-        files=[rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)],
-    )
+    modules = rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)
+    yield settings(name="kernel modules", files=[modules])
     # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server brings accounts and keys with the next start.
     cause = "cloud-init is not disabled"
     consequence = "anybody who answers as a metadata server can add accounts and keys at the next boot"
@@ -124,11 +122,8 @@ def timers() -> Items:
 def _machine() -> Items:
     """AppArmor and audit: a container has those of its machine."""
     yield packages("apparmor", "auditd")
-    yield service(
-        name="auditd",
-        files=[rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")],
-        on_change="reload",
-    )
+    rules = rendered("base", "/etc/audit/rules.d/outpost.rules", mode="0640")
+    yield service(name="auditd", files=[rules], on_change="reload")
     # SYS-03: without it an intruder in a daemon has one barrier less to pass.
     yield once(
         "AppArmor's profiles are loaded",
@@ -152,12 +147,9 @@ def _mounts(me: Host) -> Items:
 
 
 def _sandboxes() -> Items:
-    for unit in ("unbound.service", "ssh.service"):
-        yield settings(
-            name=f"{unit.removesuffix('.service')}-sandbox",
-            files=[_unit_file(unit)],
-            activate=restarted(unit, only_running=True),
-        )
+    for name in ("unbound", "ssh"):
+        activate = restarted(f"{name}.service", only_running=True)
+        yield settings(name=f"{name}-sandbox", files=[_unit_file(f"{name}.service")], activate=activate)
 
 
 def _limits(office: Office, me: Host) -> Items:

@@ -37,9 +37,7 @@ def observer(*, office: Office, me: Host, others: Declaration) -> Change:
     contract = {
         "hostname": me.fqdn,
         "kernel": office.platform_of(me) != "docker",
-        "listeners": sorted(
-            [entry.protocol, str(entry.address), entry.port] for entry in listeners(office, me)
-        ),
+        "listeners": sorted([each.protocol, str(each.address), each.port] for each in listeners(office, me)),
         # what may become known without a person's decision (`outpost.onhost.observe.expected`)
         "packages": sorted(others.package_names),
         "units": sorted(others.units),

@@ -1,5 +1,7 @@
 """Name servers: Knot, authoritative only; the first one signs, the others hold transferred copies."""
 
+from typing import Any
+
 from outpost.converge.declaration import Items
 from outpost.converge.files import rendered, text
 from outpost.converge.shapes import confined, directory, once, packages, service, settings
@@ -28,32 +30,21 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
         yield from _zone_files(zones)
     drop_in = rendered("dns", "/etc/systemd/system/knot.service.d/outpost.conf")
     yield confined("knot-sandbox", "knot.service", [drop_in])
-    yield service(
-        name="knot",
-        files=[
-            rendered(
-                "dns",
-                "/etc/knot/tsig.conf",
-                mode="0640",
-                group="knot",
-                secret=True,
-                transfer_keys=secrets.transfer_keys,
-                update_keys={name: secrets.tsig[name] for name, *_ in view.updaters},
-            ),
-            rendered("dns", "/etc/knot/knot.conf", mode="0640", group="knot", view=view),
-        ],
-        check="knotc conf-check",
-    )
+    for_knot: dict[str, Any] = {"mode": "0640", "group": "knot"}
+    updating = {name: secrets.tsig[name] for name, *_ in view.updaters}
+    keys: dict[str, Any] = {"transfer_keys": secrets.transfer_keys, "update_keys": updating}
+    tsig = rendered("dns", "/etc/knot/tsig.conf", secret=True, **for_knot, **keys)
+    knot = rendered("dns", "/etc/knot/knot.conf", view=view, **for_knot)
+    yield service(name="knot", files=[tsig, knot], check="knotc conf-check")
 
 
 def _zone_files(zones: tuple[ZoneData, ...]) -> Items:
     """A changed zone is loaded beside the running one and sent as a difference; nothing restarts."""
+    files = {f"{ZONES}/{zone.file_name}": zone for zone in zones}
     yield settings(
         name="zones",
-        files=[
-            text(f"{ZONES}/{zone.file_name}", zone_text(zone), mode="0640", group="knot") for zone in zones
-        ],
-        check=" && ".join(f"kzonecheck --origin {zone.name} {ZONES}/{zone.file_name}" for zone in zones),
+        files=[text(path, zone_text(zone), mode="0640", group="knot") for path, zone in files.items()],
+        check=" && ".join(f"kzonecheck --origin {zone.name} {path}" for path, zone in files.items()),
         # the restart with the new knot.conf handles a zone that is new or no longer declared
         activate="if systemctl is-active --quiet knot.service; then "
         f"for zone in {' '.join(zone.name for zone in zones)}; do "
@@ -75,22 +66,12 @@ def _signing_keys(secrets: Secrets) -> Items:
         + "".join(f" {timer}={key.timers.get(timer, 0)}" for timer in TIMERS)
         for zone, key in kept
     ]
+    pems = {f"/{zone}{key.id}.pem": key.key.get_secret_value() for zone, key in kept}
+    moving = f"chown -R knot:knot {KEYS}.new\nrm -rf {KEYS}\nmv -T {KEYS}.new {KEYS}"
     yield once(
         "DNSSEC keys from the office's secrets",
         unless=f"keymgr -D {KEYS} -l | grep .",
         untouched=(f"{KEYS}/data.mdb",),
-        files=[
-            text(f"/{zone}{key.id}.pem", key.key.get_secret_value(), mode="0600", secret=True)
-            for zone, key in kept
-        ],
-        command="\n".join(
-            [
-                "systemctl stop knot.service",
-                f"rm -rf {KEYS}.new",
-                *imports,
-                f"chown -R knot:knot {KEYS}.new",
-                f"rm -rf {KEYS}",
-                f"mv -T {KEYS}.new {KEYS}",
-            ]
-        ),
+        files=[text(path, pem, mode="0600", secret=True) for path, pem in pems.items()],
+        command="\n".join(["systemctl stop knot.service", f"rm -rf {KEYS}.new", *imports, moving]),
     )

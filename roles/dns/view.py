@@ -42,13 +42,9 @@ class DnsView(HostView):
     def known(self) -> tuple[IPAddress, ...]:
         """Its own addresses, and the office's hosts on inner links, where nobody outside can use their addresses (NET-02)."""
         outer = [net for zone in self.office.zones_of_kind("internet") for net in zone.networks]
-        inner = [
-            address
-            for host in self.office.hosts
-            if host != self.me
-            for address in self.office.link_addresses(host, self.me)
-            if not any(address in net for net in outer)
-        ]
+        others = [host for host in self.office.hosts if host != self.me]
+        known = [address for host in others for address in self.office.link_addresses(host, self.me)]
+        inner = [address for address in known if not any(address in net for net in outer)]
         return tuple(dict.fromkeys((*self.addresses, *inner)))
 
     @property
@@ -56,9 +52,8 @@ class DnsView(HostView):
         """Who may write challenges of the ACME authority: key, addresses, names."""
         if not self.is_primary:
             return ()
-        return tuple(
-            (key, ", ".join(map(str, at)), ", ".join(names)) for key, at, names in updaters(self.office)
-        )
+        known = updaters(self.office)
+        return tuple((key, ", ".join(map(str, at)), ", ".join(names)) for key, at, names in known)
 
     def link(self, partner: Host) -> str:
         """A partner's addresses on the link between the two."""

@@ -37,9 +37,8 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 def _collections(view: GroupwareView) -> Items:
     """The office's shared calendars, and the calendars of former users. Only Radicale's own account changes its files."""
-    yield settings(
-        name="calendars-tool", files=[_from_template(TOOL, view, mode="0755")], check=f"sh -n {TOOL}"
-    )
+    tool = _from_template(TOOL, view, mode="0755")
+    yield settings(name="calendars-tool", files=[tool], check=f"sh -n {TOOL}")
     yield once(
         "the office's shared calendar and address book",
         unless=f"{AS_RADICALE} {TOOL} made",
@@ -60,36 +59,23 @@ def _collections(view: GroupwareView) -> Items:
             ("AUT-07",),
         ),
     )
-    yield settings(
-        name="directory",
-        files=[
-            as_json(
-                f"{view.directory}/.Radicale.props",
-                {"D:displayname": view.office.organisation, "tag": "VADDRESSBOOK"},
-            ),
-            *(text(f"{view.directory}/{name}", card) for name, card in view.cards.items()),
-        ],
-    )
+    about = {"D:displayname": view.office.organisation, "tag": "VADDRESSBOOK"}
+    cards = (text(f"{view.directory}/{name}", card) for name, card in view.cards.items())
+    yield settings(name="directory", files=[as_json(f"{view.directory}/.Radicale.props", about), *cards])
 
 
 def _radicale(view: GroupwareView) -> Items:
     quota = program("/usr/local/lib/outpost/dav/davquota.py", outpost.onhost.davquota)
-    yield confined(
-        "radicale-unit", "radicale.service", [_unit("radicale.service.d/outpost.conf", view), quota]
-    )
+    unit = _unit("radicale.service.d/outpost.conf", view)
+    yield confined("radicale-unit", "radicale.service", [unit, quota])
     yield service(name="radicale-socket", unit="radicale.socket", files=[_unit("radicale.socket", view)])
     yield service(name="radicale", files=[_from_template(path, view) for path in CONFIG])
 
 
 def _web_server(view: GroupwareView, certificates: tuple[File, ...]) -> Items:
     yield confined("nginx-unit", "nginx.service", [_unit("nginx.service.d/outpost.conf", view)])
-    yield service(
-        name="nginx",
-        files=[_from_template("/etc/nginx/nginx.conf", view)],
-        watches=certificates,
-        check="nginx -t -q",
-        on_change="reload",
-    )
+    nginx, check = _from_template("/etc/nginx/nginx.conf", view), "nginx -t -q"
+    yield service(name="nginx", files=[nginx], watches=certificates, check=check, on_change="reload")
 
 
 def _unit(name: str, view: GroupwareView) -> File:

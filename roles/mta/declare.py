@@ -5,6 +5,7 @@ It holds no user's password and no mailbox (invariant 2), and no message passes 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import outpost.onhost.policy
 import outpost.onhost.routes
@@ -39,11 +40,8 @@ FRESHCLAM = "clamav-freshclam.service clamav-freshclam-once.service clamav-fresh
 def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     view, certificates = MtaView(office, me), tls_files(office=office, me=me, secrets=secrets)
     yield packages(*PACKAGES, preseed=PRESEED)
-    yield service(
-        name="redis",
-        unit="redis-server.service",
-        files=below("mta", "/etc/redis", group="redis", mode="0640"),
-    )
+    redis = below("mta", "/etc/redis", group="redis", mode="0640")
+    yield service(name="redis", unit="redis-server.service", files=redis)
     yield from _scanner(view)
     # the store has mailboxes scanned again (VIR-04): it may have a message scanned, and nothing else
     scanning = program("/usr/local/lib/outpost/scanning", outpost.onhost.scanning)
@@ -67,29 +65,18 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 def _scanner(view: MtaView) -> Items:
     """ClamAV and its signatures."""
     signatures = below("mta", "/var/lib/clamav", owner="clamav", group="clamav", mta=view)
-    if not view.local_signatures:
-        signatures = [file for file in signatures if not file.path.startswith(TEST_SIGNATURES)]
+    enabled = f"! systemctl is-enabled {FRESHCLAM} | grep"
+    masking = partial(once, untouched=(), masks=FRESHCLAM.split())
     if view.local_signatures:
-        yield once(
-            "no freshclam: it would ask the network",
-            unless=f"! systemctl is-enabled {FRESHCLAM} | grep --invert-match --line-regexp masked",
-            untouched=(),
-            masks=FRESHCLAM.split(),
-            command=f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}",
-        )
+        mask = f"systemctl disable --now --quiet {FRESHCLAM} || true\nsystemctl mask --quiet {FRESHCLAM}"
+        unless = f"{enabled} --invert-match --line-regexp masked"
+        yield masking("no freshclam: it would ask the network", unless=unless, command=mask)
     else:
-        yield once(
-            "freshclam may run",
-            unless=f"! systemctl is-enabled {FRESHCLAM} | grep --line-regexp masked",
-            untouched=(),
-            masks=FRESHCLAM.split(),
-            command=f"systemctl unmask --quiet {FRESHCLAM}",
-        )
-        yield service(
-            name="freshclam",
-            unit="clamav-freshclam.service",
-            files=[rendered("mta", "/etc/clamav/freshclam.conf", mta=view)],
-        )
+        signatures = [file for file in signatures if not file.path.startswith(TEST_SIGNATURES)]
+        unmask = f"systemctl unmask --quiet {FRESHCLAM}"
+        yield masking("freshclam may run", unless=f"{enabled} --line-regexp masked", command=unmask)
+        freshclam = rendered("mta", "/etc/clamav/freshclam.conf", mta=view)
+        yield service(name="freshclam", unit="clamav-freshclam.service", files=[freshclam])
         yield once(
             "the first signatures",
             unless="ls /var/lib/clamav/main.c[lv]d /var/lib/clamav/daily.c[lv]d",
@@ -114,16 +101,13 @@ def _stores_listener(
     name: str, view: MtaView, certificates: Sequence[File], *programs: File, **unit: str
 ) -> Items:
     """A listener that lets only the store reach a daemon of the filter."""
-    openssl = "/etc/postfix/openssl.cnf"
+    openssl = rendered("mta", "/etc/postfix/openssl.cnf", mta=view)
+    listener = rendered("mta", f"/etc/stunnel/{name}.conf", mta=view, ports=ports)
     yield service(
         name=f"{name}-listener",
         unit=f"stunnel@{name}.service",
-        files=[
-            rendered("mta", f"/etc/stunnel/{name}.conf", mta=view, ports=ports),
-            *programs,
-            stunnel(name, openssl=openssl, **unit),
-        ],
-        watches=[*certificates, rendered("mta", openssl, mta=view)],
+        files=[listener, *programs, stunnel(name, openssl=openssl.path, **unit)],
+        watches=[*certificates, openssl],
     )
 
 
@@ -134,10 +118,8 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
     # A retired pair stays on the host: until the reload is complete, workers still sign with it, and others
     # refuse unsigned mail.
     for selector, pair in secrets.loaded.items():
-        for algorithm, key in (
-            ("rsa", pair.rsa.get_secret_value()),
-            ("ed25519", dkim_ed25519_key(pair.ed25519.get_secret_value())),
-        ):
+        ed25519 = dkim_ed25519_key(pair.ed25519.get_secret_value())
+        for algorithm, key in (("rsa", pair.rsa.get_secret_value()), ("ed25519", ed25519)):
             name = dkim_selector(selector, algorithm)
             path = f"/etc/rspamd/dkim/{name}.key"
             if selector in secrets.signing:
@@ -203,17 +185,11 @@ def _listener(view: MtaView, secrets: Secrets, certificates: Sequence[File]) -> 
     files = below("mta", "/etc/postfix", mta=view, store_keys=[key_fingerprint(pem) for pem in accepted])
     if login := smarthost_login(view, secrets):
         files.append(text("/etc/postfix/smarthost_login", login, mode="0600", secret=True))
-    yield settings(
-        name="postfix-settle", files=[program("/usr/local/lib/outpost/settle", outpost.onhost.settle)]
-    )
+    settle = program("/usr/local/lib/outpost/settle", outpost.onhost.settle)
+    yield settings(name="postfix-settle", files=[settle])
     yield from _sandbox("postfix.service")
-    yield service(
-        name="postfix",
-        files=files,
-        watches=certificates,
-        check="postfix check",
-        on_change="reload",
-    )
+    check = "postfix check"
+    yield service(name="postfix", files=files, watches=certificates, check=check, on_change="reload")
 
 
 def smarthost_login(view: MtaView, secrets: Secrets) -> str:

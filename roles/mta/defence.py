@@ -15,6 +15,8 @@ ALARM_PORT = 10025
 """Loopback listener that accepts mail for the postmaster only."""
 
 TLS = "/etc/outpost/tls"
+COUNTED = {"mailbox_messages", "unknown_recipients", "user_recipients", "user_hold", "message_budget"}
+"""Limits that the policy service counts."""
 
 
 def shaped_rate(view: MtaView) -> int:
@@ -26,7 +28,6 @@ def shaped_rate(view: MtaView) -> int:
 def policy_settings(view: MtaView) -> dict[str, Any]:
     """``/etc/outpost/policy.json`` (outpost.onhost.policy.Settings)."""
     office = view.office
-    limits = office.limits
     return {
         "socket": POLICY_SOCKET,
         "domain": office.domain,
@@ -37,11 +38,7 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
             for peer in office.peers
         },
         "own_addresses": [str(address) for address in view.me.all_addresses],
-        "mailbox_messages": limits.mailbox_messages,
-        "unknown_recipients": limits.unknown_recipients,
-        "user_recipients": limits.user_recipients,
-        "user_hold": limits.user_hold,
-        "message_budget": int(limits.message_budget),
+        **office.limits.model_dump(include=COUNTED),
         "postmaster": office.postmaster,
         "alarm_port": ALARM_PORT,
         "large": [
@@ -68,40 +65,28 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
 def route_settings(view: MtaView) -> dict[str, Any]:
     """``/etc/outpost/routes.json`` (outpost.onhost.routes)."""
     office = view.office
+    longest = office.link.queue_lifetime
     store = {
-        "name": "store",
-        "domains": [office.domain],
-        "host": str(view.store_addresses[0]),
-        "port": ports.LMTP,
-        "lifetime": office.link.queue_lifetime,
-        "retry": 60,
-        "inside": True,
-    }
-    return {
-        "lifetime": office.link.queue_lifetime,
-        "routes": [
-            store,
-            *(
-                {
-                    "name": peer.name,
-                    "domains": list(peer.domains),
-                    "host": peer.next_hop,
-                    "port": peer.port,
-                    "lifetime": peer.lifetime or office.link.queue_lifetime,
-                    "retry": peer.retry,
-                    "hours": peer.large_hours if peer.large else "",
-                    "internet": office.zones[peer.zone].kind == "internet",
-                }
-                for peer in office.peers
-            ),
-        ],
-    }
+        "name": "store", "domains": [office.domain], "host": str(view.store_addresses[0]), "port": ports.LMTP,
+        "lifetime": longest, "retry": 60, "inside": True,
+    }  # fmt: skip
+    peers = (
+        {
+            "name": peer.name, "domains": list(peer.domains), "host": peer.next_hop, "port": peer.port,
+            "lifetime": peer.lifetime or longest, "retry": peer.retry, "hours": peer.large_hours if peer.large else "",
+            "internet": office.zones[peer.zone].kind == "internet",
+        }
+        for peer in office.peers
+    )  # fmt: skip
+    return {"lifetime": longest, "routes": [store, *peers]}
 
 
 def filter_facts(view: MtaView) -> dict[str, Any]:
     """What Rspamd's office rules know about the office (``rspamd/lua.local.d/office.lua``)."""
     office = view.office
     policy, limits = office.policy, office.limits
+    # a notification may arrive at the other MTA, which does not know what this one has sent
+    unsure = policy.forged_bounce == "refuse" and len(office.with_role("mta")) > 1
     return {
         "domain": office.domain,
         "names": [  # a list: two people may have the same name
@@ -115,14 +100,9 @@ def filter_facts(view: MtaView) -> dict[str, Any]:
         },
         "own_addresses": ["127.0.0.1", "::1"],
         "store_addresses": [str(address) for address in view.store_addresses],
-        "forged_own": policy.forged_own,
-        "forged_peer": policy.forged_peer,
-        "impersonation": policy.impersonation,
+        **policy.model_dump(include={"forged_own", "forged_peer", "impersonation"}),
         "impersonation_subject": policy.impersonation_subject,
-        # a notification may arrive at the other MTA, which does not know what this one has sent
-        "forged_bounce": "tag"
-        if policy.forged_bounce == "refuse" and len(office.with_role("mta")) > 1
-        else policy.forged_bounce,
+        "forged_bounce": "tag" if unsure else policy.forged_bounce,
         "external_subject": policy.external_subject,
         "refused": list(policy.refused_attachments),
         "refused_at_top": list(policy.refused_at_top),

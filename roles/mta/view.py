@@ -91,9 +91,8 @@ class MtaView(HostView):
     @property
     def hidden_members(self) -> tuple[str, ...]:
         """Members of aliases, as patterns: people who write to an alias must not see them (DSN-08)."""
-        return tuple(
-            dict.fromkeys(pattern(member) for members in self.aliases.values() for member in members)
-        )
+        every = (member for members in self.aliases.values() for member in members)
+        return tuple(dict.fromkeys(map(pattern, every)))
 
     # Listeners -------------------------------------------------------------------------------------------------
 
@@ -110,11 +109,8 @@ class MtaView(HostView):
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
         """The store's side of the link: LMTP goes there, submissions come from there."""
-        return tuple(
-            address
-            for store in self.office.with_role("store")
-            for address in self.office.link_addresses(store, self.me)
-        )
+        stores = self.office.with_role("store")
+        return tuple(address for store in stores for address in self.office.link_addresses(store, self.me))
 
     @staticmethod
     def hosts(addresses: Iterable[IPAddress]) -> str:
@@ -124,15 +120,12 @@ class MtaView(HostView):
     @property
     def peers(self) -> tuple[PeerRoute, ...]:
         """A listener and a route for every peer."""
-        return tuple(
-            PeerRoute(
-                peer=peer,
-                sockets=self._sockets(self.me.in_zone(peer.zone), peer.listen),
-                next_hop=f"[{peer.next_hop}]:{peer.port}",
-                policy=_policy(peer),
-            )
-            for peer in self.office.peers
-        )
+
+        def route(peer: Peer) -> PeerRoute:
+            sockets = self._sockets(self.me.in_zone(peer.zone), peer.listen)
+            return PeerRoute(peer, sockets, f"[{peer.next_hop}]:{peer.port}", _policy(peer))
+
+        return tuple(map(route, self.office.peers))
 
     # Routes ----------------------------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
 from outpost.converge.declaration import Items
-from outpost.converge.files import File, as_json, program, rendered, stunnel, text
+from outpost.converge.files import LIB, File, as_json, program, rendered, stunnel, text
 from outpost.converge.shapes import account, confined, directory, job, once, own, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
+from outpost.office.tables.recipients import SharedMailbox
 from outpost.units import restarted
 from roles.base.declare import tls_files
 from roles.store import MAIL, OWN, TAUGHT
@@ -49,6 +50,7 @@ RESCANNED_DAYS = 14
 """New signatures may take so long until they have seen all earlier messages."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
+USERS = "/etc/dovecot/users"
 ACCOUNTS_SOCKET = "/run/outpost-accounts/socket"
 ENDED = "/run/outpost-ended"
 USED = "/var/lib/dovecot/used"
@@ -110,26 +112,17 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 def _accounts(view: StoreView, secrets: Secrets) -> Items:
     """Users and their hashes. Dovecot checks the file's time at each login, so nothing needs a reload."""
+    hashes = {address: hashed.get_secret_value() for address, hashed in secrets.passwords.items()}
+    context: dict[str, Any] = {
+        "own": OWN, "shared_root": SHARED, "one_time": secrets.one_time, "passwords": hashes
+    }  # fmt: skip
     yield settings(
         name="accounts",
         activate="/usr/local/lib/outpost/end-sessions",
         files=[
             rendered("store", "/usr/local/lib/outpost/end-sessions", mode="0755", own=OWN),
             rendered("store", "/usr/local/lib/outpost/reset-factor", mode="0755", own=OWN),
-            rendered(
-                "store",
-                "/etc/dovecot/users",
-                mode="0640",
-                group="dovecot",
-                secret=True,
-                store=view,
-                own=OWN,
-                shared_root=SHARED,
-                one_time=secrets.one_time,
-                passwords={
-                    address: hashed.get_secret_value() for address, hashed in secrets.passwords.items()
-                },
-            ),
+            rendered("store", USERS, mode="0640", group="dovecot", secret=True, store=view, **context),
         ],
     )
 
@@ -166,45 +159,30 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
     if view.office.shared:
         yield from _shared(view)
     if view.forwards:
+        scripts = {
+            login: "".join(f'redirect :copy "{address}";\n' for address in addresses)
+            for login, addresses in view.forwards.items()
+        }
         yield settings(
             name="forwards",
             files=[
-                text(
-                    f"{FORWARD}/{login}.sieve",
-                    "".join(
-                        ['require "copy";\n', *(f'redirect :copy "{address}";\n' for address in addresses)]
-                    ),
-                )
-                for login, addresses in view.forwards.items()
+                text(f"{FORWARD}/{login}.sieve", f'require "copy";\n{body}')
+                for login, body in scripts.items()
             ],
             activate=f"for script in {FORWARD}/*.sieve; do sievec $script; done",
         )
+    context: dict[str, Any] = {
+        "store": view, "ports": ports, "shared_root": SHARED, "deliveries_per_user": DELIVERIES_PER_USER,
+        "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "trash_room": TRASH_ROOM, "logins_port": ports.LOGINS,
+        "readers": READERS, "own": OWN, "used": USED, "decoy": decoy(some_hash), "calendars": bool(view.calendars),
+        # as secret as the hashes, and stable between two runs
+        "logins_nonce": hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
+    }  # fmt: skip
     yield service(
         name="dovecot",
         files=[
-            rendered(
-                "store",
-                "/etc/dovecot/dovecot.conf",
-                store=view,
-                ports=ports,
-                shared_root=SHARED,
-                deliveries_per_user=DELIVERIES_PER_USER,
-                quota_grace=QUOTA_GRACE,
-                folders=FOLDERS,
-                trash_room=TRASH_ROOM,
-                logins_port=ports.LOGINS,
-                readers=READERS,
-                # as secret as the hashes, and stable between two runs
-                logins_nonce=hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
-            ),
-            rendered(
-                "store",
-                "/etc/dovecot/accounts.lua",
-                own=OWN,
-                used=USED,
-                decoy=decoy(some_hash),
-                calendars=bool(view.calendars),
-            ),
+            rendered("store", "/etc/dovecot/dovecot.conf", **context),
+            rendered("store", "/etc/dovecot/accounts.lua", **context),
             rendered("store", OPENSSL),
             rendered("store", "/usr/local/lib/outpost/quota-warning", mode="0755", store=view),
         ],
@@ -232,20 +210,14 @@ def _shared(view: StoreView) -> Items:
     yield directory(SHARED, owner="vmail", group="vmail", mode="0700")
     for mailbox in view.office.shared:
         yield directory(f"{SHARED}/.{mailbox.folder}", owner="vmail", group="vmail", mode="0700")
-    yield settings(
-        name="shared-mailboxes",
-        files=[
-            text(
-                f"{SHARED}/.{mailbox.folder}/dovecot-acl",
-                "".join(f"user={address} {rights}\n" for address, rights in view.rights(mailbox).items()),
-                mode="0640",
-                owner="vmail",
-                group="vmail",
-            )
-            for mailbox in view.office.shared
-        ],
-        activate=f"find {SHARED} -name dovecot-acl-list -delete",  # what Dovecot caches of them
-    )
+
+    def acl(mailbox: SharedMailbox) -> File:
+        lines = "".join(f"user={address} {rights}\n" for address, rights in view.rights(mailbox).items())
+        path = f"{SHARED}/.{mailbox.folder}/dovecot-acl"
+        return text(path, lines, mode="0640", owner="vmail", group="vmail")
+
+    forget = f"find {SHARED} -name dovecot-acl-list -delete"  # what Dovecot caches of them
+    yield settings(name="shared-mailboxes", files=list(map(acl, view.office.shared)), activate=forget)
 
 
 def _chosen(view: StoreView) -> Items:
@@ -253,7 +225,7 @@ def _chosen(view: StoreView) -> Items:
     content = {
         "domain": view.office.domain,
         "words": WORDS,
-        "declared": "/etc/dovecot/users",
+        "declared": USERS,
         "own": OWN,
         "used": USED,
         "session_seconds": SESSION_HOURS * 3600,
@@ -282,19 +254,12 @@ def _chosen(view: StoreView) -> Items:
 
 def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runtime: str = "") -> Items:
     """stunnel, which requires a client certificate: Dovecot's LMTP also accepts clients without one (docs/adr/0007)."""
+    sockets: dict[str, Any] = {"socket": ACCOUNTS_SOCKET, "dav": DAV, "relay_socket": RELAY_SOCKET}
     yield service(
         name=f"{name}-listener",
         unit=f"stunnel@{name}.service",
         files=[
-            rendered(
-                "store",
-                f"/etc/stunnel/{name}.conf",
-                store=view,
-                ports=ports,
-                socket=ACCOUNTS_SOCKET,
-                dav=DAV,
-                relay_socket=RELAY_SOCKET,
-            ),
+            rendered("store", f"/etc/stunnel/{name}.conf", store=view, ports=ports, **sockets),
             stunnel(name, after="dovecot.service", openssl=OPENSSL, runtime=runtime),
         ],
         watches=[*certificates, rendered("store", OPENSSL)],
@@ -304,22 +269,9 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runti
 def _departed(view: StoreView) -> Items:
     """Archive the mail of users who are no longer declared, and remove what opened it."""
     yield directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
-    yield settings(
-        name="former",
-        files=[
-            rendered(
-                "store",
-                FORMER,
-                mode="0755",
-                store=view,
-                root=MAIL,
-                shared_root=SHARED,
-                own=OWN,
-                lib="/usr/local/lib/outpost",
-            )
-        ],
-        check=f"sh -n {FORMER}",
-    )
+    places: dict[str, Any] = {"root": MAIL, "shared_root": SHARED, "own": OWN, "lib": LIB}
+    former = rendered("store", FORMER, mode="0755", store=view, **places)
+    yield settings(name="former", files=[former], check=f"sh -n {FORMER}")
     shared = (f"shared:{mailbox.folder}" for mailbox in view.office.shared)
     declared = shlex.join((*view.office.mailboxes, *shared))
     cause = "the store has a mailbox that is not in the office file: the user was removed there, or it was added by hand"

@@ -1,5 +1,7 @@
 """Junk that learns: messages that users move into Junk and out of it are sent to the MTAs' filter (JNK-01)."""
 
+from typing import Any
+
 import outpost.onhost.learn
 from outpost.converge.declaration import Items
 from outpost.converge.files import as_json, program, rendered
@@ -22,12 +24,7 @@ def learning(view: StoreView) -> Items:
     yield directory(LESSONS, owner="vmail", group="vmail", mode="0700")
     content = {
         "filters": [
-            {
-                "address": str(address),
-                "name": mta.fqdn,
-                "spam": ports.LEARN_SPAM,
-                "ham": ports.LEARN_HAM,
-            }
+            {"address": str(address), "name": mta.fqdn, "spam": ports.LEARN_SPAM, "ham": ports.LEARN_HAM}
             for mta in view.mtas
             for address in view.office.link_addresses(mta, view.me)[:1]
         ],
@@ -37,18 +34,13 @@ def learning(view: StoreView) -> Items:
         "alone": MIN_LEARNS // 2,
         "domain": view.office.domain,
     }
-    spooling = rendered(
-        "store",
-        f"{PIPES}/learn",
-        mode="0755",
-        spool=LESSONS,
-        largest=LESSON_SIZE,
-        waiting=LESSONS_DAILY,
-        domain=view.office.domain,
-    )
-    allowed = rendered("store", f"{PIPES}/allowed", mode="0755")
-    yield settings(
-        name="learning", files=[spooling, allowed], check=f"sh -n {PIPES}/learn && sh -n {PIPES}/allowed"
-    )
+    context: dict[str, Any] = {
+        "spool": LESSONS,
+        "largest": LESSON_SIZE,
+        "waiting": LESSONS_DAILY,
+        "domain": view.office.domain,
+    }
+    files = [rendered("store", f"{PIPES}/{name}", mode="0755", **context) for name in ("learn", "allowed")]
+    yield settings(name="learning", files=files, check=f"sh -n {PIPES}/learn && sh -n {PIPES}/allowed")
     learn = program("/usr/local/lib/outpost/learn", outpost.onhost.learn)
     yield job("store", "outpost-learn", learn, as_json("/etc/outpost/learn.json", content), spool=LESSONS)

@@ -107,22 +107,16 @@ class StoreView(HostView):
     @property
     def certless_networks(self) -> tuple[IPNetwork, ...]:
         """Networks from which users log in without a client certificate; a login from anywhere else needs one."""
-        return tuple(
-            network
-            for flow in inbound(self.office, self.me)
-            if flow.port == ports.IMAPS and flow.source.host is None
-            for network in flow.source.networks
-        )
+        flows = (flow for flow in inbound(self.office, self.me) if flow.port == ports.IMAPS)
+        users = (flow.source for flow in flows if flow.source.host is None)
+        return tuple(network for source in users for network in source.networks)
 
     @property
     def webmail_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses from which webmail logs in, for many browsers."""
-        return tuple(
-            network.network_address
-            for flow in inbound(self.office, self.me)
-            if flow.port == ports.IMAPS and flow.source.host is not None
-            for network in flow.source.networks
-        )
+        flows = (flow for flow in inbound(self.office, self.me) if flow.port == ports.IMAPS)
+        hosts = (flow.source for flow in flows if flow.source.host is not None)
+        return tuple(network.network_address for source in hosts for network in source.networks)
 
     @property
     def mtas(self) -> tuple[Host, ...]:

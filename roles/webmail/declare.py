@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 from outpost.converge.declaration import Items
-from outpost.converge.files import File, rendered, text
+from outpost.converge.files import File, below, rendered, text
 from outpost.converge.shapes import absent, account, confined, directory, once, packages, service, settings
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
@@ -37,23 +37,9 @@ DATABASE = "/var/lib/roundcube/db"
 SESSIONS = "/var/lib/roundcube/sessions"
 DATABASE_TOOL = "/usr/local/lib/outpost/roundcube-database"
 CONFIG = "/etc/roundcube/config.inc.php"
-PHP = ("/etc/php/8.4/fpm/php-fpm.conf", "/etc/php/8.4/fpm/conf.d/99-outpost.ini")
-SCRIPTS = (
-    "/etc/roundcube/plugins/managesieve/config.inc.php",
-    "/var/lib/roundcube/plugins/access/access.php",
-    "/var/lib/roundcube/plugins/invitations/invitation.php",
-    "/var/lib/roundcube/plugins/invitations/invitations.php",
-    *(
-        f"/var/lib/roundcube/plugins/{plugin}/localization/{language}.inc"
-        for plugin in ("access", "invitations")
-        for language in ("en_US", "de_DE")
-    ),
-    "/var/lib/roundcube/plugins/office/config.inc.php",
-    "/var/lib/roundcube/plugins/office/office.php",
-    "/var/lib/roundcube/plugins/office/texts/de_DE.inc",
-)
+PHP = ("/etc/php", "/etc/roundcube/plugins", "/var/lib/roundcube/plugins")
+"""Directories of the templates of PHP and of Roundcube's plugins."""
 STATIC = (
-    "/var/lib/roundcube/plugins/office/office.css",
     "/var/www/webmail/office.svg",
     "/var/www/webmail/too-large.html",
     "/var/www/autoconfig/mail/config-v1.1.xml",
@@ -108,11 +94,8 @@ def _database(view: WebmailView) -> Items:
             ("BKP-02",),
         ),
     )
-    yield service(
-        name="roundcube-cleandb",
-        unit="roundcube-cleandb.timer",
-        files=[_from_template("/etc/systemd/system/roundcube-cleandb.service.d/outpost.conf", view)],
-    )
+    cleaning = _from_template("/etc/systemd/system/roundcube-cleandb.service.d/outpost.conf", view)
+    yield service(name="roundcube-cleandb", unit="roundcube-cleandb.timer", files=[cleaning])
     yield once(
         "roundcube-gc masked",  # it would find nothing to clean on the disk, and may not see PHP's memory
         unless="systemctl is-enabled roundcube-gc.timer roundcube-gc.service | grep -cx masked | grep -x 2",
@@ -124,18 +107,18 @@ def _database(view: WebmailView) -> Items:
 
 def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
     """Roundcube and the PHP that runs it."""
-    context: dict[str, Any] = {
-        "view": view,
-        "ports": ports,
-        "session_key": secrets.webmail_key.get_secret_value(),
-    }
-    config = rendered("webmail", CONFIG, mode="0640", group="roundcube", secret=True, **context)
-    syntax = (f"php --syntax-check {path} >/dev/null" for path in (CONFIG, *SCRIPTS))
+    context: dict[str, Any] = {"view": view, "ports": ports}
+    key = secrets.webmail_key.get_secret_value()
+    protection: dict[str, Any] = {"mode": "0640", "group": "roundcube", "secret": True}
+    files = [rendered("webmail", CONFIG, **protection, session_key=key, **context)]
+    files += [file for place in PHP for file in below("webmail", place, **context)]
+    scripts = (file.path for file in files if file.path.endswith((".php", ".inc")))
+    syntax = (f"php --syntax-check {path} >/dev/null" for path in scripts)
     yield directory(SESSIONS)  # the unit has a file system of its own there
     yield from _sandbox("php8.4-fpm.service", view)
     yield service(
         name="php8.4-fpm",
-        files=[config, *(_from_template(path, view) for path in (*PHP, *SCRIPTS))],
+        files=files,
         check=" && ".join(["php-fpm8.4 --test", *syntax]),
         on_change="reload",  # a reload ends no session; a restart ends all of them
     )
@@ -145,32 +128,13 @@ def _web_server(view: WebmailView, secrets: Secrets, certificates: tuple[File, .
     """nginx and what it serves besides Roundcube."""
     policy = text("/var/www/mta-sts/.well-known/mta-sts.txt", mta_sts_policy(view.office))
     profile = apple_profile(view.office, authority=secrets.authority.certificate)
-    yield settings(
-        name="client-setup",
-        files=[
-            policy,
-            profile,
-            *(page(view.office, language) for language in LANGUAGES),
-            *(_from_template(path, view) for path in STATIC),
-        ],
-    )
+    pages = [page(view.office, language) for language in LANGUAGES]
+    static = [_from_template(path, view) for path in STATIC]
+    yield settings(name="client-setup", files=[policy, profile, *pages, *static])
     yield from _sandbox("nginx.service", view)
-    yield service(
-        name="nginx",
-        files=[
-            rendered(
-                "webmail",
-                "/etc/nginx/nginx.conf",
-                view=view,
-                ports=ports,
-                profile_path=PROFILE,
-                languages=LANGUAGES,
-            )
-        ],
-        watches=certificates,
-        check="nginx -t -q",
-        on_change="reload",
-    )
+    served: dict[str, Any] = {"view": view, "ports": ports, "profile_path": PROFILE, "languages": LANGUAGES}
+    nginx, check = rendered("webmail", "/etc/nginx/nginx.conf", **served), "nginx -t -q"
+    yield service(name="nginx", files=[nginx], watches=certificates, check=check, on_change="reload")
 
 
 def _sandbox(unit: str, view: WebmailView) -> Items:
