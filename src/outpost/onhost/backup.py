@@ -116,17 +116,23 @@ class Backup:
             "LC_ALL": "C.UTF-8",
         }
 
-    def borg(self, *arguments: str, cwd: Path | None = None, repository: str = "") -> str:
+    def borg(self, *arguments: str, **variables: str) -> str:
         """Run borg; returns its output."""
-        environment = self.environment | ({"BORG_REPO": repository} if repository else {})
-        done = subprocess.run(
-            ["borg", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-        )
+        output, errors = self._tried(*arguments, **variables)
+        if errors:
+            lines = errors.splitlines()
+            raise BackupError(
+                f"borg {arguments[0]}: {next((line for line in lines if QUOTA in line), lines[-1])}"
+            )
+        return output
+
+    def _tried(self, *arguments: str, **variables: str) -> tuple[str, str]:
+        """borg's output, and its messages if it fails."""
+        command, environment = ["borg", *arguments], self.environment | variables
+        done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
         if done.returncode and done.returncode < 100:
-            errors = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            why = next((line for line in errors if QUOTA in line), errors[-1] if errors else done.returncode)
-            raise BackupError(f"borg {arguments[0]}: {why}")
-        return done.stdout
+            return done.stdout, done.stderr.strip() or str(done.returncode)
+        return done.stdout, ""
 
     def archives(self) -> list[dict[str, str]]:
         """Every archive, the oldest first."""
@@ -251,7 +257,7 @@ class Backup:
                 output = self._create(
                     "create", *WAITED, *rate, "--json", "--compression", "zstd", "--files-cache", "mtime,size,inode",
                     "--checkpoint-interval", "600", f"::{started:%Y-%m-%dT%H%M%SZ}-{started.microsecond // 1000:03}",
-                    *shown, cwd=Path("/"),
+                    *shown,
                 )  # fmt: skip
                 if with_manifest:
                     found = manifest(Path(self.mail["snapshot"]) if self.mail else None, self.stage)
@@ -272,10 +278,10 @@ class Backup:
             partial.replace(self.state / "last.json")
         return outcome | ({"manifest": found} if found is not None else {})
 
-    def _create(self, *arguments: str, cwd: Path) -> str:
+    def _create(self, *arguments: str) -> str:
         full = self.state / FULL
         try:
-            output = self.borg(*arguments, cwd=cwd)
+            output = self.borg(*arguments)
         except BackupError as error:
             if QUOTA in str(error):
                 full.touch()
@@ -365,43 +371,30 @@ class Backup:
         Each answer is the refusal, or ``allowed``.
         """
         trial, found = f"{self.settings['repository']}.probe", {}
-        if self._tried(trial, "info"):
-            self.borg("init", "--encryption", "none", repository=trial)
+        sure = {
+            "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING": "YES",
+            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+        }
+        if self._tried("info", BORG_REPO=trial, **sure)[1]:
+            self.borg("init", "--encryption", "none", BORG_REPO=trial)
         elsewhere = f"{self.settings['repository'].rpartition('/')[0]}/elsewhere"
         for what, repository, arguments, refusal in (
             ("delete a repository", trial, ("delete", "--force"), "append-only"),
             ("open another host's", elsewhere, ("info",), "not allowed"),
         ):
-            output = self._tried(repository, *arguments)
+            _, output = self._tried(*arguments, BORG_REPO=repository, **sure)
             refused = [line.strip() for line in output.splitlines() if refusal in line]
             found[what] = refused[0] if refused else f"allowed ({output[-200:] or 'done'})"
         found["a shell"] = self._shell()
         return found
-
-    def _tried(self, repository: str, *arguments: str) -> str:
-        """borg's message if it fails; empty if it does not."""
-        environment = self.environment | {
-            "BORG_REPO": repository,
-            "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING": "YES",
-            "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
-        }
-        done = subprocess.run(
-            ["borg", *arguments], env=environment, capture_output=True, text=True, check=False
-        )
-        return done.stderr.strip() if 0 < done.returncode < 100 else ""
 
     def _shell(self) -> str:
         """Whether its key opens more than borg; a repository on the host itself is always open to it."""
         place = urlsplit(self.settings["repository"])
         if not place.hostname:
             return "allowed"
-        command = [
-            *self.environment["BORG_RSH"].split(),
-            "-p",
-            str(place.port or 22),
-            f"{place.username}@{place.hostname}",
-            "echo outpost-shell",
-        ]
+        there = ("-p", str(place.port or 22), f"{place.username}@{place.hostname}")
+        command = [*self.environment["BORG_RSH"].split(), *there, "echo outpost-shell"]
         done = subprocess.run(command, capture_output=True, text=True, input="", check=False, timeout=60)
         return "allowed" if "outpost-shell" in done.stdout else "no command but borg's"
 
