@@ -105,15 +105,26 @@ def typeable(text: str) -> str:
     return text.replace("./outpost ", "outpost ") if INSTALLED else text
 
 
-def written(file: Path, content: str | bytes, *, mode: int = 0o600) -> Path:
-    """Write a file completely or not at all; nobody else may read its directory, if it has to be made."""
+def written(file: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = False) -> Path:
+    """Write a file completely or not at all; nobody else may read its directory, if it has to be made.
+
+    Args:
+        durable: Wait until it is on the disk.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # several threads may write it
     new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
-    new.touch(mode=0o600)
-    new.write_bytes(content if isinstance(content, bytes) else content.encode())
-    new.chmod(mode)
-    return new.replace(file)
+    try:
+        new.touch(mode=0o600)
+        new.write_bytes(content if isinstance(content, bytes) else content.encode())
+        new.chmod(mode)
+        if durable:
+            with new.open("rb") as whole:
+                os.fsync(whole.fileno())
+        return new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def offices_directory() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -132,6 +134,38 @@ def test_one_wrong_answer_is_one_mistake_and_no_placeholder(
     assert printed.count("Remedy:") == 1, printed
     assert remedy in printed
     assert "to-be" not in printed
+
+
+@pytest.mark.parametrize("file", ["office.toml", "secrets.age"])
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    put = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        put(path, content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    site = tmp_path / "site"
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Path, "write_bytes", lambda path, content: (full if file in path.name else put)(path, content)
+        )
+        assert new(site, "--wan", "192.0.2.0/28") == 1
+    printed = capsys.readouterr().err
+    assert "free some space" in printed
+    assert "bug" not in printed
+    assert not [left for left in site.iterdir() if file in left.name]
+    again = ["secrets", "init", str(site)] if file == "secrets.age" else None
+    assert (run(again) if again else new(site, "--wan", "192.0.2.0/28")) == 0
+
+
+def test_secrets_that_could_not_be_made_are_named_with_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OUTPOST_IDENTITY", "/proc/identity.txt")
+    assert new(tmp_path / "site", "--wan", "192.0.2.0/28") == 1
+    assert f"then run ./outpost secrets init {tmp_path / 'site'}" in capsys.readouterr().err
 
 
 def test_what_nobody_answered_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The command line: puts the commands together, and reports failures."""
 
 import ast
+import errno
 import os
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,11 @@ from outpost.errors import OutpostError
 from outpost.target import OFFICES_VARIABLE, expect_checkout
 
 INTERRUPTED = 130
+_SPACE, _WRITABLE = "free some space on this machine: df -h shows where", "make it writable for your account"
+OUT_OF_ROOM = {
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _WRITABLE, errno.EACCES: _WRITABLE,
+}  # fmt: skip
+"""What this machine refused, and the remedy: no fault of Outpost."""
 EXIT_CODES = """
 **Exit codes**: 0 done and as declared · 1 failed, or problems found · 2 `plan`: hosts differ from the
 office file · 64 wrong usage · 130 interrupted.
@@ -204,6 +210,10 @@ def run(arguments: list[str]) -> int:
             from outpost.cli.office import show_problems
 
             show_problems(error.problems)
+            return 1
+        if isinstance(error, OSError) and (cure := OUT_OF_ROOM.get(error.errno or 0)):
+            place = f"{error.filename}: " if error.filename else ""
+            say_error(f"{place}{error.strerror}", f"{cure}; then run the same command again")
             return 1
         say_error(
             f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,

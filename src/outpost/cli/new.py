@@ -97,7 +97,13 @@ def new_office(
     if secrets:
         from outpost.cli.rotate import init_secrets
 
-        init_secrets(str(directory), None)
+        try:
+            init_secrets(str(directory), None)
+        except OutpostError as error:
+            raise OutpostError(
+                f"the office has no secrets yet: {error.message}",
+                f"{error.remedy}; then run ./outpost secrets init {office}",
+            ) from None
     made = load(directory)
     facts = {"office": office, "known": escape(shown(directory / "known_hosts"))}
     facts["places"] = " ".join(target(made, host)[1] for host in made.hosts)

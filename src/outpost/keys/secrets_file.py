@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import secrets as random
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from outpost.keys.pairs import KeyPair, issue, issue_public, new_authority, new_
 from outpost.office.certificates import acme_hosts, mode, public_names, tsig_name
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost.target import shown
+from outpost.target import shown, written
 
 FILE_NAME = "secrets.age"
 IDENTITY_VARIABLE = "OUTPOST_IDENTITY"
@@ -263,8 +262,4 @@ def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> Non
         raise OutpostError(problem, "paste the age1… line") from None
     secrets = secrets.model_copy(update={"readers": tuple(sorted(set(recipients)))})
     plain = json.dumps(json.loads(secrets.model_dump_json()), indent=1, sort_keys=True).encode()
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=FILE_NAME, delete=False) as file:
-        file.write(pyrage.encrypt(plain, keys))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(directory / FILE_NAME)
+    written(directory / FILE_NAME, pyrage.encrypt(plain, keys), durable=True)

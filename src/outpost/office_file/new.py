@@ -12,6 +12,7 @@ from outpost.errors import OutpostError
 from outpost.office.role import NewHost, every_role
 from outpost.office.tables.topology import RoleName
 from outpost.office.tables.values import IPNetwork
+from outpost.target import written
 
 INVENTORY_FILE = '''"""The office's hosts over SSH, host keys pinned in known_hosts beside this file."""
 
@@ -156,6 +157,6 @@ def write(directory: Path, text: str) -> None:
     if file.exists():
         raise OutpostError(f"{file} exists already", "choose another name, or edit it")
     directory.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    (directory / "ssh.py").write_text(INVENTORY_FILE, encoding="utf-8")
+    written(directory / "ssh.py", INVENTORY_FILE, mode=0o644)
     (directory / "known_hosts").touch()
+    written(file, text, mode=0o644)
