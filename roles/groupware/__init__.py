@@ -38,7 +38,7 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
         yield Problem(
             f"hosts.{hosts[1].name}.role",
             "groupware",
-            "a second host for calendars: they are not replicated between hosts",
+            "a second host for calendars: calendars are not replicated",
             "keep one (a lost one is rebuilt from its backup)",
         )
     for host in hosts:

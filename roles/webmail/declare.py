@@ -77,7 +77,7 @@ def _database(view: WebmailView) -> Items:
             "account",
             "at webmail, that the office does not declare",
             "webmail's database has a user who is not in the office file: the user was removed there, or the row was added by hand",
-            "what webmail has of it (addresses, identities) moves to /var/lib/roundcube/db/former",
+            "its addresses and identities in webmail move to /var/lib/roundcube/db/former",
             ("AUT-07",),
         ),
     )

@@ -53,7 +53,7 @@ def test_a_message_is_followed_through_every_host_by_any_of_its_names(
         ("mta", f"<{bob.address}> accepted by", "Verified TLSv1.3"),
         ("mta", f"<{head.address}> accepted by mx.myertor.test", "Verified TLSv1.3"),
         ("store", f"{bob.address}: stored mail into mailbox 'INBOX'", ""),
-        ("mta", "done, out of the queue", ""),
+        ("mta", "finished: removed from the queue", ""),
     ):
         assert [hop for hop in printed if hop[0] == host and what in hop[1] and hop[2].startswith(tls)], (
             what,

@@ -78,7 +78,7 @@ def _show_findings(outcome: Outcome, target: Target, new: Collection[str] = ()) 
             style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             out.print(f"    {line}", style=style, markup=False, highlight=False)
     if new:
-        out.print(f"    every line of it: ./outpost plan {target.typed} --all", markup=False)
+        out.print(f"    all lines: ./outpost plan {target.typed} --all", markup=False)
     if outcome.findings:
         out.print()
 

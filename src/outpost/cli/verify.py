@@ -129,7 +129,7 @@ def _show_pending(verdict: Verdict, out: Console) -> None:
     for number, (what, results) in enumerate(verdict.pending.items(), 1):
         out.print(f"{number}. {escape(what)}".replace("\n", "\n    "), highlight=False, soft_wrap=True)
         if len(results) > 1:
-            out.print(f"    [dim]({len(results)} checks wait for it)[/]")
+            out.print(f"    [dim]({len(results)} checks wait for this)[/]")
 
 
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:

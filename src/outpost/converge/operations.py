@@ -89,7 +89,7 @@ def converge(item: Change) -> Generator[Command, None, None]:
             differs("unit", unit, cause, "its service is missing on the host", "AVL-01")
         if record and not loaded and not changed:
             cause = "its daemon has not loaded the current files: an apply was interrupted, or a certificate is new"
-            differs("daemon", unit or key, cause, "the daemon still runs with the files from before")
+            differs("daemon", unit or key, cause, "the daemon still runs with the previous files")
         elif answer.records and not record and not changed:
             differs(
                 "daemon", unit or key, "not applied under this name yet", "an apply loads its files again"

@@ -195,7 +195,7 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     unsigned = [server for server, count in given.items() if count < 2]
     if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
         seen = f"no DNS answer from {', '.join(silent)} (UDP 53)"
-        remedy = "allow port 53 (UDP and TCP) to it in the firewall, or name resolvers that this host reaches: [resolver] forwarders"
+        remedy = "allow port 53 (UDP and TCP) to these resolvers in the firewall, or name resolvers that this host reaches: [resolver] forwarders"
         yield Finding(host.name, "bad" if len(silent) == len(wanted) else "note", seen, remedy)
     elif unsigned:
         remedy = "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive"

@@ -253,7 +253,7 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
     if server.swap and any(guest.encrypted for guest in site.guests):
         yield note(
             "has swap: what guests with encrypted disks have in memory may reach its disk",
-            "turn swap off on it (swapoff -a), and remove it from /etc/fstab",
+            "run swapoff -a on the server, and remove the swap from /etc/fstab",
         )
 
 

@@ -106,7 +106,7 @@ RULES = (
         "qmgr$", r'^warning: saving corrupt file "(?P<id>\w{10,20})"',
         "its file is damaged and was moved to /var/spool/postfix/corrupt: it will not be delivered",
     ),
-    Rule("qmgr$", ID + r"removed$", "done, out of the queue"),
+    Rule("qmgr$", ID + r"removed$", "finished: removed from the queue"),
     Rule("dovecot", r"^lmtp\((?P<user>[^)]*)\).*(?P<what>stored mail into mailbox '[^']*'|discarded.*|forwarded to \S+)", "{user}: {what}"),
 )  # fmt: skip
 """Rules for the hops of a message: the first one that matches a line counts. Other lines are details."""

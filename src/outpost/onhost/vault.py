@@ -198,7 +198,9 @@ class Vault:
         for written in self._written(host):
             if _files(written) > MOST_FILES:
                 _closed(written)
-                raise VaultError("too many files: it was not copied, and the server accepts no more for it")
+                raise VaultError(
+                    "too many files: the repository was not copied, and the server accepts no more for this host"
+                )
         today = place / f"{datetime.now(UTC):%Y-%m-%d}"
         if today.exists() or not (repository / "config").exists():
             return

@@ -429,10 +429,10 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(json.dumps(asdict(alarm)) + "\n")
         return 0
     if arguments == ["test"]:
-        trial = News(f"{settings['host']}: a trial", "This is a test alarm.\n", {"host": settings["host"]})
+        trial = News(f"{settings['host']}: test alarm", "This is a test alarm.\n", {"host": settings["host"]})
         for path in settings["tell"]:
             if not _took(path, trial):
-                silent = Alarm(f"path {path.partition('?')[0]}", "alarms cannot be sent by it")
+                silent = Alarm(f"path {path.partition('?')[0]}", "alarms cannot be sent by this path")
                 sys.stdout.write(json.dumps(asdict(silent)) + "\n")
         return 0
     sent: dict[str, float] = {}

@@ -179,7 +179,7 @@ class Closing:
         listed.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         wrong = differing(manifest, archive)
         if wrong:
-            message = f"{len(wrong)} messages are not in {shown(archive)} as they are on the store, {wrong[0]} among them"
+            message = f"{len(wrong)} messages of the store are missing or different in {shown(archive)}, for example {wrong[0]}"
             raise OutpostError(message, "run the same command again")
         messages = Counter[str]()
         for path, folder in sorted(manifest["folders"].items()):

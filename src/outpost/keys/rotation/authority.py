@@ -35,7 +35,7 @@ def status(desk: Desk) -> Rows:
     """Which authority, its stage, what comes next."""
     kept, again = desk.secrets, f"go on with: ./outpost rotate authority {desk.target.typed}"
     ends = kept.authority.loaded.not_valid_after_utc
-    rows = [("authority", "in use", f"ends {ends:%Y-%m-%d}, and what it issued with it")]
+    rows = [("authority", "in use", f"ends {ends:%Y-%m-%d}; its certificates end then, too")]
     if kept.authority_next:
         stage = "trusted by every host" if kept.authority_next.trusted else "not trusted everywhere"
         rows.append(("the next one", stage, again))

@@ -117,7 +117,7 @@ def _finish(desk: Desk, host: Host) -> None:
         if mode(desk.office, host) == "acme":
             _fetch(desk, host)
         if _shown_digest(desk, host) != key_digest(pair.certificate):
-            remedy = f"see systemctl status {signing_service(host)} on it, then run the same command again"
+            remedy = f"run systemctl status {signing_service(host)} on {host.name}, then run the same command again"
             raise NotYetError(f"{host.name} still shows its old key", remedy)
     desk.report(f"{host.name} shows its new key")
     rest = {name: digest for name, digest in desk.secrets.public_past.items() if name != host.name}

@@ -29,7 +29,7 @@ def _recipients_ours(office: Office) -> Iterator[Problem]:
     found = list(_addresses_of(office))
     domains = {address.partition("@")[2] for _, address in found}
     if len(domains) == 1 and len(found) > 1 and office.domain not in domains:
-        message = f"no address of the office is in it: all of them are in {domains.pop()}"
+        message = f"no address of the office has this domain: all are in {domains.pop()}"
         remedy = "write the domain of the addresses, or the addresses in this domain"
         yield Problem("domain", office.domain, message, remedy)
         return

@@ -50,7 +50,7 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     for name, versions in wrong.items():
         none = [net for net in office.zones[name].networks if net.version in versions]
         if none:
-            message = "no host's address in this zone is in it"
+            message = "the network contains no host's address of this zone"
             remedy = "correct the network, or the hosts' addresses"
             yield Problem(f"zones.{name}.networks", ", ".join(map(str, none)), message, remedy)
     for host in office.hosts:

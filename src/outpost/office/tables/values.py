@@ -109,7 +109,7 @@ def _to_network(value: object) -> object:
     except ValueError:
         raise ValueError("not an IP network; the bits behind its prefix must be zero") from None
     if not network.prefixlen:
-        raise ValueError("not an IP network of this office: every address is in it")
+        raise ValueError("not a network of this office: it contains every address")
     return network
 
 
