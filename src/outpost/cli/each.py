@@ -117,7 +117,7 @@ def each_office(
             "with changes to make": sum(ended.code == DRIFT for ended in done.values()),
         }
         more = "".join(f", {count} {what}" for what, count in counts.items() if count)
-        out.print(f"{count(len(done), "office")}{more} ({time.monotonic() - started:.1f} s)", highlight=False)
+        out.print(f"{count(len(done), 'office')}{more} ({time.monotonic() - started:.1f} s)", highlight=False)
     # drift is worse than nothing, and a failure is worse than drift
     codes = (ended.code for ended in done.values())
     return max(codes, key=lambda code: (code not in (0, DRIFT), code == DRIFT, code))
