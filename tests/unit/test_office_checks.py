@@ -595,7 +595,12 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (person_named_postmaster, "users[4].address", "RFC 2142", "a name of their own"),
     (person_named_root, "users[4].address", "RFC 2142", "a name of their own"),
     (alias_of_the_daemon, "aliases[1].address", "their own notices", "another name"),
-    (another_domain, "domain", "no address of the office has this domain", "write the domain of the addresses"),
+    (
+        another_domain,
+        "domain",
+        "no address of the office has this domain",
+        "write the domain of the addresses",
+    ),
     (wrong_network, "zones.core.networks", "no host's address", "correct the network"),
     (number_for_yes, "peers[0].backup_mx", "not true or false", "MX of last resort"),
     (yes_for_a_number, "peers[0].listen", "where another value stands", "listener"),
