@@ -16,6 +16,8 @@ PRODUCT = sorted(file for top in ("src", "roles") for file in (ROOT / top).rglob
 REMEDY = {"say_error": 1, "Problem": 3, "OutpostError": 1, "LabError": 1, "EngineMissing": 1, "NotAllowed": 1}
 """Call → which of its arguments is the remedy."""
 PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}
+SAYS = {"message", "problem", "remedy", "seen", "question", "what"}
+"""Variables that hold such a text until it is printed."""
 NAMES = re.compile(r"\[alarms\] tell|alarms\.tell")
 """Options and keys of the office file that have such a word for their name."""
 COMMANDS = "|".join(get_command(app.app).commands)  # type: ignore[attr-defined]
@@ -54,10 +56,21 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
                         and " " in constant.value
                     ):
                         yield constant.lineno, constant.value
+        elif isinstance(node, ast.Assign) and SAYS & {ast.unparse(target) for target in node.targets}:
+            for constant in ast.walk(node.value):
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                    yield constant.lineno, constant.value
         elif isinstance(node, ast.FunctionDef) and any(
             ".command" in ast.unparse(each) for each in node.decorator_list
         ):
             yield node.lineno, ast.get_docstring(node) or ""
+
+
+def beginnings(one: ast.expr) -> Iterator[tuple[int, str]]:
+    for part in (one.body, one.orelse) if isinstance(one, ast.IfExp) else (one,):
+        first = part.values[0] if isinstance(part, ast.JoinedStr) and part.values else part
+        if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value:
+            yield first.lineno, first.value
 
 
 def remedies(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -70,10 +83,9 @@ def remedies(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 *(word.value for word in node.keywords if word.arg == "remedy"),
             ]
             for one in given:
-                for part in (one.body, one.orelse) if isinstance(one, ast.IfExp) else (one,):
-                    first = part.values[0] if isinstance(part, ast.JoinedStr) and part.values else part
-                    if isinstance(first, ast.Constant) and isinstance(first.value, str) and first.value:
-                        yield first.lineno, first.value
+                yield from beginnings(one)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy":
+            yield from beginnings(node.value)
 
 
 def constants(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -199,12 +211,17 @@ def test_what_it_refuses_would_be_found() -> None:
     tree = ast.parse(
         'raise OutpostError(f"{host} is open", f"one of: {names}" if names else "look at the doors")\n'
         '@app.command()\ndef scan() -> None:\n    """Scan everything afresh."""\n'
+        'remedy = "the scan is done afresh"\n'
         'typer.Option("--notify", help="What is [alarms] tell.")\n'
     )
     assert {text for _, text in texts(tree) if not avoids(text)} == {
         "look at the doors",
         "Scan everything afresh.",
+        "the scan is done afresh",
     }
-    assert [text for _, text in remedies(tree) if NO_VERB.match(text)] == ["one of: "]
+    assert {text for _, text in remedies(tree) if NO_VERB.match(text)} == {
+        "one of: ",
+        "the scan is done afresh",
+    }
     assert UNTYPABLE.search("make them with: outpost secrets init po")
     assert not UNTYPABLE.search("make them with: ./outpost secrets init po; the outpost and outposts")

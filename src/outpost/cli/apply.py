@@ -105,7 +105,7 @@ def change_hosts(
 ) -> int:
     """Bring the hosts to what is declared; without `yes` after a question. With `note_version` hosts record the version in any case."""
     from outpost.cli import outcomes
-    from outpost.cli.console import err, say_json
+    from outpost.cli.console import agreed, err, say_json
     from outpost.cli.progress import watcher
     from outpost.engine import rollout, run
     from outpost.engine.claim import changing
@@ -126,7 +126,7 @@ def change_hosts(
         outcomes.show_plan(proposed, target, proposed.new_hosts)
         if proposed.failed or not (proposed.changes or note_version):
             return FAILED if proposed.failed else CLEAN
-        if proposed.changes and err.input("Apply? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
+        if proposed.changes and not agreed("Apply?"):
             return FAILED
     with changing(target, hosts, via, anyway=force) as claim:
         done = rollout.roll_out(

@@ -66,11 +66,10 @@ def attack_office(
         say_json({"office": target.name, "instance": target.instance, "attacks": attacks})
     else:
         _verdict(target, results)
-    failed = [
-        result
+    failed = any(
+        result.verdict == "BREACHED" or result.broken or (result.without and not result.without[0])
         for result in results
-        if result.verdict == "BREACHED" or result.broken or (result.without and not result.without[0])
-    ]
+    )
     return 1 if failed or all(result.verdict in ("not run", "not judged") for result in results) else 0
 
 
@@ -108,11 +107,10 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
     today = datetime.datetime.now(tz=datetime.UTC).date()
     until = office.attack.consent_until
     if until is None or until < today:
-        raise OutpostError(
-            f"{target.name} has not consented to attacks"
-            + (f" (its consent ended on {until})" if until else ""),
-            f"write `[attack] consent_until = {today + datetime.timedelta(days=7)}` into {target.office_file}, or attack the lab",
-        )
+        ended = f" (its consent ended on {until})" if until else ""
+        line = f"[attack] consent_until = {today + datetime.timedelta(days=7)}"
+        remedy = f"write `{line}` into {target.office_file}, or attack the lab"
+        raise OutpostError(f"{target.name} has not consented to attacks{ended}", remedy)
     if not sys.stdin.isatty():
         message = "an attack on a real office asks for a confirmation, and standard input is not a terminal"
         raise OutpostError(message, "run it on a terminal")
@@ -138,9 +136,8 @@ async def _run(
     try:
         if ground.containers:
             for host in await weakness.mend(ground):
-                err.print(
-                    f"[yellow]{escape(host)}[/]: an interrupted run had left a defence off; it is on again"
-                )
+                what = "an interrupted run had left a defence off; it is on again"
+                err.print(f"[yellow]{escape(host)}[/]: {what}")
 
         def on_result(result: Any) -> None:
             if record:  # one by one: an interrupted run keeps what it has measured
@@ -174,9 +171,8 @@ def _show(result: Any, *, transcripts: bool) -> None:
         out.print(f"         [dim]{escape(result.window.brief())}[/]")
     if result.without is not None:
         word = "[green]succeeded[/]" if result.without[0] else "[bold red]did not succeed[/]"
-        out.print(
-            f"         without the defence ({escape(result.weakness)}): {word}: {escape(result.without[1])}"
-        )
+        without = f"without the defence ({escape(result.weakness)})"
+        out.print(f"         {without}: {word}: {escape(result.without[1])}")
     if transcripts or result.verdict == "BREACHED":
         shown = result.transcript if transcripts else result.transcript[-20:]
         for line in shown:
@@ -192,42 +188,34 @@ def _verdict(target: Target, results: list[Any]) -> None:
     if windows:
         from outpost_lab.attack.probe import BOUNDS, percentile
 
+        once = {id(window): window for window in windows}.values()  # attacks that ran together share theirs
         for kind in BOUNDS:
-            samples = [
-                sample for window in {id(w): w for w in windows}.values() for sample in window.samples[kind]
-            ]
-            out.print(
-                f"{kind}: p50 {percentile(samples, 0.5):.2f} s, p95 {percentile(samples, 0.95):.2f} s ({len(samples)} samples)"
-            )
+            samples = [sample for window in once for sample in window.samples[kind]]
+            times = f"p50 {percentile(samples, 0.5):.2f} s, p95 {percentile(samples, 0.95):.2f} s"
+            out.print(f"{kind}: {times} ({len(samples)} samples)")
     if tried:
-        out.print(
-            f"positive controls: {len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
-            + (f"; not {', '.join(weak)}" if weak else "")
-        )
+        others = f"; not {', '.join(weak)}" if weak else ""
+        succeed = f"{len(tried) - len(weak)} of {len(tried)} attacks succeed without their defence"
+        out.print(f"positive controls: {succeed}{others}")
     noticed = sorted({line for result in results for line in result.broken})
     for line in noticed:
         out.print(f"[red]honest mail was disturbed: {escape(line)}[/]")
     breached = bool(counts["BREACHED"] or noticed)
-    style = "bold red" if breached else "bold green"
-    word = "BREACHED" if breached else "DEFENDED"
-    out.print(
-        f"{escape(target.title)}: [{style}]{word}[/] ({', '.join(f'{count} {name}' for name, count in counts.items())})"
-    )
+    verdict = "[bold red]BREACHED[/]" if breached else "[bold green]DEFENDED[/]"
+    counted = ", ".join(f"{count} {name}" for name, count in counts.items())
+    out.print(f"{escape(target.title)}: {verdict} ({counted})")
 
 
 def _record(result: Any) -> None:
     """Write the committed file that appendix II is made from; attacks that did not run keep their last measurement."""
     if result.verdict in ("not run", "not judged"):
         return
-    without = None
-    if result.without is not None:
-        succeeded, observed = result.without
-        without = {"turned off": result.weakness, "succeeded": succeeded, "observed": observed}
+    data = result.as_data()
     known = measured() | {
         result.plan.id: {
             "with": {"verdict": result.verdict, "observed": result.observed},
-            "without": without,
-            "measured": result.window.as_data() if result.window and result.plan.alone else None,
+            "without": data["without"],
+            "measured": data["measured"] if result.plan.alone else None,
         }
     }
     text = json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from outpost.cli.console import Table, count, duration, err, out, say_json, size
+from outpost.cli.console import Table, agreed, count, duration, err, out, say_json, size
 from outpost.cli.options import App, Argument, At, JsonOption, LimitOption, Option, YesOption, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
@@ -109,8 +109,9 @@ def restore_host(
     target, loaded, via = at.target, at.office, at.via
     expect_hosts(loaded, [host])
     lost = loaded.host(host)
-    question = f"{lost.name} will be overwritten and become {lost.fqdn}. Is it an empty machine? [y/N] "
-    if not yes and err.input(question, markup=False).strip().lower() not in ("y", "yes"):
+    if not yes and not agreed(
+        f"{lost.name} will be overwritten and become {lost.fqdn}. Is it an empty machine?"
+    ):
         return 1
     done = recovery.host(
         target, loaded, secrets_file.read(target.data), lost,
@@ -121,9 +122,8 @@ def restore_host(
         for mta in serving(loaded, "transport"):
             run_script(target, loaded, mta, "postqueue -f", via)
     aftermath.keep(target, (lost.name,), lambda text: err.print(text, markup=False), via)
-    out.print(
-        f"[green]{escape(lost.name)} is restored[/] from archive {escape(done.archive)}, after {duration(done.seconds)}"
-    )
+    restored = f"[green]{escape(lost.name)} is restored[/]"
+    out.print(f"{restored} from archive {escape(done.archive)}, after {duration(done.seconds)}")
     return 0
 
 
@@ -170,13 +170,10 @@ def hold_drill(at: At, as_json: JsonOption = False) -> int:
         return 0 if done.good else 1
     for line in done.differences:
         out.print(f"[red]{escape(line)}[/]")
-    verdict = (
-        "[green]everything was restored unchanged[/]" if done.good else "[red]not everything was restored[/]"
-    )
-    out.print(
-        f"{verdict}: {done.folders} folders, {done.messages} messages, {done.files} files"
-        + (f", {done.logins} users logged in" if done.logins else "")
-    )
+    good, bad = "[green]everything was restored unchanged[/]", "[red]not everything was restored[/]"
+    logins = f", {done.logins} users logged in" if done.logins else ""
+    counts = f"{done.folders} folders, {done.messages} messages, {done.files} files{logins}"
+    out.print(f"{good if done.good else bad}: {counts}")
     out.print(
         f"restored after {duration(done.rto)} (its data after {duration(done.data)}); a loss now would cost the mail of "
         f"{duration(done.rpo)}, of {duration(done.worst_gap)} at the worst moment of the last week"
@@ -231,13 +228,8 @@ def close_office(
 def _show_steps(closing: Closing) -> None:
     table = Table("step", "", "afterwards")
     for step in STEPS:
-        taken = closing.done.get(step)
-        state = (
-            f"[green]{escape(taken['when'])}[/]"
-            if taken
-            else "[yellow]next[/]"
-            if step == closing.next
-            else ""
-        )
+        state = "[yellow]next[/]" if step == closing.next else ""
+        if taken := closing.done.get(step):
+            state = f"[green]{escape(taken['when'])}[/]"
         table.add_row(step, state, WORDS[step])
     out.print(table)

@@ -55,9 +55,19 @@ class Table(rich.table.Table):
 
 def say_error(message: str, remedy: str = "") -> None:
     """One line that says what is wrong and what to do."""
-    err.print(
-        f"[bold red]outpost:[/] {_plain(message)}" + (f" [bold]Remedy:[/] {_plain(remedy)}" if remedy else "")
-    )
+    todo = f" [bold]Remedy:[/] {_plain(remedy)}" if remedy else ""
+    err.print(f"[bold red]outpost:[/] {_plain(message)}{todo}")
+
+
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes; anything else is no."""
+    return err.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
+
+
+def say_line(line: str, indent: int = 0) -> None:
+    """One line of a difference, in the colour of its sign."""
+    style = {"+": "green", "-": "red"}.get(line[:1], "dim")
+    out.print(f"{' ' * indent}{line}", style=style, markup=False, highlight=False)
 
 
 def say_json(data: Any) -> None:

@@ -58,12 +58,8 @@ class Ended(NamedTuple):
         return f"{changes} on {', '.join(changed)}" if changed else "as declared"
 
     def as_data(self) -> dict[str, Any]:
-        return {
-            "exit": self.code,
-            "seconds": round(self.seconds, 1),
-            "said": self.error,
-            "result": self.result,
-        }
+        seconds = round(self.seconds, 1)
+        return {"exit": self.code, "seconds": seconds, "said": self.error, "result": self.result}
 
 
 @app.command(

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Annotated
 
-from outpost.cli.console import out
+from outpost.cli.console import out, say_line
 from outpost.cli.options import Argument, At
 from outpost.cli.rotate import at_desk
 from outpost.engine import run
@@ -66,8 +66,7 @@ def change(
                 raise OutpostError(message, remedy) from None
             base = alone.text
         for line in people.difference(before, roster.text, shown(file)):
-            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
-            out.print(line, style=style, markup=False)
+            say_line(line)
         hashes = {who: hashed for who, hashed in desk.secrets.passwords.items() if who in here}
         once = tuple(who for who in desk.secrets.one_time if who in here)
         kept = desk.secrets.model_copy(update={"passwords": hashes, "one_time": once})

@@ -58,9 +58,8 @@ def write_seeds(
     for host, image in zip(hosts, images, strict=True):
         for number, zone in enumerate(host.addresses):
             first = (host.name, escape(str(image))) if number == 0 else ("", "")
-            table.add_row(
-                *first, zone, seed.mac(loaded, host, zone), ", ".join(map(str, loaded.interfaces(host, zone)))
-            )
+            addresses = ", ".join(map(str, loaded.interfaces(host, zone)))
+            table.add_row(*first, zone, seed.mac(loaded, host, zone), addresses)
     out.print(table)
     out.print(
         "Next: give each machine one card for each zone, with that hardware address. Attach its seed as a CD and start it.\n"
@@ -162,10 +161,9 @@ def _image(source: str, digest: str, new: tuple[Guest, ...], work: up.Work) -> I
         return None
     if not source:
         names = ", ".join(guest.name for guest in new)
-        raise OutpostError(
-            f"no image for the disks of {names}",
-            f"add --image {up.DEBIAN} --sha512 HEX, or a file that ./outpost machines image {work.target.typed} made",
-        )
+        made = f"a file that ./outpost machines image {work.target.typed} made"
+        remedy = f"add --image {up.DEBIAN} --sha512 HEX, or {made}"
+        raise OutpostError(f"no image for the disks of {names}", remedy)
     return up.named(source, digest)
 
 
@@ -203,9 +201,8 @@ def _restarts(changed: tuple[Guest, ...], *, asked: bool, agreed: bool) -> tuple
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise OutpostError(
-            "this command asks a question, and standard input is not a terminal", "agree with --yes"
-        )
+        problem = "this command asks a question, and standard input is not a terminal"
+        raise OutpostError(problem, "agree with --yes")
     return typer.confirm(question, err=True)
 
 
@@ -242,9 +239,8 @@ def remove_guests(
     target = _real(office)
     loaded = load(target.data, uncertified=True)
     if erase_disks not in ("", loaded.domain):
-        raise OutpostError(
-            f"{erase_disks} is not the office's domain, nothing was deleted", f"type {loaded.domain}"
-        )
+        problem = f"{erase_disks} is not the office's domain, nothing was deleted"
+        raise OutpostError(problem, f"type {loaded.domain}")
     work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
     if bad := [each for each in server.judge(work.found, work.site, on) if "not made" in each.seen]:
         _show(bad)
@@ -306,25 +302,18 @@ def build_image(
     brings = kept_seeds(target, loaded, kept, [loaded.host(name) for name in chosen])
     names = disk_image.packages(loaded, kept)
     files = disk_image.recipe(loaded, names, brings[0] if brings else None)
+    name = chosen[0] if chosen else target.name
+    when = int(time.time()) // 86400 * 86400 if epoch is None else epoch
     with err.status("building, some minutes"):
-        built = disk_image.build(
-            files,
-            output,
-            chosen[0] if chosen else target.name,
-            epoch=int(time.time()) // 86400 * 86400 if epoch is None else epoch,
-            tools=tools,
-        )
+        built = disk_image.build(files, output, name, epoch=when, tools=tools)
     table = Table("file", "size", "takes on disk")
     for file in (built.raw, built.compressed):
-        size = file.stat()
-        table.add_row(
-            escape(str(file)), f"{size.st_size / 1e6:.0f} MB", f"{size.st_blocks * 512 / 1e6:.0f} MB"
-        )
+        sizes = file.stat().st_size, file.stat().st_blocks * 512
+        table.add_row(escape(str(file)), *(f"{size / 1e6:.0f} MB" for size in sizes))
     out.print(table)
     if brings:
-        out.print(
-            f"It holds the SSH host key of {chosen[0]}: keep it secret, and delete it after the first boot."
-        )
+        remedy = "keep it secret, and delete it after the first boot."
+        out.print(f"It holds the SSH host key of {chosen[0]}: {remedy}")
     if device is None:
         return 0
     described = disk_image.describe(device, built.raw.stat().st_size)

@@ -47,10 +47,8 @@ def trace_message(
         width = max(len(hop.id) for hop in story.hops)
         for hop in story.hops:
             moment = time.strftime("%d %H:%M:%S", time.gmtime(hop.time)) + f".{int(hop.time % 1 * 1000):03}"
-            hop_line = f"{moment}  {hop.host:<7} {escape(hop.id):<{width}}  {escape(hop.what)}"
-            out.print(
-                hop_line + "".join(f"  [dim]{escape(part)}[/]" for part in (_after(hop), hop.tls) if part)
-            )
+            about = "".join(f"  [dim]{escape(part)}[/]" for part in (_after(hop), hop.tls) if part)
+            out.print(f"{moment}  {hop.host:<7} {escape(hop.id):<{width}}  {escape(hop.what)}{about}")
         out.print(f"{story.hops[-1].time - story.hops[0].time:.1f} s from the first hop to the last\n")
     return 0
 
@@ -121,9 +119,8 @@ def show_alarms(
         out.print(f"[bold red]{escape(alarm['host'])}[/] {about}: {text}")
     if not found:
         state = "every path works" if test else "no alarm"
-        paths = (
-            ", ".join(path.partition("?")[0] for path in at.office.alarms.tell) or "nobody: see [alarms] tell"
-        )
+        paths = ", ".join(path.partition("?")[0] for path in at.office.alarms.tell)
+        paths = paths or "nobody: see [alarms] tell"
         out.print(f"{escape(at.target.title)}: [green]{state}[/] (reports go to: {escape(paths)})")
     return 1 if found else 0
 

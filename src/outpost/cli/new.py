@@ -69,9 +69,8 @@ def new_office(
     """
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
-        raise OutpostError(
-            f"{shown(directory)}/office.toml exists already", "choose another name, or edit that file"
-        )
+        problem = f"{shown(directory)}/office.toml exists already"
+        raise OutpostError(problem, "choose another name, or edit that file")
     given: dict[str, str] = {}
     defaults = new.inner_networks(directory.name, directory.parent)
     defaults["key"] = next(iter(new.public_keys(Path.home())), "")

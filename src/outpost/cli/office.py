@@ -8,7 +8,7 @@ from typing import Annotated
 
 from rich.markup import escape
 
-from outpost.cli.console import Table, count, err, out, say_json
+from outpost.cli.console import Table, count, err, out, say_json, say_line
 from outpost.cli.options import App, Argument, At, JsonOption, NameOption, OfficeArgument, Option
 from outpost.converge import revisions
 from outpost.converge.declaration import declaration
@@ -131,9 +131,8 @@ def print_zone(
     wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
     if found is None:
-        raise OutpostError(
-            f"the office has no zone {zone}", f"choose one of: {', '.join(zone.name for zone in zones)}"
-        )
+        known = ", ".join(zone.name for zone in zones)
+        raise OutpostError(f"the office has no zone {zone}", f"choose one of: {known}")
     if as_json:
         say_json({"zone": found.name, "records": [vars(record) for record in found.records]})
     else:
@@ -182,7 +181,6 @@ def write_reference(
 
 
 SAME, DIFFERENT = 0, 2
-COLOURS = {"+": "green", "-": "red"}
 LOCK = "requirements.lock"
 
 
@@ -235,5 +233,5 @@ def _compare(revision: str, directory: Path, hosts: list[str], *, as_json: bool)
         for each in different:
             out.print(f"  {each.change} {each.kind} {each.thing}", markup=False)
             for line in each.diff:
-                out.print(f"    {line}", style=COLOURS.get(line[:1], "dim"), markup=False)
+                say_line(line, indent=4)
     return DIFFERENT if any(found.values()) else SAME

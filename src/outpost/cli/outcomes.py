@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from outpost.cli.console import Table, count, err, out
+from outpost.cli.console import Table, count, out, say_error, say_line
 from outpost.engine.run import Change, Outcome
 from outpost.office import Office, load
 from outpost.target import Target
@@ -29,14 +29,10 @@ def _summarise(host: str, findings: Sequence[Mapping[str, Any]]) -> None:
     """Print what the first apply of a host writes, and which present files it replaces."""
     kinds = Counter(str(finding["kind"]) for finding in findings)
     counted = ", ".join(count(number, kind) for kind, number in kinds.most_common())
-    replaced = [
-        finding["thing"]
-        for finding in findings
-        if finding["kind"] == "file" and finding["cause"] != "declared, not on the host yet"
-    ]
-    out.print(
-        f"[bold]{escape(host)}[/] is new: nothing was applied to it yet. The first apply creates {counted}"
-    )
+    present = (each for each in findings if each["cause"] != "declared, not on the host yet")
+    replaced = [each["thing"] for each in present if each["kind"] == "file"]
+    new = f"[bold]{escape(host)}[/] is new: nothing was applied to it yet"
+    out.print(f"{new}. The first apply creates {counted}")
     if replaced:
         out.print("    and replaces these files of the machine:")
         for thing in replaced:
@@ -75,8 +71,7 @@ def _show_findings(outcome: Outcome, target: Target, new: Collection[str] = ()) 
         )
         out.print(f"    consequence: {escape(consequence)}{controls}", highlight=False)
         for line in finding["diff"]:
-            style = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
-            out.print(f"    {line}", style=style, markup=False, highlight=False)
+            say_line(line, indent=4)
     if new:
         out.print(f"    all lines: ./outpost plan {target.typed} --all", markup=False)
     if outcome.findings:
@@ -97,39 +92,31 @@ def show_plan(outcome: Outcome, target: Target, new: Collection[str]) -> None:
             out.print(f"[bold]{escape(host)}[/]: [yellow]{count(len(changes), 'change')}[/]")
             roles = Counter(change.operation.partition(" | ")[0] for change in changes)
             if host in new:
-                out.print(
-                    f"    {', '.join(f'{role} {count}' for role, count in roles.items())}", markup=False
-                )
+                counted = ", ".join(f"{role} {number}" for role, number in roles.items())
+                out.print(f"    {counted}", markup=False)
             for change in () if host in new else changes:
-                out.print(
-                    f"    {change.operation}{' (if what it depends on changes)' if change.conditional else ''}",
-                    markup=False,
-                )
+                condition = " (if what it depends on changes)" if change.conditional else ""
+                out.print(f"    {change.operation}{condition}", markup=False)
         elif open_ones := [each for each in outcome.findings if each["host"] == host]:
             out.print(f"[bold]{escape(host)}[/]: [yellow]as declared, and {len(open_ones)} to decide[/]")
         else:
             out.print(f"[bold]{escape(host)}[/]: [green]as declared[/]")
-    verdict = (
-        f"[red]could not compare {count(len(outcome.failed), 'host')}[/]"
-        if outcome.failed
-        else f"[yellow]{count(len(outcome.changes), 'change')} to make[/]"
-        if outcome.changes
-        else f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]"
-        if outcome.findings
-        else "[green]nothing to change[/]"
-    )
+    verdict = "[green]nothing to change[/]"
+    if outcome.failed:
+        verdict = f"[red]could not compare {count(len(outcome.failed), 'host')}[/]"
+    elif outcome.changes:
+        verdict = f"[yellow]{count(len(outcome.changes), 'change')} to make[/]"
+    elif outcome.findings:
+        verdict = f"[yellow]nothing to change, {len(outcome.findings)} to decide[/]"
     out.print(f"{escape(target.title)}: {verdict} ({outcome.seconds:.1f} s)")
     _show_accepted(load(target.data), outcome.hosts)
 
 
 def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
-    for host in hosts:
-        if accepted := office.host(host).accepted:
-            out.print(f"accepted on {host}: {', '.join(accepted)}", markup=False, style="dim")
-    if office.maintenance.accepted:
-        out.print(
-            f"accepted on every host: {', '.join(office.maintenance.accepted)}", markup=False, style="dim"
-        )
+    every = {host: office.host(host).accepted for host in hosts} | {"every host": office.maintenance.accepted}
+    for where, accepted in every.items():
+        if accepted:
+            out.print(f"accepted on {where}: {', '.join(accepted)}", markup=False, style="dim")
 
 
 def _show_apply(outcome: Outcome, target: Target) -> None:
@@ -140,14 +127,12 @@ def _show_apply(outcome: Outcome, target: Target) -> None:
         table.add_row(f"[bold]{escape(host)}[/]", f"{len(changes)} changed", state)
     out.print(table)
     if outcome.failed:
-        err.print(
-            f"[bold red]outpost:[/] {count(len(outcome.failed), 'host')} failed. [bold]Remedy:[/] follow the remedies above, then run "
-            f"`./outpost apply {escape(target.typed)} {' '.join(f'--limit {host}' for host in outcome.failed)}`; it goes on where it stopped."
-        )
+        again = f"./outpost apply {target.typed} {' '.join(f'--limit {host}' for host in outcome.failed)}"
+        remedy = f"follow the remedies above, then run `{again}`; it goes on where it stopped"
+        say_error(f"{count(len(outcome.failed), 'host')} failed", remedy)
     else:
-        out.print(
-            f"{escape(target.title)}: [green]applied[/], {count(len(outcome.changes), 'change')} ({outcome.seconds:.1f} s)"
-        )
+        made = f"{count(len(outcome.changes), 'change')} ({outcome.seconds:.1f} s)"
+        out.print(f"{escape(target.title)}: [green]applied[/], {made}")
 
 
 def show_rollout(done: Rollout, target: Target) -> None:
@@ -159,11 +144,7 @@ def show_rollout(done: Rollout, target: Target) -> None:
     for verdict in done.verdicts:
         show_verdict(verdict, target, out, brief=True)
     if done.went_back:
-        err.print(
-            f"[bold red]outpost:[/] the previous files were restored on {', '.join(done.went_back)}. [bold]Remedy:[/] "
-            "correct what the failed checks name, then run apply again; --no-rollback keeps a change that fails."
-        )
+        remedy = "correct what the failed checks name, then run apply again; --no-rollback keeps a change that fails"
+        say_error(f"the previous files were restored on {', '.join(done.went_back)}", remedy)
     if done.waiting:
-        err.print(
-            f"[bold red]outpost:[/] not reached: {', '.join(done.waiting)}; the rollout stopped before them."
-        )
+        say_error(f"not reached: {', '.join(done.waiting)}; the rollout stopped before them")

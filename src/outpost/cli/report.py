@@ -40,9 +40,8 @@ def report_office(
     target = at.target
     kept = history.runs(target)
     if not kept:
-        raise OutpostError(
-            f"nothing of {target.title} has been verified yet", f"./outpost verify {target.typed}"
-        )
+        problem = f"nothing of {target.title} has been verified yet"
+        raise OutpostError(problem, f"./outpost verify {target.typed}")
     lab = target.instance is not None
     evidence = Evidence(at.office, catalogue(), kept, _lines(at), measured(), held(target), lab=lab)
     file = html or Path(f"{target.name}-evidence.html")
@@ -90,16 +89,14 @@ def judge_office(
     Each finding has a reason in controls/opinions.toml, or is an error.
     """
     if unknown := sorted(set(only or ()) - set(opinions.TOOLS)):
-        raise OutpostError(
-            f"{', '.join(unknown)}: no such tool", f"choose one of: {', '.join(opinions.TOOLS)}"
-        )
+        remedy = f"choose one of: {', '.join(opinions.TOOLS)}"
+        raise OutpostError(f"{', '.join(unknown)}: no such tool", remedy)
     judged: list[opinions.Opinion] = []
     for opinion in judges.opinions(at.target, at.office, tuple(only or ()), at.via):
         judged.append(opinion)
         left = f" [dim]({escape(', '.join(opinion.findings))})[/]" if opinion.findings else ""
-        err.print(
-            f"{opinion.tool} {opinion.host}, {escape(opinion.what)}: [bold]{escape(opinion.result)}[/]{left}"
-        )
+        result = f"[bold]{escape(opinion.result)}[/]{left}"
+        err.print(f"{opinion.tool} {opinion.host}, {escape(opinion.what)}: {result}")
     known = opinions.reasons()
     open_ends = opinions.unexplained(tuple(judged), known)
     if as_json:

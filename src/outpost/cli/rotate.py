@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +37,8 @@ StatusOption = Annotated[bool, Option("--status", "Show the state of the keys, c
 @contextmanager
 def at_desk(at: At) -> Iterator[Desk]:
     """The office whose keys or users change, locked against other changes; it prints what is done."""
-    with engine.desk(
-        at.target, lambda text: out.print(text, markup=False), via=at.via, watcher=watcher()
-    ) as desk:
+    report = partial(out.print, markup=False)
+    with engine.desk(at.target, report, via=at.via, watcher=watcher()) as desk:
         yield desk
 
 
@@ -205,9 +205,8 @@ def init_secrets(
         for reader in joined:
             out.print(f"{reader} reads the secrets now")
         for reader in left:
-            out.print(
-                f"{reader} cannot read the new version, and may have kept the old one: see docs/how-to/share-the-secrets.md"
-            )
+            page = "see docs/how-to/share-the-secrets.md"
+            out.print(f"{reader} cannot read the new version, and may have kept the old one: {page}")
         out.print(f"[green]encrypted {where} again[/], {readers}")
     else:
         out.print(f"{where} has everything this office needs")
@@ -260,19 +259,15 @@ def keep_smarthost_password(at: At) -> None:
     kept = secrets_file.read(target.data)
     if loaded.smarthost is None or not loaded.smarthost.user:
         raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
-    if sys.stdin.isatty():
-        password = typer.prompt(
-            f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}", hide_input=True
-        )
-    else:
-        password = sys.stdin.readline().rstrip("\n")
+    question = f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}"
+    interactive = sys.stdin.isatty()
+    password = typer.prompt(question, hide_input=True) if interactive else sys.stdin.readline().rstrip("\n")
     if not password or not password.isprintable():
         raise OutpostError("the password is empty, or has control characters", "give one line of text")
     changed = kept.model_copy(update={"smarthost": SecretStr(password)})
     secrets_file.write(target.data, changed, loaded.secrets.recipients)
-    out.print(
-        f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]; ./outpost apply {target.typed} installs it on the MTA"
-    )
+    wrote = f"[green]wrote {escape(shown(target.data / secrets_file.FILE_NAME))}[/]"
+    out.print(f"{wrote}; ./outpost apply {target.typed} installs it on the MTA")
 
 
 @secrets.of_office(

@@ -24,11 +24,8 @@ app = typer.Typer()
 
 INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
-TOOLS = (  # needed for webmail in a browser, and for reading the evidence page as printed
-    ("chromium", ("chromium",)),
-    ("certutil", ("libnss3-tools",)),
-    ("pdftotext", ("poppler-utils",)),
-)
+TOOLS = {"chromium": "chromium", "certutil": "libnss3-tools", "pdftotext": "poppler-utils"}
+"""Program → its package: for webmail in a browser, and for reading the evidence page as printed."""
 REPEATED = 2
 """Most failed tests of a lab stage that are repeated; more than that are no accident."""
 SLOWEST = ("--durations=5", "--durations-min=20")
@@ -118,9 +115,8 @@ def _report(stages: list[Stage], *, fast: bool) -> int:
         style = {"FAILED": "bold red", "passed": "green"}.get(stage.result, "yellow")
         counts = f"{stage.passed:5} passed" + (f", {stage.failed} failed" if stage.failed else "")
         counts += f", {stage.skipped} skipped" if stage.skipped else ""
-        out.print(
-            f"[{style}]{stage.result:8}[/] {stage.name:10} {stage.seconds:6.1f} s  {counts}  {stage.covers}"
-        )
+        named = f"[{style}]{stage.result:8}[/] {stage.name:10}"
+        out.print(f"{named} {stage.seconds:6.1f} s  {counts}  {stage.covers}")
     total = {kind: sum(getattr(stage, kind) for stage in stages) for kind in ("passed", "failed", "skipped")}
     seconds = sum(stage.seconds for stage in stages)
     out.print(f"{'without the lab (--fast); ' if fast else ''}{seconds:.0f} s in all")
@@ -230,13 +226,10 @@ class Suite:
 
     def lab_evidence(self) -> None:
         """The machines' state after a failure, before they are removed."""
-        listed = subprocess.run(
-            ["docker", "ps", "--filter", f"label=outpost.instance={INSTANCE}", "--format", "{{.Names}}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.split()
-        for container in sorted(listed):
+        label = f"label=outpost.instance={INSTANCE}"
+        command = ["docker", "ps", "--filter", label, "--format", "{{.Names}}"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        for container in sorted(listed.split()):
             out.print(f"--- {container}", markup=False)
             sys.stdout.flush()
             self._run("docker", "exec", container, "sh", "-c", EVIDENCE)
@@ -250,17 +243,13 @@ class Suite:
 
         from outpost_lab.engine import apt_install
 
-        missing = [
-            package for command, packages in TOOLS if not shutil.which(command) for package in packages
-        ]
+        missing = [package for command, package in TOOLS.items() if not shutil.which(command)]
         if missing and self.yes:
             err.print(f"installing {' and '.join(missing)} from Debian ...")
             apt_install(*missing)
         elif missing:
-            err.print(
-                f"the tests of webmail and of the evidence page need {' and '.join(missing)}: "
-                f"--yes installs them, or apt-get install {' '.join(missing)}"
-            )
+            needed = f"the tests of webmail and of the evidence page need {' and '.join(missing)}"
+            err.print(f"{needed}: --yes installs them, or apt-get install {' '.join(missing)}")
 
 
 def _count(stage: Stage, report: Path) -> None:

@@ -49,15 +49,12 @@ def add(
 def list_users(at: At, as_json: JsonOption = False) -> None:
     """List the users."""
     loaded = at.office
+    reached = {found.address: loaded.expand(found.address) for found in loaded.aliases}
     rows: list[dict[str, Any]] = [
         {
-            "address": one.address,
-            "full_name": one.full_name,
+            **one.model_dump(include={"address", "full_name", "disabled"}),
             "quota": loaded.quota(one),
-            "disabled": one.disabled,
-            "aliases": [
-                found.address for found in loaded.aliases if one.address in loaded.expand(found.address)
-            ],
+            "aliases": [alias for alias, people in reached.items() if one.address in people],
         }
         for one in loaded.users
     ]
@@ -187,9 +184,11 @@ def send_as(
 
 def _set(at: At, address: str, *, urgent: bool = False, **values: Any) -> None:
     """Set keys of a user that only the store knows; None takes a key away."""
-    change(
-        at, lambda roster: roster.change("users", roster.at(address), **values), duties=STORE, urgent=urgent
-    )
+
+    def edit(roster: Roster) -> None:
+        roster.change("users", roster.at(address), **values)
+
+    change(at, edit, duties=STORE, urgent=urgent)
 
 
 def _end_sessions(desk: Desk, address: str) -> None:
@@ -286,12 +285,7 @@ def list_aliases(at: At, as_json: JsonOption = False) -> None:
     """List aliases and groups with their members."""
     found = at.office.aliases
     if as_json:
-        say_json(
-            [
-                {"address": one.address, "members": list(one.members), "inside_only": one.inside_only}
-                for one in found
-            ]
-        )
+        say_json([one.model_dump(mode="json") for one in found])
     for one in () if as_json else found:
         inside = " (the office's own users only)" if one.inside_only else ""
         out.print(f"{one.address}{inside}: {', '.join(one.members)}", markup=False)

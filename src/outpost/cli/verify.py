@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from rich.markup import escape
 
-from outpost.cli.console import Console, Table, count, err, out, say_json
+from outpost.cli.console import Console, Table, count, out, say_error, say_json
 from outpost.cli.options import App, At, JsonOption, LimitOption, Option, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
@@ -123,9 +123,8 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
 def _show_pending(verdict: Verdict, out: Console) -> None:
     """Print what others have to do before the office is complete, with the exact records."""
     if verdict.pending:
-        out.print(
-            "\n[bold yellow]pending[/]: nothing is wrong on the hosts. Do this outside Outpost, in this order"
-        )
+        todo = "nothing is wrong on the hosts. Do this outside Outpost, in this order"
+        out.print(f"\n[bold yellow]pending[/]: {todo}")
     for number, (what, results) in enumerate(verdict.pending.items(), 1):
         out.print(f"{number}. {escape(what)}".replace("\n", "\n    "), highlight=False, soft_wrap=True)
         if len(results) > 1:
@@ -197,9 +196,8 @@ def send(path: str, news: News) -> None:
     try:
         telling.tell(path, news)
     except ValueError as error:
-        raise OutpostError(
-            f"--notify {error}", "write smtp://relay.example/?to=admin@example&from=outpost@example"
-        ) from None
+        remedy = "write smtp://relay.example/?to=admin@example&from=outpost@example"
+        raise OutpostError(f"--notify {error}", remedy) from None
     except telling.TROUBLES as error:
         where = urlsplit(path).hostname or shlex.split(path)[0]
         remedy = "try --notify with `cat` to see what would be sent"
@@ -219,7 +217,6 @@ def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
     run.apply(target, watcher=watcher())  # daemons load their files again, which were changed and restored
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
-        err.print(
-            f"[bold red]outpost:[/] the sabotage left changes behind. [bold]Remedy:[/] run ./outpost plan {target.typed} --name {target.instance}"
-        )
+        remedy = f"run ./outpost plan {target.typed} --name {target.instance}"
+        say_error("the sabotage left changes behind", remedy)
     return FAILED if done.returncode or left.changes or left.failed else PROVEN
