@@ -57,14 +57,8 @@ def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
 
 
 def unexplained(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> list[str]:
-    return sorted(
-        {
-            f"{each.tool}: {finding}"
-            for each in judged
-            for finding in each.findings
-            if finding not in known.get(each.tool, {})
-        }
-    )
+    found = {(each.tool, finding) for each in judged for finding in each.findings}
+    return sorted(f"{tool}: {finding}" for tool, finding in found if finding not in known.get(tool, {}))
 
 
 def table(judged: tuple[Opinion, ...]) -> str:
@@ -86,8 +80,6 @@ def left(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
     for tool in dict.fromkeys(each.tool for each in judged if each.findings):
         lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]
         findings = sorted({finding for each in judged if each.tool == tool for finding in each.findings})
-        lines += [
-            f"- **{finding}**: {known.get(tool, {}).get(finding, 'not explained yet')}"
-            for finding in findings
-        ]
+        why = known.get(tool, {})
+        lines += [f"- **{finding}**: {why.get(finding, 'not explained yet')}" for finding in findings]
     return "\n".join(lines) + "\n"

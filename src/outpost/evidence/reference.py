@@ -33,19 +33,11 @@ UPKEEP = frozenset((
     "resolving names", "the clock", "virus signatures",
 ))  # fmt: skip
 PROTOCOLS = {
-    ports.ACCOUNTS: "accounts",
-    ports.SCANNER: "scanner",
-    ports.LEARN_SPAM: "learning",
-    ports.LEARN_HAM: "learning",
-    ports.DNS: "DNS",
-    ports.HTTP: "HTTP",
-    ports.HTTPS: "HTTPS",
-    ports.IMAPS: "IMAP",
-    ports.LMTP: "LMTP",
-    ports.MANAGESIEVE: "Sieve",
-    ports.SUBMISSIONS: "submission",
-    ports.SUBMISSION_RELAY: "submission",
-}  # everything else in the diagram is SMTP, on any port
+    ports.ACCOUNTS: "accounts", ports.SCANNER: "scanner", ports.LEARN_SPAM: "learning", ports.LEARN_HAM: "learning",
+    ports.DNS: "DNS", ports.HTTP: "HTTP", ports.HTTPS: "HTTPS", ports.IMAPS: "IMAP", ports.LMTP: "LMTP",
+    ports.MANAGESIEVE: "Sieve", ports.SUBMISSIONS: "submission", ports.SUBMISSION_RELAY: "submission",
+}  # fmt: skip
+"""Everything else in the diagram is SMTP, on any port."""
 
 
 class Page(NamedTuple):
@@ -137,12 +129,10 @@ def replaced(text: str, content: str, marker: str = BEGIN) -> str:
 
 def diagram(office: Office) -> str:
     """The office as a Mermaid graph: who talks to whom, and why; it leaves out upkeep (SSH, time, packages)."""
-    links: dict[tuple[str, str], list[str]] = {}
+    links: dict[tuple[str, str], dict[str, None]] = {}
     for flow in _shown(office):
-        labels = links.setdefault((flow.source.label, flow.destination.label), [])
-        labels += [
-            label for label in [f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] if label not in labels
-        ]
+        labels = links.setdefault((flow.source.label, flow.destination.label), {})
+        labels[f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] = None
     outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
     return _page("diagram", office=office, outside=outside, links=links, node=partial(re.sub, r"\W", "_"))
 

@@ -140,12 +140,10 @@ def pdf_with(data: bytes) -> bytes:
         offsets.append(len(made))
         made += b"%d 0 obj\n" % number + body + b"\nendobj\n"
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    return (
-        made
-        + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-        + table
-        + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, len(made))
-    )
+    size, start = len(objects) + 1, len(made)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % size
+    trailer = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, start)
+    return made + head + table + trailer
 
 
 def rar(name: str, data: bytes) -> bytes:
@@ -169,13 +167,8 @@ def macro_document() -> bytes:
         b'<Override PartName="/word/document.xml" '
         b'ContentType="application/vnd.ms-word.document.macroEnabled.main+xml"/></Types>'
     )
-    return zipped(
-        {
-            "[Content_Types].xml": types,
-            "word/document.xml": b"<?xml version='1.0'?><document/>",
-            "word/vbaProject.bin": OLE + bytes(600),
-        }
-    )
+    text, program = b"<?xml version='1.0'?><document/>", OLE + bytes(600)
+    return zipped({"[Content_Types].xml": types, "word/document.xml": text, "word/vbaProject.bin": program})
 
 
 def macros_elsewhere() -> dict[str, bytes]:
@@ -221,9 +214,8 @@ def acting_html(tracker: str) -> str:
 
 def bounce(recipient: str, mark: str, quoted: bytes) -> bytes:
     """A notification that the recipient's message could not be delivered (RFC 3462), although the recipient never wrote one."""
-    text = _rendered(
-        "bounce.eml.j2", recipient=recipient, mark=mark, quoted=quoted.decode().replace("\r", "")
-    )
+    original = quoted.decode().replace("\r", "")
+    text = _rendered("bounce.eml.j2", recipient=recipient, mark=mark, quoted=original)
     return text.replace("\n", "\r\n").encode()
 
 

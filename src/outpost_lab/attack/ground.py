@@ -152,9 +152,8 @@ class Ground:
         """
         vantage, wait = vantage or self.internet, pace.Patience(90)
         while True:
-            streams = await vantage.connect(
-                address or self.edge, port, source=source or vantage.fresh_source(), patience=patience
-            )
+            place, own = address or self.edge, source or vantage.fresh_source()
+            streams = await vantage.connect(place, port, source=own, patience=patience)
             session = Session(streams, seen.session(), patience=patience)
             if not greeting:
                 return session
@@ -242,9 +241,8 @@ class Ground:
             message = f"{machine} answered more than {answers.MOST // 1024**2} MiB"
             raise OutpostError(message, "examine the machine before you trust it") from None
         if await process.wait() and (check or command.startswith("set -e")):
-            raise OutpostError(
-                f"{machine}: {err.decode(errors='replace').strip().splitlines()[-1:] or 'failed'}"
-            )
+            last = err.decode(errors="replace").strip().splitlines()[-1:] or "failed"
+            raise OutpostError(f"{machine}: {last}")
         return out.decode(errors="replace")
 
     async def quiet(self) -> None:
@@ -269,10 +267,8 @@ class Ground:
 
     async def drop_mail_to(self, word: str) -> None:
         """Delete what an attack has left in the MTA's queue."""
-        await self.on_mta(
-            f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\' '
-            "| postsuper -d - 2>/dev/null; true"
-        )
+        ids = f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\''
+        await self.on_mta(f"{ids} | postsuper -d - 2>/dev/null; true")
 
     async def expunge(self, mark: str, *addresses: str) -> None:
         """Delete what an attack has left in inboxes, found by a token in its text."""
@@ -291,11 +287,12 @@ class Ground:
 
     async def nothing_at(self, victim: str, seen: Evidence) -> bool:
         """Wait until the office has nothing more to send to a victim, and expect that nothing has arrived."""
-        for _ in range(40):
-            waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
-            if not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting)):
-                break
-            await asyncio.sleep(0.5)
+        waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
+
+        async def gone() -> bool:
+            return not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting))
+
+        await self.until(gone, patience=40)
         return await self.unheard(victim, seen)
 
     async def unheard(self, victim: str, seen: Evidence) -> bool:
@@ -314,7 +311,7 @@ class Ground:
         return seen.check(not await self.delivered(token), "not delivered", "delivered")
 
     async def until(self, count: Callable[[], Awaitable[int]], *, patience: float) -> int:
-        """A count, as soon as it is not 0; 0 if that does not happen in time."""
+        """A count (or an answer), as soon as it is not 0; 0 if that does not happen in time."""
         wait = pace.Patience(patience)
         while not (found := await count()) and wait.left:
             await asyncio.sleep(0.3)
@@ -322,9 +319,11 @@ class Ground:
 
     async def settled(self, *, patience: float = 30.0) -> None:
         """Wait until the queue has no message of an attack."""
-        wait = pace.Patience(patience)
-        while wait.left and await self.queue_length("incoming", "active"):
-            await asyncio.sleep(0.3)
+
+        async def empty() -> bool:
+            return not await self.queue_length("incoming", "active")
+
+        await self.until(empty, patience=patience)
 
 
 def compose(
@@ -362,9 +361,8 @@ async def stand(target: Target, office: Office) -> Ground:
         return Ground(office, here, here, here, here, here)
     instance = await asyncio.to_thread(Instance.load, target.instance)
     known = lab_info(instance)
-    containers = {
-        name: machine["container"] for part in ("hosts", "world") for name, machine in known[part].items()
-    }
+    machines = known["hosts"] | known["world"]
+    containers = {name: machine["container"] for name, machine in machines.items()}
     docker = await asyncio.to_thread(engine.connect)
     processes = (instance.container(machine, docker).attrs["State"]["Pid"] for machine in PLACES.values())
     internet, stranger, peer, client, lan = (

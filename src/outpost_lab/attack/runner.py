@@ -46,18 +46,17 @@ class Result:
     without: tuple[bool, str] | None = None
 
     def as_data(self) -> dict[str, Any]:
+        without = None
+        if self.without is not None:
+            succeeded, observed = self.without
+            without = {"turned off": self.weakness, "succeeded": succeeded, "observed": observed}
         return {
             **self.plan.model_dump(include=PLANNED),
-            "verdict": self.verdict,
-            "observed": self.observed,
-            "reason": self.reason,
+            **{key: getattr(self, key) for key in ("verdict", "observed", "reason", "transcript")},
             "bounds broken": self.broken,
             "seconds": round(self.seconds, 1),
             "measured": self.window.as_data() if self.window else None,
-            "without": None
-            if self.without is None
-            else {"turned off": self.weakness, "succeeded": self.without[0], "observed": self.without[1]},
-            "transcript": self.transcript,
+            "without": without,
         }
 
 
@@ -80,15 +79,12 @@ async def run(
     """
     known = attacks()
     lab = bool(ground.containers)
-    results: dict[str, Result] = {}
-    ready: list[tuple[AttackPlan, Attack]] = []
-    for plan in plans:
-        reason = _obstacle(plan, lab=lab)
-        if reason:
-            results[plan.id] = Result(plan, "not run", reason=reason)
-            on_result(results[plan.id])
-        else:
-            ready.append((plan, known[plan.id]))
+    results = {
+        plan.id: Result(plan, "not run", reason=why) for plan in plans if (why := _obstacle(plan, lab=lab))
+    }
+    for result in results.values():
+        on_result(result)
+    ready = [(plan, known[plan.id]) for plan in plans if plan.id not in results]
     gentle = [pair for pair in ready if not pair[0].alone]
     alone = [pair for pair in ready if pair[0].alone]
     for wave in ([gentle] if gentle else []) + [[pair] for pair in alone]:

@@ -75,9 +75,8 @@ class Vantage:
             try:
                 self._descriptor = os.open(self._namespace, os.O_RDONLY)
             except PermissionError:
-                raise OutpostError(
-                    "attacks from the lab's machines need root on this one", "run the command as root"
-                ) from None
+                problem = "attacks from the lab's machines need root on this one"
+                raise OutpostError(problem, "run the command as root") from None
         with _inside(self._descriptor):
             return socket.socket(family, kind, protocol)
 
@@ -291,9 +290,8 @@ class Catcher:
 
 def taken_and_last(answers: Sequence[Reply]) -> tuple[int, Reply]:
     """The number of good answers, and the first bad one; the last one if all are good."""
-    return sum(reply.good for reply in answers), next(
-        (each for each in answers if not each.good), answers[-1]
-    )
+    bad = [each for each in answers if not each.good]
+    return len(answers) - len(bad), (bad or answers[-1:])[0]
 
 
 def syn(source: str, target: str, port: int, number: int) -> bytes:

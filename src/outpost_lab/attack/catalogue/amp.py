@@ -20,13 +20,11 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         seen.expect_all(replies, "250")
         seen.expect(await session.message(compose(own, f"team@{domain}", mark) + LINE * 15000), "250")
     await ground.settled(patience=60)
-    box = f"/var/mail/{domain}"
+    files = f"grep -rlF {mark} /var/mail/{domain}"
     arrived, transactions = 0, set[str]()
     for _ in range(60):  # that server needs some time to write fifty files
-        trace = await ground.on(
-            "internet", f"grep -rlF {mark} {box} | xargs -r grep -hoE 'with E?SMTPS? id [0-9A-Za-z]+'"
-        )
-        arrived = len((await ground.on("internet", f"grep -rlF {mark} {box}")).split())
+        ids = f"{files} | xargs -r grep -hoE 'with E?SMTPS? id [0-9A-Za-z]+'"
+        trace, arrived = await ground.on("internet", ids), len((await ground.on("internet", files)).split())
         transactions = {line.split()[-1] for line in trace.splitlines()}
         if arrived >= count:
             break
@@ -38,7 +36,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
     own_ids = transactions & {line.partition(":")[0] for line in received.splitlines()}
     seen.check(arrived == count, f"{arrived} have it")
     seen.check(len(own_ids) == 1, f"{len(own_ids)} transactions")
-    await ground.on("internet", f"grep -rlF {mark} {box} | xargs -r rm")
+    await ground.on("internet", f"{files} | xargs -r rm")
 
 
 @attack("6c")

@@ -193,19 +193,17 @@ async def messages_too_large(ground: Ground, seen: Evidence) -> None:
 @attack("3g")
 async def mail_while_the_queue_volume_is_full(ground: Ground, seen: Evidence) -> None:
     """The reserve is set above what is free: for Postfix the volume is then full, and no disk is really filled."""
+    line = "MAIL FROM:<stranger@internet.test> SIZE=1000"
     await ground.on_mta(
         "set -e; cp -a /etc/postfix/main.cf /root/main.cf.kept; free=$(df --output=avail -B1 /var/spool/postfix | tail -n 1); "
         'postconf -e "queue_minfree=$(( free < 4611686018427387904 ? free + 1073741824 : free ))"; systemctl reload postfix.service; sleep 1'
     )
     try:
-        seen.expect(
-            await ground.last_reply(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "452 4.3.1"
-        )
+        seen.expect(await ground.last_reply(seen, line), "452 4.3.1")
     finally:
-        await ground.on_mta(
-            "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept; systemctl reload postfix.service; sleep 1"
-        )
-    seen.expect(await ground.last_reply(seen, "MAIL FROM:<stranger@internet.test> SIZE=1000"), "250")
+        back = "cp -a /root/main.cf.kept /etc/postfix/main.cf; rm /root/main.cf.kept"
+        await ground.on_mta(f"{back}; systemctl reload postfix.service; sleep 1")
+    seen.expect(await ground.last_reply(seen, line), "250")
 
 
 @attack("3h")

@@ -222,13 +222,11 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
         await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
     finally:
-        back = (
-            f"cp -a {KEPT} /etc/dovecot/users.new && mv /etc/dovecot/users.new /etc/dovecot/users; rm {KEPT}"
-        )
+        users = "/etc/dovecot/users"
+        back = f"cp -a {KEPT} {users}.new && mv {users}.new {users}; rm {KEPT}"
         await ground.on_store(f"[ ! -e {KEPT} ] || {{ {back}; }}")
-        await ground.on_mta(
-            f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}; systemctl reload postfix.service; sleep 1"
-        )
+        back = f"cp -a {KEPT}/aliases {KEPT}/notices /etc/postfix/; rm -r {KEPT}"
+        await ground.on_mta(f"{back}; systemctl reload postfix.service; sleep 1")
     seen.check(alias.address in notice, f"{len(notice)} octets")
     link = map(str, ground.office.link_addresses(store, ground.role("mta")))
     observed = [word for word in (member, store.fqdn, *link) if word in notice]

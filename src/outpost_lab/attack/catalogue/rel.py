@@ -108,9 +108,8 @@ async def a_stolen_account_sends_spam(ground: Ground, seen: Evidence) -> None:
     async with await ground.submission(seen, "dave") as session:
         for number in range(30):
             await session.say(f"MAIL FROM:<{own}>")
-            replies = [
-                await session.say(f"RCPT TO:<spam-{number}-{each}@internet.test>") for each in range(20)
-            ]
+            spammed = (f"RCPT TO:<spam-{number}-{each}@internet.test>" for each in range(20))
+            replies = [await session.say(line) for line in spammed]
             taken = sum(reply.good for reply in replies)
             last = await session.message(compose(own, "list@internet.test", mark)) if taken else replies[-1]
             sent += taken if last.good else 0

@@ -59,11 +59,8 @@ async def _refused_each(ground: Ground, seen: Evidence, messages: dict[str, byte
 
 async def _attached(ground: Ground, seen: Evidence, made: Callable[[], dict[str, dict[str, bytes]]]) -> None:
     """Messages that contain only files. Packing takes a while, and the probe must not wait for that."""
-    parcels = await asyncio.to_thread(made)
-    messages = {
-        name: content.parcel(f"x@{HELLO}", ground.someone(), token(), files)
-        for name, files in parcels.items()
-    }
+    ends, parcels = (f"x@{HELLO}", ground.someone()), await asyncio.to_thread(made)
+    messages = {name: content.parcel(*ends, token(), files) for name, files in parcels.items()}
     await _refused_each(ground, seen, messages)
 
 

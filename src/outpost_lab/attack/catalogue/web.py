@@ -193,10 +193,9 @@ async def forbidden_paths(ground: Ground, seen: Evidence) -> None:
 async def smuggled_http_requests(ground: Ground, seen: Evidence) -> None:
     browser = Browser(ground, seen)
     for name, raw in words()["8f"]["requests"].items():
+        request = raw.format(**ground.words, webmail=browser.name).encode()
         try:
-            status = (
-                await browser.ask("/", raw=raw.format(**ground.words, webmail=browser.name).encode())
-            ).status
+            status = (await browser.ask("/", raw=request)).status
         except ConnectionError:
             status = 0
         seen.check(status in (0, 400, 403, 404, 413, 414, 421, 431), f"{name}: {status or 'closed'}")
@@ -306,10 +305,8 @@ async def headers_injected_by_a_form(ground: Ground, seen: Evidence) -> None:
             headers = await ground.on_store(f"grep -rlF --include='*,S=*' {mark} /srv/mail | {head}")
             lines = headers.splitlines()
             injected = [line for line in lines if line.lower().startswith(("x-injected:", "bcc:"))]
-            observed = f"{slot}, {name}: {got} at the victim's" + (
-                f", {injected[0][:60]}" if injected else ""
-            )
-            seen.check(not got and not injected, observed)
+            more = f", {injected[0][:60]}" if injected else ""
+            seen.check(not got and not injected, f"{slot}, {name}: {got} at the victim's{more}")
     control = token()
     await browser.ask("/?_task=mail&_action=send", await browser.composed(recipient, control))
     arrived = await ground.until(lambda: ground.delivered(control, "carol"), patience=30)
