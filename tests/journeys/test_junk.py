@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 from email.message import EmailMessage
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -119,6 +120,25 @@ def hand_over(lab: Instance, user: OfficeUser, message: str) -> None:
     )
 
 
+def moved(user: OfficeUser, token: str, source: str, target: str) -> None:
+    with user.mailbox() as mailbox:
+        mailbox.folder.set(source)
+        mailbox.move(mailbox.uids(AND(subject=token)), target)
+
+
+def proven_from(lab: Instance, user: OfficeUser, author: str) -> tuple[str, str]:
+    """Deliver ordinary mail of a proven author; returns the folder where it lands, and the token in its subject."""
+    token = f"outpost-{token_hex(8)}"
+    message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
+    hand_over(lab, user, message)
+    with user.mailbox() as mailbox:
+        for name in ("INBOX", "Junk"):
+            mailbox.folder.set(name)
+            if mailbox.uids(AND(subject=token)):
+                return name, token
+    return "nowhere", token
+
+
 @pytest.mark.control("JNK-04")
 def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
     lab: Instance, bob: OfficeUser
@@ -140,18 +160,13 @@ def test_who_is_taken_out_of_junk_stays_out_of_it_where_dmarc_proves_the_author(
                 found += [name] * len(mailbox.uids(AND(subject=token)))
         return found
 
-    def moved(token: str, source: str, target: str) -> None:
-        with bob.mailbox() as mailbox:
-            mailbox.folder.set(source)
-            mailbox.move(mailbox.uids(AND(subject=token)), target)
-
     proven, forged = "X-Office-Author: proven\r\n", "Authentication-Results: mta; spf=pass smtp.mailfrom=dmarc=pass@x\r\n"  # fmt: skip
     first = delivered(proven)
     assert folder(first) == ["Junk"]
-    moved(first, "Junk", "INBOX")
+    moved(bob, first, "Junk", "INBOX")
     assert folder(delivered(proven)) == ["INBOX"]
     assert folder(delivered(forged)) == ["Junk"]
-    moved(first, "INBOX", "Junk")
+    moved(bob, first, "INBOX", "Junk")
     assert folder(delivered(proven)) == ["Junk"]
 
 
@@ -161,17 +176,10 @@ def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance,
 
     def delivered(author: str) -> str:
         """The folder in which an author's ordinary mail arrives."""
-        token = f"outpost-{token_hex(8)}"
-        message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
-        hand_over(lab, bob, message)
-        with bob.mailbox() as mailbox:
-            for name in ("INBOX", "Junk"):
-                mailbox.folder.set(name)
-                if uids := mailbox.uids(AND(subject=token)):
-                    if name == "INBOX":
-                        mailbox.move(uids, "Junk/Blocked" if author == pest else "Trash")
-                    return name
-        return "nowhere"
+        folder, token = proven_from(lab, bob, author)
+        if folder == "INBOX":
+            moved(bob, token, "INBOX", "Junk/Blocked" if author == pest else "Trash")
+        return folder
 
     before = learnt(lab)
     assert delivered(pest) == "INBOX"  # and moved into Junk/Blocked
@@ -189,33 +197,17 @@ def test_whom_a_user_blocks_lands_in_junk_until_the_user_unblocks(lab: Instance,
 def test_a_whole_domain_is_blocked_but_not_who_was_taken_out_of_junk(lab: Instance, bob: OfficeUser) -> None:
     domain = f"pest-{token_hex(6)}.example"
 
-    def delivered(author: str) -> tuple[str, str]:
-        """Where ordinary mail of an author lands, and the token in its subject."""
-        token = f"outpost-{token_hex(8)}"
-        message = f"X-Office-Author: proven\r\nFrom: Pest <{author}>\r\nSubject: {token}\r\n\r\nAgain.\r\n"
-        hand_over(lab, bob, message)
-        with bob.mailbox() as mailbox:
-            for name in ("INBOX", "Junk"):
-                mailbox.folder.set(name)
-                if mailbox.uids(AND(subject=token)):
-                    return name, token
-        return "nowhere", token
-
-    def moved(token: str, source: str, target: str) -> None:
-        with bob.mailbox() as mailbox:
-            mailbox.folder.set(source)
-            mailbox.move(mailbox.uids(AND(subject=token)), target)
-
+    delivered = partial(proven_from, lab, bob)
     folder, first = delivered(f"shop@{domain}")
     assert folder == "INBOX"
-    moved(first, "INBOX", "Junk/Blocked/Domains")
+    moved(bob, first, "INBOX", "Junk/Blocked/Domains")
     assert delivered(f"anybody@{domain.upper()}")[0] == "Junk"
     folder, wanted = delivered(f"friend@{domain}")
     assert folder == "Junk"
-    moved(wanted, "Junk", "INBOX")
+    moved(bob, wanted, "Junk", "INBOX")
     assert delivered(f"friend@{domain}")[0] == "INBOX"
     assert delivered(f"shop@{domain}")[0] == "Junk"
-    moved(first, "Junk/Blocked/Domains", "INBOX")
+    moved(bob, first, "Junk/Blocked/Domains", "INBOX")
     assert delivered(f"shop@{domain}")[0] == "INBOX"
 
 
