@@ -5,10 +5,7 @@ import uuid
 from dataclasses import dataclass
 from typing import ClassVar
 
-from outpost.office import ports
-from outpost.office.base import HostView
-from outpost.office.tables.topology import Host
-from outpost.office.tables.values import IPAddress
+from outpost.office.base import FrontView
 from roles.groupware import CACHE, ENTRIES, ENTRY, STORAGE, workers
 
 SHARED = "office"
@@ -16,7 +13,7 @@ SHARED = "office"
 
 
 @dataclass(frozen=True)
-class GroupwareView(HostView):
+class GroupwareView(FrontView):
     """One groupware host."""
 
     storage: ClassVar[str] = STORAGE
@@ -30,26 +27,6 @@ class GroupwareView(HostView):
     def quota(self) -> int:
         """Bytes of one user's calendars and address books together."""
         return int(self.office.limits.calendar_quota)
-
-    @property
-    def name(self) -> str:
-        """The host name that programs connect to."""
-        return self.me.fqdn
-
-    @property
-    def addresses(self) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract."""
-        return self.listens(ports.HTTPS)
-
-    @property
-    def store(self) -> Host:
-        """The store: the only host that knows passwords."""
-        return self.office.with_role("store")[0]
-
-    @property
-    def store_addresses(self) -> tuple[IPAddress, ...]:
-        """The store's addresses that this host can reach."""
-        return self.office.link_addresses(self.store, self.me)
 
     @property
     def users(self) -> str:

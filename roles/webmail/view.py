@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from outpost.office import ports
-from outpost.office.base import HostView
+from outpost.office.base import FrontView
 from outpost.office.size import MIB, UPLOADS
-from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 from roles.webmail import CLIENT_SETUP
 
@@ -19,31 +17,16 @@ SESSION_HOURS = 12
 
 
 @dataclass(frozen=True)
-class WebmailView(HostView):
+class WebmailView(FrontView):
     """Derivations for the templates of one webmail host."""
 
     idle_minutes: ClassVar[int] = IDLE_MINUTES
     session_hours: ClassVar[int] = SESSION_HOURS
 
     @property
-    def name(self) -> str:
-        """The host name that users type."""
-        return self.me.fqdn
-
-    @property
-    def store(self) -> Host:
-        """The store it logs in to; users cannot choose another (REL-07)."""
-        return self.office.with_role("store")[0]
-
-    @property
     def calendars(self) -> str:
         """Where calendars and address books are; empty where the office has none."""
         return next((host.fqdn for host in self.office.with_role("groupware")), "")
-
-    @property
-    def store_addresses(self) -> tuple[IPAddress, ...]:
-        """The store's addresses that this host can reach."""
-        return self.office.link_addresses(self.store, self.me)
 
     @property
     def policy_name(self) -> str:
@@ -54,11 +37,6 @@ class WebmailView(HostView):
     def discovery_names(self) -> tuple[str, ...]:
         """Host names at which mail programs search for their settings."""
         return tuple(f"{label}.{self.office.domain}" for label in CLIENT_SETUP)
-
-    @property
-    def addresses(self) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract: nginx listens on these only, never on a wildcard."""
-        return self.listens(ports.HTTPS)
 
     @property
     def webmail_addresses(self) -> tuple[IPAddress, ...]:

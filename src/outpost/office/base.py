@@ -10,7 +10,7 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, listeners, outbound
 from outpost.office.model import Office
-from outpost.office.role import role_of
+from outpost.office.role import role_of, serving
 from outpost.office.size import STRANGERS, Size, size_of
 from outpost.office.tables.topology import Host, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork
@@ -37,6 +37,30 @@ class HostView:
     def socket(address: IPAddress, port: int) -> str:
         """An address and a port, as daemons write them."""
         return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+class FrontView(HostView):
+    """A host that users' programs reach by HTTPS, and that asks the store about their logins."""
+
+    @property
+    def name(self) -> str:
+        """The host name that users type."""
+        return self.me.fqdn
+
+    @property
+    def addresses(self) -> tuple[IPAddress, ...]:
+        """Addresses of the role contract: its web server listens on these only, never on a wildcard."""
+        return self.listens(ports.HTTPS)
+
+    @property
+    def store(self) -> Host:
+        """The only host that knows passwords; users cannot choose another (REL-07)."""
+        return serving(self.office, "mailboxes")[0]
+
+    @property
+    def store_addresses(self) -> tuple[IPAddress, ...]:
+        """The store's addresses that this host can reach."""
+        return self.office.link_addresses(self.store, self.me)
 
 
 FAMILIES = ((4, "ip"), (6, "ip6"))
