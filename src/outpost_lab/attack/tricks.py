@@ -152,11 +152,15 @@ def _packed(recipe: str, things: dict[str, bytes]) -> tuple[str, bytes]:
     return name, data
 
 
-def _long_name(written: int, **records: str) -> bytes:
-    """A tar archive whose header has the beginning of a script's name only (tar(5)), behind these records."""
+def _long_name(written: int, records: dict[str, str] | None = None, others: int = 0) -> bytes:
+    """A tar archive whose header has the beginning of a script's name only (tar(5)), behind these records and other members."""
     archive, member = io.BytesIO(), tarfile.TarInfo("\u00e9" * 120 + "/run.bat")
-    member.size, member.pax_headers = len(SCRIPT), records
+    member.size, member.pax_headers = len(SCRIPT), records or {}
     with tarfile.open(fileobj=archive, mode="w", format=written) as file:
+        for _ in range(others):
+            other = tarfile.TarInfo("a.txt")
+            other.pax_headers = {"comment": "." * 3900}
+            file.addfile(other)
         file.addfile(member, io.BytesIO(SCRIPT))
     return archive.getvalue()
 
@@ -174,6 +178,8 @@ def wrappings() -> dict[str, bytes]:
     archive, harmless = content.zipped({"run.bat": SCRIPT}), content.zipped({"a.txt": b"x"})
     central = archive.find(b"PK\1\2")
     before, behind = archive[:central], archive[central:]
+    note, tarred = (gzip.decompress(content.tar_gz({name: b"x"})) for name in ("a.txt", "run.bat"))
+    note = note[:1024]
     things = {
         "virus": content.eicar(), "script": SCRIPT, "program": content.program(), "shortcut": content.shortcut(), "x": b"x",
         "disk_image": content.disk_image(), "macros": content.macro_document(), "locked_document": content.locked_document(),
@@ -184,8 +190,10 @@ def wrappings() -> dict[str, bytes]:
         "half_a_directory": harmless[:-30], "message": _attached("run.bat", SCRIPT), "outlook": content.outlook("run.bat"),
         "outlook_8": content.outlook("run.bat", "latin-1"), "two_streams": bz2.compress(b"x") + bz2.compress(content.eicar()),
         "named": _named("run.bat"), "named_oddly": _named("run.bat.. "), "long_name": _long_name(tarfile.GNU_FORMAT),
-        "pax": _long_name(tarfile.PAX_FORMAT), "pax_lines": _long_name(tarfile.PAX_FORMAT, comment="a\nb\0c"),
-        "pax_records": _long_name(tarfile.PAX_FORMAT, **{f"{at:x}": "" for at in range(5000)}),
+        "pax": _long_name(tarfile.PAX_FORMAT), "pax_lines": _long_name(tarfile.PAX_FORMAT, {"comment": "a\nb\0c"}),
+        "pax_records": _long_name(tarfile.PAX_FORMAT, {f"{at:x}": "" for at in range(5000)}),
+        "pax_dots": _long_name(tarfile.PAX_FORMAT, others=90), "pax_unmarked": _signed(note, 257, bytes(8)) + _long_name(tarfile.PAX_FORMAT),
+        "unmarked_second": note + _signed(tarred, 257, bytes(8)), "kind": note + _signed(tarred, 156, b"N"),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
         "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
         "package": content.package("run.bat", SCRIPT),
