@@ -123,9 +123,34 @@ def test_a_certificate_that_is_missing_can_be_requested(
     assert run(["check", str(tmp_path)]) == 1
     output = " ".join("".join(capsys.readouterr()).split())
     for host in ("mta", "store", "webmail"):
-        assert f"./outpost secrets csr OFFICE {host}" in output
+        assert f"./outpost secrets csr {tmp_path} {host}" in output
         assert run(["secrets", "csr", str(tmp_path), host]) == 0
         assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",  # the request itself
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_what_is_no_certificate_is_refused_by_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], saved: str
+) -> None:
+    text = (
+        (ROOT / "inventory/lab/office.toml")
+        .read_text()
+        .replace('["world-ca.pem", "acme-ca.pem"]', '["own.pem"]')
+    )
+    (tmp_path / "office.toml").write_text(text.replace('certificates = "acme"', 'certificates = "provided"'))
+    (tmp_path / "own.pem").write_text(saved)
+    for host in ("mta", "store", "webmail"):
+        (tmp_path / f"{host}.pem").write_text(saved)
+    assert run(["check", str(tmp_path)]) == 1
+    output = "".join(capsys.readouterr())
+    assert "no certificate in store.pem" in output
+    assert "tls.trusted_authorities[0] = own.pem: holds no certificate" in output
 
 
 def test_a_request_is_for_the_next_key_and_all_names(office: Office, made: Secrets) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from pydantic import ValidationError
 
 from outpost.office.checks import limits, peers, reach, recipients, topology
@@ -114,7 +115,7 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
             problems.append(replace(wrong(message, "give a plain file name"), value=repr(name)))
         elif (pem := _beside(directory / name)) is None:
             problems.append(wrong("no such PEM file beside office.toml", f"put it at {directory / name}"))
-        elif "BEGIN CERTIFICATE" not in pem:
+        elif not _certificates(pem):
             problems.append(wrong("holds no certificate", "give a PEM file of CERTIFICATE blocks"))
         else:
             authorities.append({"name": name, "pem": pem})
@@ -136,8 +137,16 @@ def _read_provided(data: dict[str, Any], directory: Path) -> None:
     if not isinstance(tls, dict) or not isinstance(hosts, dict) or "provided" in tls:
         return
     pems = {name: _beside(directory / f"{name}.pem") or "" for name in hosts}
-    if found := [{"host": name, "pem": pem} for name, pem in pems.items() if "BEGIN CERTIFICATE" in pem]:
+    if found := [{"host": name, "pem": pem} for name, pem in pems.items() if _certificates(pem)]:
         tls["provided"] = found
+
+
+def _certificates(pem: str) -> list[x509.Certificate]:
+    """The certificates of a PEM file; none if one of them cannot be read."""
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
 
 
 def _read_host_keys(data: dict[str, Any], directory: Path) -> None:
