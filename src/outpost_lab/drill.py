@@ -73,14 +73,12 @@ def hold(
         differences += _mail_compared(rooms, taken["manifest"])
         logins, shut_out = _logins(target, rooms)
     expected = taken["manifest"]["folders"]
+    seconds = {"rpo": rpo, "worst_gap": max(gaps, default=rpo), "rto": back, "data": there - built}
     done = Drill(
         when=began.isoformat(timespec="seconds"),
         host=store.name,
         archive=taken["archive"],
-        rpo=round(rpo, 1),
-        worst_gap=round(max(gaps, default=rpo), 1),
-        rto=round(back, 1),
-        data=round(there - built, 1),
+        **{key: round(value, 1) for key, value in seconds.items()},
         folders=len(expected),
         messages=sum(len(folder["messages"]) for folder in expected.values()),
         files=len(taken["manifest"]["files"]),

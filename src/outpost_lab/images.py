@@ -79,15 +79,10 @@ def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note)
         proxy = {"http_proxy": aptcache.bridge_url(aptcache.ensure(client, tag("apt-cache")))}
     note(name)
     try:
-        client.images.build(
-            path=str(IMAGES / name),
-            tag=tag(name),
-            rm=True,
-            forcerm=True,
-            nocache=True,  # the digest in the tag decides; an old layer would hold an old package list
-            buildargs={"ROOTFS": tag(PARENT[name]), **proxy},
-            labels={LABEL: name},
-        )
+        # without a cache: the digest in the tag decides, and an old layer would hold an old package list
+        once = {"rm": True, "forcerm": True, "nocache": True}
+        given = {"buildargs": {"ROOTFS": tag(PARENT[name]), **proxy}, "labels": {LABEL: name}}
+        client.images.build(path=str(IMAGES / name), tag=tag(name), **once, **given)
     except (BuildError, APIError) as error:
         log = getattr(error, "build_log", None) or []
         output = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))

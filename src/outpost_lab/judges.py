@@ -72,15 +72,9 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
     if done.exists() and done.read_text() == wanted:
         return python
     venv.create(home, clear=True, with_pip=True)
-    install = [
-        "pip",
-        "install",
-        "--quiet",
-        *["--require-hashes"] * hashed,
-        "--requirement",
-        str(requirements),
-    ]
-    engine.run(str(python), "-m", *install, remedy="check access to the package index")
+    options = [*["--require-hashes"] * hashed, "--requirement", str(requirements)]
+    remedy = "check access to the package index"
+    engine.run(str(python), "-m", "pip", "install", "--quiet", *options, remedy=remedy)
     done.write_text(wanted)
     return python
 

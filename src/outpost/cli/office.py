@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from rich.markup import escape
 
@@ -17,7 +17,7 @@ from outpost.errors import OutpostError
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
 from outpost.keys.model import public_keys
-from outpost.office import Office, Problem, load
+from outpost.office import Host, Office, Problem, load
 from outpost.office import check as problems_of
 from outpost.office.dns import office_zones, zone_text
 from outpost.office.role import every_role
@@ -80,19 +80,8 @@ def _summary(office: Office) -> str:
 def list_hosts(at: At, as_json: JsonOption = False) -> int:
     """List an office's hosts with role, name and addresses."""
     found = at.pictured
-    listed = [
-        {
-            "name": host.name,
-            "role": host.role,
-            "fqdn": host.fqdn,
-            "addresses": {zone: [str(address) for address in host.in_zone(zone)] for zone in host.addresses},
-            "interfaces": {zone: list(map(str, found.interfaces(host, zone))) for zone in host.addresses},
-            "management": str(ssh.target(found, host)[1]),
-        }
-        for host in found.hosts
-    ]
     if as_json:
-        say_json(listed)
+        say_json([_as_data(found, host) for host in found.hosts])
         return 0
     table = Table("host", "role", "name", "addresses")
     for host in found.hosts:
@@ -100,6 +89,15 @@ def list_hosts(at: At, as_json: JsonOption = False) -> int:
         table.add_row(host.name, host.role, host.fqdn, where)
     out.print(table)
     return 0
+
+
+def _as_data(office: Office, host: Host) -> dict[str, Any]:
+    return {
+        **{key: getattr(host, key) for key in ("name", "role", "fqdn")},
+        "addresses": {zone: list(map(str, host.in_zone(zone))) for zone in host.addresses},
+        "interfaces": {zone: list(map(str, office.interfaces(host, zone))) for zone in host.addresses},
+        "management": str(ssh.target(office, host)[1]),
+    }
 
 
 def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None:

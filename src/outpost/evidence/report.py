@@ -31,11 +31,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 State = Literal["proven", "failed", "open", "none"]
 SIGNS: dict[State, str] = {"proven": "✓", "failed": "✗", "open": "○", "none": "·"}
 WORDS: dict[State, str] = {
-    "proven": "seen to hold",
-    "failed": "seen to fail",
-    "open": "not checked",
-    "none": "not concerned",
-}
+    "proven": "seen to hold", "failed": "seen to fail", "open": "not checked", "none": "not concerned"
+}  # fmt: skip
 
 
 class Checked(NamedTuple):
@@ -148,22 +145,17 @@ class Cell(NamedTuple):
     @property
     def described(self) -> str:
         """In words, for readers who see no colours."""
-        counts = (
-            f", {self.passed} of {self.passed + self.failed} checks hold" if self.passed + self.failed else ""
-        )
-        return WORDS[self.state] + counts
+        total = self.passed + self.failed
+        return WORDS[self.state] + (f", {self.passed} of {total} checks hold" if total else "")
 
 
 def cell(evidence: Evidence, fault: Fault, host: Host) -> Cell:
     """How a fault is met on a host."""
     controls = evidence.data.controls_of(fault.id)
     here = [control for control in controls if host.role in control.where or "base" in control.where]
-    checked = {
-        each.result.id: each
-        for control in controls
-        for each in evidence.checks_of(control.id)
-        if each.result.host == host.name and each.result.outcome != "skipped"
-    }
+    every = (each for control in controls for each in evidence.checks_of(control.id))
+    of_host = (each for each in every if each.result.host == host.name)
+    checked = {each.result.id: each for each in of_host if each.result.outcome != "skipped"}
     failed = sum(each.result.outcome == "failed" for each in checked.values())
     deployed = any(control.status != "planned" for control in here)
     state = state_of(tuple(checked.values())) if checked else "open" if deployed else "none"
@@ -179,11 +171,8 @@ def state_of_control(evidence: Evidence, control: Control) -> State:
 
 def state_of_fault(evidence: Evidence, fault: Fault) -> State:
     """Proven by the controls that meet it and the attacks that try it."""
-    controls = [
-        state_of_control(evidence, control)
-        for control in evidence.data.controls_of(fault.id)
-        if control.status != "planned"
-    ]
+    meet = (each for each in evidence.data.controls_of(fault.id) if each.status != "planned")
+    controls = [state_of_control(evidence, control) for control in meet]
     attacked = [each.state for each in evidence.attacks_of(fault)] if evidence.lab else []
     return worst([*controls, *attacked, "open"])
 
@@ -217,27 +206,21 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         raise OutpostError("nothing has been verified yet", "./outpost verify OFFICE first")
     latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
     templates = environment(Path(__file__).parent).overlay(autoescape=True, finalize=_safe)
-    hosts = evidence.office.hosts
+    controls = evidence.data.controls.values()
+    states = {control.id: state_of_control(evidence, control) for control in controls}
+    left = not_verified(evidence)
+
+    def row(fault: Fault) -> tuple[Fault, State, list[Cell], State]:
+        cells = [cell(evidence, fault, host) for host in evidence.office.hosts]
+        attacks = [each.state for each in evidence.attacks_of(fault) if evidence.lab]
+        return fault, state_of_fault(evidence, fault), cells, worst([*attacks, "none"])
+
     return templates.get_template(PAGE).render(
-        evidence=evidence,
-        office=evidence.office,
-        run=evidence.kept[0],
-        latest=latest,
-        reasons=Counter(why for _, _, why in not_verified(evidence)).most_common(4),
-        matrix=[
-            (fault, state_of_fault(evidence, fault), [cell(evidence, fault, host) for host in hosts],
-             worst([*(each.state for each in evidence.attacks_of(fault) if evidence.lab), "none"]))
-            for fault in evidence.data.faults.values()
-        ],
-        controls=[
-            (control, state_of_control(evidence, control))
-            for control in evidence.data.controls.values()
-            if control.status != "planned"
-        ],
-        state_of={control.id: state_of_control(evidence, control) for control in evidence.data.controls.values()},
-        not_verified=not_verified(evidence),
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        signs=SIGNS, words=WORDS, paper=paper, attacked_all=attacked,
+        evidence=evidence, office=evidence.office, run=evidence.kept[0], latest=latest,
+        reasons=Counter(why for _, _, why in left).most_common(4), not_verified=left, state_of=states,
+        matrix=[row(fault) for fault in evidence.data.faults.values()],
+        controls=[(control, states[control.id]) for control in controls if control.status != "planned"],
+        made=datetime.now(UTC).isoformat(timespec="seconds"), signs=SIGNS, words=WORDS, paper=paper, attacked_all=attacked,
     )  # fmt: skip
 
 
@@ -250,9 +233,8 @@ def print_page(html: str, pdf: Path) -> None:
     """The page on paper, by Debian's Chromium."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
-        raise OutpostError(
-            "there is no Chromium to print with", "apt-get install chromium, or print the page yourself"
-        )
+        remedy = "apt-get install chromium, or print the page yourself"
+        raise OutpostError("there is no Chromium to print with", remedy)
     with tempfile.TemporaryDirectory(prefix="outpost-report-") as directory:
         source = Path(directory) / "report.html"
         source.write_text(html, encoding="utf-8")

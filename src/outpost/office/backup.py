@@ -87,13 +87,12 @@ class BackupView(HostView):
     @property
     def places(self) -> dict[str, str]:
         """Directories that exist before anything is restored, with their owners."""
-        return {
-            source["path"].rpartition("/")[0] if source["kind"] == "sqlite" else source["path"]: source[
-                "owner"
-            ]
-            for source in self.sources
-            if "owner" in source
-        }
+
+        def directory(source: dict[str, Any]) -> str:
+            path = str(source["path"])
+            return path.rpartition("/")[0] if source["kind"] == "sqlite" else path
+
+        return {directory(source): source["owner"] for source in self.sources if "owner" in source}
 
     @property
     def accounts(self) -> dict[str, str]:
@@ -103,14 +102,8 @@ class BackupView(HostView):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the host's program; they contain no secret."""
-        return {
-            "repository": self.url,
-            "known_name": self.known_name,
-            "rate": self.rate,
-            "state": STATE,
-            "secrets": SETTINGS,
-            "sources": list(self.sources),
-        }
+        reached = {"repository": self.url, "known_name": self.known_name, "rate": self.rate}
+        return {**reached, "state": STATE, "secrets": SETTINGS, "sources": list(self.sources)}
 
 
 def backup_of(office: Office, host: Host) -> BackupView | None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from outpost.office.checks import limits, peers, reach, recipients, topology
 from outpost.office.checks.reach import awaits_certificate
-from outpost.office.checks.rule import Rule
+from outpost.office.checks.rule import rules_of
 from outpost.office.checks.schema import derived, schema_problem, secrets_in, syntax_problem, without_secrets
 from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem
@@ -242,13 +242,7 @@ def _close_gaps(data: dict[str, Any]) -> None:
             data[key] = [entry for entry in value if entry is not None]
 
 
-RULES: tuple[Rule, ...] = (
-    *topology.RULES,
-    *recipients.RULES,
-    *peers.RULES,
-    *limits.RULES,
-    *reach.RULES,
-)
+RULES = tuple(rule for module in (topology, recipients, peers, limits, reach) for rule in rules_of(module))
 
 
 def cross_checks(office: Office, pruned: set[str]) -> list[Problem]:

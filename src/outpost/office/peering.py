@@ -78,17 +78,11 @@ class OtherEnd(NamedTuple):
 
     def as_data(self) -> dict[str, object]:
         return {
-            "peer": self.peer.name,
-            "domain": self.office.domain,
-            "servers": list(self.servers),
-            "port": self.peer.listen,
-            "addresses": [str(address) for address in self.senders],
-            "authority": self.authority,
-            "own_proof": self.own_proof,
-            "message_size": self.message_size,
-            "backup_mx": self.peer.backup_mx,
+            "peer": self.peer.name, "domain": self.office.domain, "servers": list(self.servers), "port": self.peer.listen,
+            "addresses": [str(address) for address in self.senders], "authority": self.authority,
+            "own_proof": self.own_proof, "message_size": self.message_size, "backup_mx": self.peer.backup_mx,
             "recipients": list(self.recipients) if self.peer.backup_mx else [],
-        }
+        }  # fmt: skip
 
 
 def rendered(template: str, end: OtherEnd) -> str:

@@ -188,17 +188,15 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
         source.write_bytes(file.content)
         given = {key: getattr(file, key) for key in ("path", "mode", "owner", "group")}
         files.append(given | {"source": str(source)})
+    nobody: dict[str, object] = {"shell": NOLOGIN, "groups": []}
     # without commands for what only the host can make, and without drift: the peers have nothing like it, which is to their advantage
     return {
         "packages": list(content.packages),
         "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own
-        "accounts": [
-            {"user": user, "home": home, "shell": NOLOGIN, "groups": []}
-            for user, home in content.accounts.items()
-        ],
+        "accounts": [{"user": user, "home": home, **nobody} for user, home in content.accounts.items()],
         "directories": [
-            {"path": path, "owner": owner, "group": group, "mode": mode}
-            for path, (owner, group, mode) in content.directories.items()
+            {"path": path, **dict(zip(("owner", "group", "mode"), rights, strict=True))}
+            for path, rights in content.directories.items()
         ],
         "files": files,
         "units": content.units,

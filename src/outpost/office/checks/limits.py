@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from outpost.office.checks.rule import Rule
+from outpost.office.checks.rule import rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 
@@ -13,6 +13,7 @@ MAX_SCAN = 2 * 1024**3 - 1
 """ClamAV refuses to scan files of 2 GiB and more (clamd.conf(5), MaxFileSize)."""
 
 
+@rule("limits")
 def _limits_hold(office: Office) -> Iterator[Problem]:
     limits = office.limits
     message = int(limits.message_size)
@@ -54,6 +55,7 @@ def _size(value: int) -> str:
     return f"{value} bytes"
 
 
+@rule()
 def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
     policy = office.policy
     if policy.second_factor_from and policy.second_factor == "offered":
@@ -63,6 +65,7 @@ def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
         )
 
 
+@rule()
 def _reverse_zones(office: Office) -> Iterator[Problem]:
     for index, network in enumerate(office.dns.reverse):
         step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
@@ -72,6 +75,7 @@ def _reverse_zones(office: Office) -> Iterator[Problem]:
             yield Problem(f"dns.reverse[{index}]", str(network), message, remedy)
 
 
+@rule("dns", "link")
 def _rolls_fit(office: Office) -> Iterator[Problem]:
     """A key must live longer than its replacement takes, a signature longer than a cache keeps it."""
     dns = office.dns
@@ -90,11 +94,3 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
         message = f"mail signed with the old key may wait in a queue for {longest} s (link.queue_lifetime)"
         remedy = f"give at least {longest}s, or shorten link.queue_lifetime"
         yield Problem("dns.dkim_retention", f"{dns.dkim_retention}s", message, remedy)
-
-
-RULES: tuple[Rule, ...] = (
-    (_limits_hold, {"limits"}),
-    (_a_day_needs_its_rule, set()),
-    (_reverse_zones, set()),
-    (_rolls_fit, {"dns", "link"}),
-)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 
-from outpost.office.checks.rule import Rule, nearest, path_back, placed
+from outpost.office.checks.rule import nearest, path_back, placed, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.role import serving
 from outpost.office.tables.routes import Peer
 
 
+@rule("zones", "hosts")
 def _peer_zones(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone, wrong = office.zones.get(peer.zone), partial(Problem, f"peers[{index}].zone", peer.zone)
@@ -31,6 +32,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
                     yield Problem(f"peers[{index}].relays", str(relay), message, remedy)
 
 
+@rule()
 def _peer_listeners(office: Office) -> Iterator[Problem]:
     taken: dict[tuple[str, int], str] = {}
     for index, peer in enumerate(office.peers):
@@ -45,6 +47,7 @@ def _peer_listeners(office: Office) -> Iterator[Problem]:
             yield Problem(f"peers[{index}].listen", str(peer.listen), message, remedy)
 
 
+@rule()
 def _peer_fingerprints(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if (peer.tls == "fingerprint") == bool(peer.fingerprints):
@@ -58,6 +61,7 @@ def _peer_fingerprints(office: Office) -> Iterator[Problem]:
             yield wrong(message, 'leave them out, or choose tls = "fingerprint"')
 
 
+@rule("link")
 def _peer_waits(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if peer.lifetime and peer.lifetime > office.link.queue_lifetime:
@@ -74,6 +78,7 @@ def _peer_waits(office: Office) -> Iterator[Problem]:
         yield Problem("link.retry_soonest", f"{soonest}s", "longer than link.retry_latest", "shorten it")
 
 
+@rule("domain")
 def _peer_domains(office: Office) -> Iterator[Problem]:
     owner: dict[str, str] = {}
     names: set[str] = set()
@@ -90,6 +95,7 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
             owner.setdefault(domain, peer.name)
 
 
+@rule()
 def _peer_loops(office: Office) -> Iterator[Problem]:
     own = {host.fqdn for host in office.hosts}
     addresses = {address for host in office.hosts for address in host.all_addresses}
@@ -118,13 +124,3 @@ def _routed_through(office: Office, peer: Peer) -> Iterator[str]:
 
 def _inside(name: str, domain: str) -> bool:
     return name == domain or name.endswith(f".{domain}")
-
-
-RULES: tuple[Rule, ...] = (
-    (_peer_zones, {"zones", "hosts"}),
-    (_peer_listeners, set()),
-    (_peer_fingerprints, set()),
-    (_peer_waits, {"link"}),
-    (_peer_domains, {"domain"}),
-    (_peer_loops, set()),
-)

@@ -6,13 +6,14 @@ from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from outpost.office.certificates import mode
-from outpost.office.checks.rule import Rule, placed
+from outpost.office.checks.rule import placed, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
 
 
+@rule()
 def _elsewhere(office: Office) -> Iterator[Problem]:
     """Services for the hosts must not run on one of the office's own hosts."""
     hosts = {str(address): host for host in office.hosts for address in host.all_addresses}
@@ -33,6 +34,7 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
             yield Problem(field, str(value), message, "name a machine outside")
 
 
+@rule("zones", "hosts")
 def _reachable_services(office: Office) -> Iterator[Problem]:
     """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
     for host in office.hosts:
@@ -49,6 +51,7 @@ def _reached(office: Office, host: Host, address: IPAddress) -> bool:
     return not zones or any(zone in host.addresses for zone in zones)
 
 
+@rule("zones", "hosts", "logs")
 def _collector_reached(office: Office) -> Iterator[Problem]:
     logs = office.logs
     wrong = partial(Problem, "logs.addresses", ", ".join(map(str, logs.addresses)))
@@ -63,6 +66,7 @@ def _collector_reached(office: Office) -> Iterator[Problem]:
             yield wrong(message, remedy)
 
 
+@rule("zones", "hosts", "alarms")
 def _alarms_leave(office: Office) -> Iterator[Problem]:
     """Every host sends its own alarms: a host that is not on the Internet needs a path to an address near it."""
     for host in office.hosts:
@@ -94,6 +98,7 @@ def _literal(url: str) -> IPAddress | None:
         return None
 
 
+@rule("hosts", "zones", "backup")
 def _backup_fits(office: Office) -> Iterator[Problem]:
     """Every host must reach the backup server, and the allowed age of a backup must exceed the time between two backups."""
     backup = office.backup
@@ -112,6 +117,7 @@ def _backup_fits(office: Office) -> Iterator[Problem]:
         yield Problem("backup.oldest", f"{backup.oldest}s", message, remedy)
 
 
+@rule("hosts", "zones", "acme")
 def _certificates_come(office: Office) -> Iterator[Problem]:
     given = {item.host for item in office.tls.provided}
     for host in office.hosts:
@@ -132,13 +138,3 @@ def _certificates_come(office: Office) -> Iterator[Problem]:
 def awaits_certificate(problem: Problem) -> bool:
     """Whether only a certificate is missing that an authority issues by hand."""
     return problem.value == "provided" and problem.field.endswith(".certificates")
-
-
-RULES: tuple[Rule, ...] = (
-    (_elsewhere, set()),
-    (_reachable_services, {"zones", "hosts"}),
-    (_collector_reached, {"zones", "hosts", "logs"}),
-    (_alarms_leave, {"zones", "hosts", "alarms"}),
-    (_backup_fits, {"hosts", "zones", "backup"}),
-    (_certificates_come, {"hosts", "zones", "acme"}),
-)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from outpost.office.checks.rule import Rule, nearest, path_back
+from outpost.office.checks.rule import nearest, path_back, rule
 from outpost.office.model import ROLE_NAMES, Office
 from outpost.office.problems import Problem
 
@@ -16,6 +16,7 @@ def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
         )
 
 
+@rule()
 def _recipients_unique(office: Office) -> Iterator[Problem]:
     owner: dict[str, str] = {}
     for field, address in _addresses_of(office):
@@ -25,6 +26,7 @@ def _recipients_unique(office: Office) -> Iterator[Problem]:
         owner.setdefault(address, field)
 
 
+@rule("domain")
 def _recipients_ours(office: Office) -> Iterator[Problem]:
     found = list(_addresses_of(office))
     domains = {address.partition("@")[2] for _, address in found}
@@ -39,6 +41,7 @@ def _recipients_ours(office: Office) -> Iterator[Problem]:
             yield Problem(field, address, "not in the office's domain", f"write {local}@{office.domain}")
 
 
+@rule()
 def _recipients_free(office: Office) -> Iterator[Problem]:
     """Names that mail servers write from, and names of RFC 2142, which stand for a task and not a person."""
     for field, address in _addresses_of(office):
@@ -60,6 +63,7 @@ def _unknown(
             yield Problem(field, address, message, f"{remedy}{nearest(address, known)}")
 
 
+@rule("users", "aliases", "shared", "domain", "postmaster")
 def _alias_members(office: Office) -> Iterator[Problem]:
     known = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
     message = "neither a user nor an alias of this office"
@@ -67,6 +71,7 @@ def _alias_members(office: Office) -> Iterator[Problem]:
         yield from _unknown(f"aliases[{index}].members", alias.members, known, message)
 
 
+@rule("users")
 def _shared_mailboxes(office: Office) -> Iterator[Problem]:
     people = [user.address for user in office.users]
     folders = [mailbox.folder for mailbox in office.shared]
@@ -78,6 +83,7 @@ def _shared_mailboxes(office: Office) -> Iterator[Problem]:
             yield from _unknown(f"shared[{index}].{key}", addresses, people, "not a user of this office")
 
 
+@rule("users", "aliases", "shared", "domain", "limits")
 def _users_rights(office: Office) -> Iterator[Problem]:
     ours = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
     for index, user in enumerate(office.users):
@@ -93,6 +99,7 @@ def _users_rights(office: Office) -> Iterator[Problem]:
             yield Problem(f"users[{index}].forward", str(len(user.forward)), message, "name fewer")
 
 
+@rule()
 def _alias_loops(office: Office) -> Iterator[Problem]:
     members = {alias.address: alias.members for alias in office.aliases}
     for index, alias in enumerate(office.aliases):
@@ -102,11 +109,13 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
             yield Problem(f"aliases[{index}].members", " -> ".join(path), message, remedy)
 
 
+@rule("users", "postmaster")
 def _postmaster(office: Office) -> Iterator[Problem]:
     people, message = [user.address for user in office.users], "not one of the users"
     yield from _unknown("postmaster", [office.postmaster], people, message, "name a declared user")
 
 
+@rule("users", "peers", "domain", "verification")
 def _verification(office: Office) -> Iterator[Problem]:
     domains = {domain for peer in office.peers for domain in peer.domains}
     people, canaries = [user.address for user in office.users], filter(None, [office.verification.canary])
@@ -116,16 +125,3 @@ def _verification(office: Office) -> Iterator[Problem]:
             message = "not on the Internet: the office's own or a peer's"
             remedy = "remove it (peers are asked in any case)"
             yield Problem(f"verification.correspondents[{index}]", address, message, remedy)
-
-
-RULES: tuple[Rule, ...] = (
-    (_recipients_unique, set()),
-    (_recipients_ours, {"domain"}),
-    (_recipients_free, set()),
-    (_alias_members, {"users", "aliases", "shared", "domain", "postmaster"}),
-    (_shared_mailboxes, {"users"}),
-    (_users_rights, {"users", "aliases", "shared", "domain", "limits"}),
-    (_alias_loops, set()),
-    (_postmaster, {"users", "postmaster"}),
-    (_verification, {"users", "peers", "domain", "verification"}),
-)

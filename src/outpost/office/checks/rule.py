@@ -2,13 +2,32 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import NamedTuple
 
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import Host
 
-Rule = tuple[Callable[[Office], Iterator[Problem]], set[str]]
-"""A function that finds problems in a whole office, and the tables without which it is skipped."""
+Finder = Callable[[Office], Iterator[Problem]]
+"""Finds problems in a whole office."""
+
+
+class Rule(NamedTuple):
+    """A rule, and the tables without which it is skipped."""
+
+    find: Finder
+    needs: frozenset[str]
+
+
+def rule(*needs: str) -> Callable[[Finder], Rule]:
+    """Makes a function a rule of its module."""
+    return lambda find: Rule(find, frozenset(needs))
+
+
+def rules_of(module: ModuleType) -> Iterator[Rule]:
+    """The rules of a module, in their order there."""
+    return (each for each in vars(module).values() if isinstance(each, Rule))
 
 
 def placed(office: Office, host: Host) -> bool:

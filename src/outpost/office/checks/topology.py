@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
-from outpost.office.checks.rule import Rule, nearest
+from outpost.office.checks.rule import nearest, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.role import every_role
@@ -12,6 +12,7 @@ from outpost.office.tables.topology import Host, Zone
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 
+@rule()
 def _zones_apart(office: Office) -> Iterator[Problem]:
     seen: list[tuple[str, IPNetwork]] = []
     for zone in office.zones.values():
@@ -24,6 +25,7 @@ def _zones_apart(office: Office) -> Iterator[Problem]:
             seen.append((zone.name, network))
 
 
+@rule("zones")
 def _zones_wanted(office: Office) -> Iterator[Problem]:
     for kind, why in (
         ("internet", "mail comes from there"),
@@ -45,6 +47,7 @@ def _elsewhere(zone: Zone, hosts: Sequence[Host]) -> list[int]:
     return found
 
 
+@rule("zones")
 def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     wrong = {zone.name: _elsewhere(zone, office.hosts) for zone in office.zones.values()}
     for name, versions in wrong.items():
@@ -74,6 +77,7 @@ HOST_NAME_MAX = 64
 """Longest host name of Linux (gethostname(2))."""
 
 
+@rule("hosts", "domain")
 def _names_fit(office: Office) -> Iterator[Problem]:
     longest = max(office.hosts, key=lambda host: len(host.fqdn))
     if (over := len(longest.fqdn) - HOST_NAME_MAX) > 0:
@@ -86,6 +90,7 @@ LOCAL_PLACES = ("/etc/", "/usr/", "/root/", "/home/", "/var/spool/cron/", "/run/
 OUTPOST_OWN = ("/etc/outpost/", "/usr/local/lib/outpost/")
 
 
+@rule()
 def _local_files(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         for index, path in enumerate(host.local):
@@ -128,6 +133,7 @@ def _addresses_fit(
             yield Problem(field, str(address), "outside the zone's networks", remedy)
 
 
+@rule()
 def _addresses_unique(office: Office) -> Iterator[Problem]:
     owner: dict[IPAddress, str] = {}
     for host in office.hosts:
@@ -141,6 +147,7 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
                 owner.setdefault(address, host.name)
 
 
+@rule()
 def _first_boot(office: Office) -> Iterator[Problem]:
     """What `outpost machines seed` needs from the file."""
     taken = {address for host in office.hosts for address in host.all_addresses}
@@ -169,6 +176,7 @@ def _first_boot(office: Office) -> Iterator[Problem]:
             owner.setdefault(mac, f"{host.name}.{name}")
 
 
+@rule()
 def _ports_apart(office: Office) -> Iterator[Problem]:
     """What `outpost machines up` needs from the file."""
     carries: dict[str, str] = {}
@@ -186,6 +194,7 @@ def _ports_apart(office: Office) -> Iterator[Problem]:
             carries[zone.port] = zone.name
 
 
+@rule("hosts")
 def _disks(office: Office) -> Iterator[Problem]:
     if office.disks is None:
         return
@@ -201,6 +210,7 @@ def _disks(office: Office) -> Iterator[Problem]:
             yield Problem(f"disks.tang[{index}].url", tang.url, message, "name a tang server at head office")
 
 
+@rule("hosts")
 def _roles_present(office: Office) -> Iterator[Problem]:
     for name, role in every_role().items():
         if hosts := office.with_role(name):
@@ -208,17 +218,3 @@ def _roles_present(office: Office) -> Iterator[Problem]:
         elif not role.optional:
             remedy = f'declare one: [hosts.NAME] with role = "{name}"'
             yield Problem("hosts", "", f"no host has the role {name}", remedy)
-
-
-RULES: tuple[Rule, ...] = (
-    (_zones_apart, set()),
-    (_zones_wanted, {"zones"}),
-    (_hosts_in_zones, {"zones"}),
-    (_names_fit, {"hosts", "domain"}),
-    (_local_files, set()),
-    (_addresses_unique, set()),
-    (_first_boot, set()),
-    (_ports_apart, set()),
-    (_disks, {"hosts"}),
-    (_roles_present, {"hosts"}),
-)

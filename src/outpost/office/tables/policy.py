@@ -124,16 +124,8 @@ class Policy(Part):
     documents with macros, and archives that the scanner cannot read in full (RAR, 7z, bzip2). Ordinary zip archives
     are accepted. Such content is refused under any name."""
     refused_at_top: tuple[Ending, ...] = (
-        "htm",
-        "html",
-        "mht",
-        "mhtml",
-        "shtml",
-        "svg",
-        "svgz",
-        "xht",
-        "xhtml",
-    )
+        "htm", "html", "mht", "mhtml", "shtml", "svg", "svgz", "xht", "xhtml"
+    )  # fmt: skip
     """Endings that are refused as an attachment, but not inside an archive: pages that imitate a login. The text of a
     message may be HTML."""
     encrypted_archives: Literal["refuse", "accept"] = "refuse"
