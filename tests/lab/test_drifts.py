@@ -86,6 +86,8 @@ def second_key(role: str) -> tuple[str, str, str]:
     )
 
 
+PAUSING = "python3 -c 'import signal, {}; {}; signal.pause()' {} >/dev/null 2>&1 </dev/null &"
+"""A program that does one thing and stays."""
 DOWNGRADED = """
 cd $(mktemp -d); chmod 0755 .; apt-get -qq -o APT::Sandbox::User=root download {package}; dpkg-deb --raw-extract *.deb x
 sed -i 's/^Version: .*/Version: 0/' x/DEBIAN/control; dpkg-deb --build x old.deb >/dev/null; dpkg --install old.deb >/dev/null 2>&1
@@ -325,6 +327,22 @@ DRIFTS = (
     Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & {listening('0.0.0.0:8098')}"),
     Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) config set maxmemory-policy noeviction >/dev/null"),
     Drift("store", "unbound.service", "unbound-control -q set_option val-permissive-mode: yes"),
+    # What a process says of itself, sees for itself, or hears besides
+    Drift("store", "udp 0.0.0.0 9997", "setsid " + PAUSING.format("ctypes, socket", 'ctypes.CDLL(None).prctl(15, b"unbound"); s = socket.socket(2, 2); s.bind(("0.0.0.0", 9997))', "")),
+    Drift("ns1", "/memfd:kworker", "setsid " + PAUSING.format("os", 'f = os.memfd_create("kworker"); os.write(f, open("/usr/bin/sleep", "rb").read()); os.execve(f, ["kworker", "9999"], {})', "")),
+    Drift("ns2", "python3.13", "setsid " + PAUSING.format("socket", "s = socket.socket(17, 3, 768)", "")),
+    Drift("ns1", "chrony.service", "setsid " + PAUSING.format("ctypes, sys", "ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), 0, 0)", "$(systemctl show -P MainPID chrony)"), "traced"),
+    Drift("webmail", "/etc/unbound/unbound.conf", "nsenter --target $(systemctl show -P MainPID unbound) --mount mount --bind /etc/hostname /etc/unbound/unbound.conf", "mounted by hand"),
+    Drift("store", "ssh.service", "ln -s 0 /run/systemd/units/log-level-max:ssh.service", "journald"),
+    Drift("mta", "shutdown", r"mkdir -p /run/systemd/shutdown; printf 'USEC=99999999999999999\nMODE=poweroff\n' > /run/systemd/shutdown/scheduled"),
+    Drift("mta", "/run/evil", "mkdir -p /run/evil; mount -t tmpfs tmpfs /run/evil"),
+    Drift("ns2", "chrony.service", "chronyc selectopts $(chronyc -c -N sources | cut -d , -f 3 | head -n 1) +noselect >/dev/null", "told not to follow"),
+    Drift("webmail", "session-99.scope", "systemd-run --quiet --scope --unit=session-99 sleep infinity >/dev/null 2>&1 </dev/null &"),
+    Drift("ns1", "outpost-undo-evil.timer", "systemd-run --quiet --unit=outpost-undo-evil --on-active=1h /bin/true"),
+    Drift("ns2", "/etc/systemd/system-generators/evil.dpkg-del", "mkdir -p /etc/systemd/system-generators; printf '#!/bin/sh\\n' > /etc/systemd/system-generators/evil.dpkg-del; chmod 755 /etc/systemd/system-generators/evil.dpkg-del"),
+    Drift("mta", "/root/.selected_editor", "echo 'SELECTED_EDITOR=\"/tmp/x\"' > /root/.selected_editor"),
+    Drift("ns1", "/root/.config/git/config", r"mkdir -p /root/.config/git; printf '[core]\n\tpager = /tmp/x\n' > /root/.config/git/config"),
+    Drift("ns2", "/run/host/userdb/evil.user", "mkdir -p /run/host/userdb; echo '{}' > /run/host/userdb/evil.user"),
     Drift("ns2", "knot.service", loaded_and_reverted("/etc/knot/knot.conf", "s/^server:/server:\\n    rate-limit: 0/", "knotc reload >/dev/null 2>&1 || true")),
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ from outpost.converge import observation
 from outpost.converge.drift import LATE
 from outpost.converge.files import File, package
 from outpost.converge.reporting import file_finding
+from outpost.drift import repairs
 from outpost.drift.findings import BLIND, EARLY, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
@@ -179,6 +180,17 @@ def test_what_appears_by_hand_is_named_and_taken_away(
         ("library\t/opt/evil/libz.so.1\t", "file", "ldconfig"),
         ("function\tredis-server.service\tevil", "database", "function flush"),
         ("halted\tknot.service\tknotd 7", "unit", "kill -CONT 7"),
+        ("traced\tdovecot.service\tauth 77", "unit", "kill -KILL 77"),
+        ("foreign\t/opt/x y\tx y 7 ", "program", "kill -KILL 7"),
+        ("foreign\t/memfd:x (deleted)\tx 7 nginx.service", "program", "systemctl try-restart nginx.service"),
+        ("sniffer\tpython3.13\tpython3.13 7 session-2.scope", "socket", "kill -KILL 7"),
+        (
+            "within\t/etc/nginx/nginx.conf\tnginx 7 nginx.service",
+            "mount",
+            "systemctl try-restart nginx.service",
+        ),
+        ("hushed\tssh.service\t/sys/fs/cgroup/system.slice/ssh.service", "unit", "os.removexattr"),
+        ("scheduled\tshutdown\tpoweroff", "host", "shutdown -c"),
         (
             "deleted\t/var/log/x\tnginx.service",
             "file",
@@ -440,7 +452,7 @@ def test_an_observer_with_another_module_is_another_one(
 def test_a_dhcp_client_is_no_listener_and_another_program_at_its_port_is() -> None:
     """Closing it stops systemd-networkd, and the host loses its address."""
     sockets = [
-        ("udp", "192.0.2.7", 68, "systemd-network", "999999"),
+        ("udp", "192.0.2.7", 68, "systemd-networkd", "999999"),
         ("udp", "192.0.2.7", 68, "evil", "999998"),
     ]
     assert listeners({}, sockets) == ["listener\tudp 192.0.2.7 68\tevil 999998 "]
@@ -475,21 +487,35 @@ def test_a_variable_of_systemds_is_known_without_its_quotation_marks() -> None:
 def test_the_holder_of_a_socket_is_known_by_its_inode() -> None:
     with socket.create_server(("127.0.0.1", 0)) as opened:
         inode = os.fstat(opened.fileno()).st_ino
-        name = Path("/proc/self/comm").read_text().strip()
-        assert Processes().holders[str(inode)] == (name, str(os.getpid()))
+        name, pid = Processes().holders[str(inode)]
+        assert (name, pid) == (processes.name_of(str(Path("/proc/self/exe").readlink())), str(os.getpid()))
 
 
 def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shown = {
-        "/proc/7/stat": "7 (a daemon) T 1",
-        "/proc/8/stat": "8 (writer) S 1",
-        "/proc/7/cgroup": "0::/system.slice/a.service",
-        "/proc/8/cgroup": "0::/system.slice/b.service",
+    status = "Name:\tx\nState:\t{} (x)\nTgid:\t1\nPPid:\t1\nTracerPid:\t{}\n"
+    states = {"6": ("t", 77), "7": ("T", 0), "8": ("S", 0)}
+    programs = {"6": "/usr/bin/auth", "7": "/usr/bin/daemon", "8": "/memfd:x (deleted)"}
+    units_of = {"6": "c", "7": "a", "8": "b"}
+    shown = {f"/proc/{pid}/status": status.format(*state) for pid, state in states.items()}
+    shown |= {f"/proc/{pid}/cgroup": f"0::/system.slice/{unit}.service" for pid, unit in units_of.items()}
+    listed = {
+        "/proc": ["6", "7", "8", "9", "self"],
+        "/proc/6/fd": [],
+        "/proc/7/fd": [],
+        "/proc/8/fd": ["3", "4"],
     }
-    listed = {"/proc": ["7", "8", "9", "self"], "/proc/7/fd": [], "/proc/8/fd": ["3", "4"]}
     links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x (deleted)"}
+    links |= {f"/proc/{pid}/exe": program for pid, program in programs.items()}
+    links |= {f"/proc/{pid}/root": "/" for pid in states} | {
+        f"/proc/{pid}/ns/mnt": "mnt:[1]" for pid in states
+    }
+
+    def led(path: str) -> str:
+        if path not in links:
+            raise FileNotFoundError(path)  # a process of the kernel
+        return links[path]
 
     def printed(path: str) -> str:
         if path not in shown:
@@ -498,11 +524,115 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
 
     monkeypatch.setattr(processes, "content", printed)
     monkeypatch.setattr(
-        processes, "os", SimpleNamespace(listdir=listed.__getitem__, readlink=links.__getitem__)
+        processes, "os", SimpleNamespace(listdir=listed.__getitem__, readlink=led, path=os.path)
     )
     seen_now = Processes()
-    assert seen_now.faults == ["halted\ta.service\ta daemon 7", "deleted\t/var/log/journal/x\tb.service"]
-    assert seen_now.holders == {"55": ("writer", "8")}
+    assert seen_now.faults == [
+        "traced\tc.service\tauth 77",
+        "halted\ta.service\tdaemon 7",
+        "foreign\t/memfd:x (deleted)\tmemfd:x (deleted) 8 b.service",
+        "deleted\t/var/log/journal/x\tb.service",
+    ]
+    assert seen_now.holders == {"55": ("/memfd:x (deleted)", "8")}
+    assert seen_now.views == {"mnt:[1]": ("auth", "6")}
+
+
+def test_a_program_is_known_by_its_file_and_not_by_the_name_that_it_gives_itself(tmp_path: Path) -> None:
+    """An upgrade deletes the file of a running program, and puts another one there."""
+    there = os.path.realpath("/usr/bin/env")
+    assert processes.name_of(there) == processes.name_of(f"{there} (deleted)") == Path(there).name
+    for foreign in (f"{tmp_path}/unbound", "/usr/local/bin/unbound", "/usr/sbin/no-such-program (deleted)"):
+        assert processes.name_of(foreign) == foreign
+
+
+HOSTS_OWN = """\
+10 1 0:50 / / rw - overlay overlay rw
+11 10 0:60 / /run rw - tmpfs tmpfs rw
+12 10 8:1 /mail /srv/mail rw - ext4 /dev/sda1 rw
+"""
+SANDBOX = """\
+20 1 0:50 / / rw - overlay overlay rw
+21 20 0:50 /etc /etc ro - overlay overlay rw
+22 20 8:1 /mail /srv/mail ro - ext4 /dev/sda1 rw
+23 20 0:50 /tmp/systemd-private-0-nginx.service-x/tmp /tmp rw - overlay overlay rw
+24 20 0:60 /systemd/inaccessible/dir /usr/lib/modules ro - tmpfs tmpfs rw
+25 20 0:71 / /var/lib/nginx rw - tmpfs tmpfs rw
+26 20 0:72 / /proc rw - proc proc rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("30 20 0:50 /opt/evil.conf /etc/nginx/nginx.conf rw - overlay overlay rw", "/etc/nginx/nginx.conf"),
+        ("30 20 0:73 / /var/www rw - tmpfs tmpfs rw", "/var/www"),
+        ("30 20 0:74 /systemd/inaccessible/dir /etc/nginx ro - tmpfs tmpfs rw", "/etc/nginx"),
+        ("30 20 8:1 /other /srv/mail rw - ext4 /dev/sda1 rw", "/srv/mail"),
+    ],
+)
+def test_what_is_mounted_in_a_services_own_view_is_found_beside_its_sandbox(
+    line: str, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nginx.service.d").mkdir()
+    (tmp_path / "nginx.service.d" / "outpost.conf").write_text(
+        "# /var/www /etc/nginx\n[Service]\nTemporaryFileSystem=/var/lib/nginx:size=5M,mode=0755\n"
+    )
+    monkeypatch.setattr(units, "OF_UNITS", (str(tmp_path),))
+    monkeypatch.setattr(processes, "unit_of", lambda _: "nginx.service")
+    monkeypatch.setattr("os.readlink", lambda _: "mnt:[1]")
+    shown = {"/proc/1/mountinfo": HOSTS_OWN, "/proc/7/mountinfo": SANDBOX}
+    monkeypatch.setattr(processes, "content", lambda path: shown[path])
+    views = {"mnt:[1]": ("systemd", "1"), "mnt:[2]": ("nginx", "7")}
+    assert processes.mounted_within(views) == []
+    shown["/proc/7/mountinfo"] += f"{line}\n"
+    assert processes.mounted_within(views) == [f"within\t{place}\tnginx 7 nginx.service"]
+
+
+def test_a_unit_whose_messages_journald_drops_is_found_unless_its_file_declares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = tmp_path / "units" / "log-"
+    exported.parent.mkdir()
+    monkeypatch.setattr(units, "EXPORTED", str(exported))
+    monkeypatch.setattr(units, "OF_UNITS", (str(tmp_path),))
+    (tmp_path / "quiet@.service").write_text("[Service]\nLogLevelMax=notice\n")
+    for unit in ("quiet@7.service", "ssh.service"):
+        Path(f"{exported}level-max:{unit}").symlink_to("0")
+    Path(f"{exported}extra-fields:ssh.service").write_text("")
+    (fact,) = units.hushed()
+    assert fact == f"hushed\tssh.service\t{exported}level-max:ssh.service"
+    monkeypatch.setattr(repairs, "EXPORTED", str(exported))
+    (finding,) = findings(seen(faults=(fact,)))
+    subprocess.run(["sh", "-c", finding.repair], check=True)
+    assert units.hushed() == []
+
+
+@pytest.mark.parametrize(("mode", "facts"), [("reboot", []), ("poweroff", ["scheduled\tshutdown\tpoweroff"])])
+def test_a_shutdown_that_somebody_has_scheduled_is_found_and_a_restart_is_an_upgrades(
+    mode: str, facts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "SHUTDOWN", str(tmp_path / "scheduled"))
+    assert units.shutdown() == []
+    (tmp_path / "scheduled").write_text(f"USEC=1\nWARN_WALL=1\nMODE={mode}\n")
+    assert units.shutdown() == facts
+
+
+def test_a_second_mount_on_a_place_is_found_and_so_is_one_below_run() -> None:
+    usual = (
+        "tmpfs /run tmpfs rw 0 0\ntmpfs /run/user/1000 tmpfs rw 0 0\nramfs /run/credentials/x.service ramfs ro 0 0\nproc /proc proc rw 0 0\n"
+        "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\ndevpts /dev/pts devpts rw 0 0\nsystemd-1 /boot autofs rw 0 0\n/dev/sda1 /home ext4 rw 0 0\n"
+    )
+    before = set(permissions.mounts(usual))
+    assert {fact for fact in before if fact.startswith("mounted")} == {"mounted\t/home\t"}
+    for line, fact, number in (
+        ("/dev/sda2 /home ext4 rw 0 0", "mounted\t/home\t2 times", 1),
+        ("udev /run/systemd/journal/dev-log devtmpfs rw 0 0", "mounted\t/run/systemd/journal/dev-log\t", 1),
+        ("tmpfs /run/systemd/system tmpfs rw 0 0", "mounted\t/run/systemd/system\t", 1),
+        ("tmpfs /proc tmpfs rw 0 0", "mounted\t/proc\t2 times", 1),
+    ):
+        assert fact in permissions.mounts(usual + line)
+        (finding,) = findings(seen(appeared=(fact,)))
+        assert f"seq {number})" in finding.repair
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
@@ -611,7 +741,13 @@ def test_a_program_of_a_moment_is_not_hidden_by_its_name(
 ) -> None:
     (tmp_path / "apt-daily.service").touch()
     monkeypatch.setattr(units, "OF_A_MOMENT", (str(tmp_path / "none"), str(tmp_path)))
+    notes = tuple((begin, end, f"{tmp_path}/note-") for begin, end, _ in units.NOTED)
+    monkeypatch.setattr(units, "NOTED", notes)
+    for note in ("ssh", "c1", "12"):
+        (tmp_path / f"note-{note}").touch()
     hidden = [
+        "session-13.scope",
+        "outpost-undo-evil.timer",
         "apt-daily.service",
         "session-evil.service",
         "user@evil.service",
@@ -649,18 +785,18 @@ def test_a_unit_of_a_moment_before_a_lasting_one_is_a_file_by_hand(
 
 def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a_difference() -> None:
     listed = "\n".join(
-        f"x {place} tmpfs {options} 0 0"
-        for place, options in (
-            ("/", "rw"),
-            ("/proc", "rw"),
-            ("/proc/sys/fs/binfmt_misc", "rw"),
-            ("/run", "rw,nosuid,nodev,size=10%"),
-            ("/run/lock", "rw"),
-            ("/dev/shm", "rw,nosuid,nodev,noexec"),
-            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"),
-            ("/srv/mail", "rw,nosuid,nodev,noexec,relatime"),
-            ("/proc/sys/net", "ro"),
-            ("/sys/fs/cgroup", "rw"),
+        f"x {place} {kind} {options} 0 0"
+        for place, kind, options in (
+            ("/", "ext4", "rw"),
+            ("/proc", "proc", "rw"),
+            ("/proc/sys/fs/binfmt_misc", "binfmt_misc", "rw"),
+            ("/run", "tmpfs", "rw,nosuid,nodev,size=10%"),
+            ("/run/lock", "tmpfs", "rw"),
+            ("/dev/shm", "tmpfs", "rw,nosuid,nodev,noexec"),
+            ("/srv/mail", "tmpfs", "rw,nosuid,nodev,noexec,relatime"),
+            ("/srv/mail", "tmpfs", "rw,nosuid,nodev,noexec,relatime"),
+            ("/proc/sys/net", "proc", "ro"),
+            ("/sys/fs/cgroup", "cgroup2", "rw"),
         )
     )
     assert permissions.mounts(listed) == [
@@ -668,7 +804,7 @@ def test_what_somebody_mounts_on_another_file_system_or_on_a_kernel_setting_is_a
         "mount\t/run\trw,nosuid,nodev",
         "mount\t/dev/shm\trw,nosuid,nodev,noexec",
         "mount\t/srv/mail\trw,nosuid,nodev,noexec",
-        "mounted\t/srv/mail\t",
+        "mounted\t/srv/mail\t2 times",
         "mounted\t/proc/sys/net\t",
     ]
 
@@ -873,12 +1009,30 @@ def test_a_daemon_that_somebody_paused_is_a_finding(tmp_path: Path, monkeypatch:
     flushed = tmp_path / "flushed"
     flushed.touch()
     monkeypatch.setattr(daemons, "FLUSHED", str(flushed))
-    assert daemons.paused(["[po.test.]", "[x.arpa.] freeze: no", "2,0,0,0,0"]) == []
-    found = daemons.paused(["[po.test.] freeze: yes", "1,1,0,0,0"])
-    assert [each.repair for each in findings(seen(faults=tuple(found)))] == [
-        "chronyc online >/dev/null",
-        "knotc zone-thaw po.test. >/dev/null",
+    source, configured = "*,203.0.113.1,N,-,-,-,-,-,{},-,-,-,-,3,1.0,0.1,0.2,Normal", tmp_path / "chrony.conf"
+    monkeypatch.setattr(daemons, "TIME", str(configured))
+    well = [
+        "[po.test.]",
+        "[x.arpa.] freeze: no",
+        "2,0,0,0,0",
+        source.format("-"),
+        "CB007101,203.0.113.1,3,1796.1,Normal",
     ]
+    assert daemons.paused(well) == []
+    itself = "7F7F0101,,1,1796.1,Normal"
+    found = daemons.paused(["[po.test.] freeze: yes", "1,1,0,0,0", source.format("N"), itself])
+    assert {each.cause for each in findings(seen(faults=tuple(found)))} == {
+        "frozen by hand",
+        "its sources set offline by hand",
+        "told not to follow 203.0.113.1 by hand",
+        "told to follow its own clock by hand",
+    }
+    assert {each.repair.rpartition("; ")[2] for each in findings(seen(faults=tuple(found)))} == {
+        "systemctl try-restart chrony.service",
+        "knotc zone-thaw po.test. >/dev/null",
+    }
+    configured.write_text("local stratum 10\n")
+    assert daemons.paused([itself]) == []
 
 
 def test_a_systemd_that_says_nothing_more_is_a_finding() -> None:

@@ -29,7 +29,19 @@ FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 LATE = (
     (
         "daemons that were stopped, started or failed",
-        ("running", "failed", "halted", "deleted", "muted", "paused"),
+        (
+            "running",
+            "failed",
+            "traced",
+            "halted",
+            "foreign",
+            "within",
+            "hushed",
+            "scheduled",
+            "deleted",
+            "muted",
+            "paused",
+        ),
     ),
     ("packages that nobody declares", ("package", "version")),
     ("permissions and mounts", ("mode", "special", "capability", "mount")),
@@ -45,7 +57,7 @@ LATE = (
     ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor", "astray")),
     (
         "sockets that no flow allows, and files open to everybody",
-        ("listener", "loopback", "opened", "exposed"),
+        ("listener", "loopback", "sniffer", "opened", "exposed"),
     ),
     ("configuration in force", ("stale", "effective")),
 )

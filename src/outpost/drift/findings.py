@@ -110,7 +110,7 @@ def _place(finding: Finding) -> int:
 
 
 ORDER = (
-    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "halted", "deleted", "muted", "paused",
+    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "traced", "halted", "foreign", "sniffer", "within", "hushed", "scheduled", "deleted", "muted", "paused",
     "hold", "diversion", "override", "control", "program", "architecture",
     "package", "version",
     "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module", "handler",

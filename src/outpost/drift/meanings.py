@@ -18,6 +18,7 @@ from outpost.drift.repairs import APT, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
 from outpost.onhost.observe.network import UNSURE
+from outpost.onhost.observe.units import SHUTDOWN
 from outpost.units import restarted
 
 
@@ -44,8 +45,13 @@ def _asked_of(it: Difference) -> str:
 
 def _listening(it: Difference) -> tuple[str, str]:
     """Process and unit of a listener."""
-    _, pid, unit = (*it.new[0].split(" "), "", "", "")[:3]
+    _, pid, unit = ("", "", *it.new[0].rsplit(" ", 2))[-3:]
     return pid, unit
+
+
+def _running(it: Difference) -> str:
+    pid, unit = _listening(it)
+    return unit or f"process {pid}"
 
 
 def _listens(it: Difference) -> str:
@@ -160,7 +166,7 @@ STATES = (
     ),
     Meaning(
         "mounted", came, "mounted by hand", "it hides the files below; the files that are visible instead may belong to anybody", ("VIR-05",),
-        lambda it: f"umount --lazy {it.quoted}", "mount",
+        lambda it: repairs.unmounted(it.quoted, it.new[0]), "mount",
     ),
     Meaning(
         "setting", changed, "changed in the running kernel", "the kernel works differently until the next boot", ("SYS-02",),
@@ -261,15 +267,39 @@ FAULTS = (
         ("SYS-09",), lambda it: f"runuser -u vmail -- rm -f -- {it.quoted}", "file",
     ),
     Meaning(
-        "paused", always, lambda it: "its sources set offline by hand" if it.new[0] else "frozen by hand" if it.thing.startswith("zone ") else "set by hand to write to memory only",
+        "paused", always, lambda it: f"{it.new[0]} by hand" if it.new[0] else "frozen by hand" if it.thing.startswith("zone ") else "set by hand to write to memory only",
         lambda it: "the clock drifts" if it.new[0] else "its signatures are not renewed, and its changes are not published" if it.thing.startswith("zone ")
         else "what is logged is lost with the next restart",
-        ("AVL-01",), lambda it: "chronyc online >/dev/null" if it.new[0] else f"knotc zone-thaw {shlex.quote(it.thing.removeprefix('zone '))} >/dev/null"
+        ("AVL-01",), lambda it: restarted("chrony.service", only_running=True) if it.new[0] else f"knotc zone-thaw {shlex.quote(it.thing.removeprefix('zone '))} >/dev/null"
         if it.thing.startswith("zone ") else "journalctl --flush", "daemon",
     ),
     Meaning(
         "frozen", always, "frozen by hand", "its processes exist, and do nothing", ("AVL-01",),
         lambda it: f"echo 0 > {shlex.quote(it.new[0])}/cgroup.freeze; systemctl thaw {it.quoted} || true", "unit",
+    ),
+    Meaning(
+        "traced", always, "traced by hand (ptrace(2))", "who traces it reads all that it has in memory, passwords among it, and can change what it does", ("SYS-08",),
+        lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
+    ),
+    Meaning(
+        "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program", "nobody knows what it does", ("SYS-04",),
+        lambda it: repairs.ended(*_listening(it)), "program",
+    ),
+    Meaning(
+        "sniffer", always, lambda it: f"a socket that gets every packet, opened by hand ({_running(it)})", "it can read the host's traffic and take commands, past the packet filter and without a listener",
+        ("NET-02",), lambda it: repairs.ended(*_listening(it)), "socket",
+    ),
+    Meaning(
+        "within", always, lambda it: f"mounted by hand where only {_running(it)} sees it", "that daemon reads other files under this name than everybody else", ("SYS-08",),
+        lambda it: repairs.ended(*_listening(it)), "mount",
+    ),
+    Meaning(
+        "hushed", always, "journald was told by hand to drop its messages", "what its daemon does is not logged", ("LOG-01",),
+        lambda it: repairs.heard(it.new[0]), "unit",
+    ),
+    Meaning(
+        "scheduled", always, lambda it: f"scheduled by hand ({it.new[0] or 'unknown'})", "the host stops at that time, and does not come back", ("AVL-01",),
+        f"shutdown -c 2>/dev/null || true; rm -f {SHUTDOWN}", "host",
     ),
     Meaning(
         "deleted", always, lambda it: f"deleted by hand, and still written by {it.new[0] or 'a process'}", "nobody can read what is logged there",

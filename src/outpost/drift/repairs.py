@@ -8,6 +8,7 @@ from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.network import DEFAULT, XDP
+from outpost.onhost.observe.units import EXPORTED, PATTERNS
 from outpost.units import restarted
 
 ASIDE = "/var/lib/outpost/removed"
@@ -251,6 +252,27 @@ def close(pid: str, unit: str, declared: frozenset[str]) -> str:
     if unit.endswith(".service") and not unit.startswith(("user@", "init")):
         return f"systemctl disable --now --quiet {shlex.quote(unit)} 2>/dev/null || systemctl stop {shlex.quote(unit)}"
     return f"kill {pid} 2>/dev/null || true"
+
+
+def ended(pid: str, unit: str) -> str:
+    """Shell that restarts the service of a process as its files say, or kills a process of no service."""
+    if unit.endswith(".service") and not unit.startswith("user@"):
+        return restarted(shlex.quote(unit), only_running=True)
+    return f"kill -KILL {pid} 2>/dev/null || true"
+
+
+def unmounted(quoted: str, times: str) -> str:
+    """Shell that unmounts what hides the files of a place, or what hides an earlier mount there (``3 times``)."""
+    number = times.partition(" ")[0]
+    return f"for each in $(seq {max(1, int(number) - 1) if number.isdigit() else 1}); do umount --lazy {quoted}; done"
+
+
+def heard(path: str) -> str:
+    """Shell that removes what systemd tells journald about a unit's messages: a link, or an attribute of its control group."""
+    if path.startswith(EXPORTED):
+        return f"rm -f {named(path)}"
+    program = f"import os, sys; os.removexattr(sys.argv[1], {PATTERNS!r})"
+    return f'! [ -e {named(path)} ] || python3 -c "{program}" {named(path)}'
 
 
 def restart(unit: str) -> str:

@@ -19,7 +19,7 @@ LIVE = {
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
     "messages": "systemctl show --property=LogLevel,LogTarget,ServiceWatchdogs",
-    "paused": "! [ -e /usr/sbin/knotc ] || knotc zone-status +freeze; chronyc -c activity",
+    "paused": "! [ -e /usr/sbin/knotc ] || knotc zone-status +freeze; for what in activity selectdata tracking; do chronyc -c -N $what; done",
     "sockets": "ss --no-header --listening --numeric --tcp --udp --extended",
     "filter": "nft --stateless --terse list ruleset",
     "functions": f"! [ -e /usr/bin/redis-cli ] || redis-cli {REDIS} function list",

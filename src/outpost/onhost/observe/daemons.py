@@ -1,13 +1,14 @@
 """The settings that running daemons report."""
 
 import collections.abc
+import glob
 import os
 import re
 import socket
 
 from outpost.onhost.observe.kept_answers import kept
 from outpost.onhost.observe.places import PASSING
-from outpost.onhost.observe.reading import BlindError, lines_of, named
+from outpost.onhost.observe.reading import BlindError, content, lines_of, named
 from outpost.onhost.observe.units import SECURITY
 
 SENSITIVE = re.compile(
@@ -146,19 +147,28 @@ def libraries() -> list[str]:
 
 
 FLUSHED = "/run/systemd/journal/flushed"
-PAUSED = re.compile(r"\[(?P<zone>\S+)\] freeze: yes|\d+,(?P<offline>[1-9]\d*),\d+,\d+,\d+")
-"""A line of knotc(8), zone-status, and of chronyc(1), activity."""
+PAUSED = re.compile(
+    r"\[(?P<zone>\S+)\] freeze: yes|\d+,(?P<offline>[1-9]\d*),\d+,\d+,\d+|[^,],(?P<source>[^,]+),[YN](?:,.){5},N,.*|(?P<itself>7F7F0101),.*"
+)
+"""A line of knotc(8), zone-status, and of chronyc(1), activity, selectdata and tracking."""
+TIME = "/etc/chrony/**/*.conf"
 
 
 # AVL-01: without it a daemon that runs and answers, with its files unchanged, does not do its work.
 def paused(lines: list[str]) -> list[str]:
     """Daemons that keep something from being done: signatures, time, logs on the disk."""
-    found = [
-        f"paused\tzone {named(match['zone'])}\t"
-        if match["zone"]
-        else f"paused\tchrony.service\t{match['offline']}"
-        for match in filter(None, map(PAUSED.fullmatch, lines))
-    ]
+    found = []
+    for match in filter(None, map(PAUSED.fullmatch, lines)):
+        if match["zone"]:
+            found.append(f"paused\tzone {named(match['zone'])}\t")
+        elif match["offline"]:
+            found.append("paused\tchrony.service\tits sources set offline")
+        elif match["source"]:
+            found.append(f"paused\tchrony.service\ttold not to follow {named(match['source'])}")
+        elif not any(
+            re.search(r"^local\b", content(path), re.MULTILINE) for path in glob.glob(TIME, recursive=True)
+        ):
+            found.append("paused\tchrony.service\ttold to follow its own clock")
     if (
         os.path.isdir("/var/log/journal")
         and os.path.isdir(os.path.dirname(FLUSHED))

@@ -11,7 +11,7 @@ from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import fingerprint, named
 
 OWN_TRACES = re.compile(
-    r"^/(root|home/[^/]+)/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|selected_editor|hushlogin|sudo_as\S*)$"
+    r"^/(root|home/[^/]+)/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|hushlogin|sudo_as\S*)$"
 )
 """Files that programs write into an administrator's home."""
 UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")

@@ -14,11 +14,14 @@ UNSTEADY = re.compile(
 NETWORK_SETTINGS = (
     "net/ipv4",
     "net/ipv4/conf/*",
+    "net/ipv4/route",
     "net/ipv6",
     "net/ipv6/conf/*",
     "net/ipv6/icmp",
+    "net/ipv6/route",
     "net/core",
     "net/netfilter",
+    "net/unix",
 )
 MACHINE_SETTINGS = (
     "fs/protected_*", "fs/suid_dumpable", "kernel/core_pattern", "kernel/modprobe", "kernel/poweroff_cmd", "kernel/sysrq",

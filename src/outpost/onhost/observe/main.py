@@ -29,12 +29,13 @@ from outpost.onhost.observe.network import (
     network,
     policies,
     queues,
+    sniffers,
     waiting,
 )
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release, set_mode
-from outpost.onhost.observe.processes import Processes, exposed, frozen, opened_sockets
+from outpost.onhost.observe.processes import Processes, exposed, frozen, mounted_within, opened_sockets
 from outpost.onhost.observe.reading import Probes, content, lines_of
-from outpost.onhost.observe.units import manager, muted, running_units, troubled_units
+from outpost.onhost.observe.units import hushed, manager, muted, running_units, shutdown, troubled_units
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 """Facts that may change although no file is touched: a daemon restarts, a probe works again."""
@@ -73,6 +74,10 @@ def seen_now() -> Seen:
         *lines("sockets of services", opened_sockets, holders),
         *lines("exposed files", exposed),
         *lines("frozen units", frozen),
+        *lines("mounts of services", mounted_within, processes.views if processes else {}),
+        *lines("raw sockets", sniffers, holders),
+        *lines("messages of units", hushed),
+        *lines("shutdown", shutdown),
         *lines("attributes elsewhere", held_elsewhere, declared),
         *lines("mail queue", on_hold),
         *lines("links among mail", links_in_mail),

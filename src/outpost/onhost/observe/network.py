@@ -14,7 +14,7 @@ import socket
 from outpost.onhost.observe.asking import answer_to
 from outpost.onhost.observe.kept_answers import kept
 from outpost.onhost.observe.processes import unit_of
-from outpost.onhost.observe.reading import BlindError, lines_of
+from outpost.onhost.observe.reading import BlindError, content, lines_of, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
@@ -139,9 +139,9 @@ UNSURE = " unsure"
 
 def _placed(facts: set[str]) -> dict[tuple[str, str], str]:
     """Kind and thing → interface; without things on several interfaces."""
-    named = [fact.split("\t", 2) for fact in facts if fact.startswith(("address\t", "route\t"))]
-    count = collections.Counter((kind, thing) for kind, thing, _ in named)
-    return {(kind, thing): device for kind, thing, device in named if count[kind, thing] == 1 and device}
+    listed = [fact.split("\t", 2) for fact in facts if fact.startswith(("address\t", "route\t"))]
+    count = collections.Counter((kind, thing) for kind, thing, _ in listed)
+    return {(kind, thing): device for kind, thing, device in listed if count[kind, thing] == 1 and device}
 
 
 def _beside(
@@ -238,7 +238,7 @@ def loopback(sockets: list[Waiting]) -> list[str]:
         if protocol == "tcp" and (address.startswith("127.") or address == "::1"):
             unit = unit_of(pid)
             local = f"[{address}]" if ":" in address else address
-            found.append(f"loopback\t{local}:{port}\t{unit if unit.endswith('.service') else program}")
+            found.append(f"loopback\t{local}:{port}\t{unit if unit.endswith('.service') else named(program)}")
     return found
 
 
@@ -249,7 +249,7 @@ def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]
     return [[entry for entry in json.loads(line) if entry] for line in lines[:answers]]
 
 
-DHCP_CLIENTS = ("systemd-network", "dhclient", "dhcpcd", "NetworkManager")  # cut as the kernel does
+DHCP_CLIENTS = ("systemd-networkd", "dhclient", "dhcpcd", "NetworkManager")
 
 
 def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
@@ -263,8 +263,30 @@ def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
             continue  # the local end of a query that is under way
         if protocol == "udp" and port in (68, 546) and program in DHCP_CLIENTS:
             continue  # the host gets its address from it; closing it would remove the address
-        found.append(f"listener\t{protocol} {address} {port}\t{program} {pid} {unit_of(pid)}")
+        found.append(
+            f"listener\t{protocol} {address} {port}\t{named(os.path.basename(program))} {pid} {unit_of(pid)}"
+        )
     return found
+
+
+RAW = (("packet", 8), ("raw", 9), ("raw6", 9))
+"""Files below /proc/net, and the column of a socket's inode."""
+
+
+# NET-02: without it a program reads the whole traffic of the host, or takes its commands from packets that no listener shows.
+def sniffers(holders: dict[str, tuple[str, str]]) -> list[str]:
+    """Programs that get packets past the listeners (packet(7), raw(7)); clients of DHCP and ping(8) have to."""
+    found = []
+    for kind, column in RAW:
+        if not os.path.exists(path := f"/proc/net/{kind}"):
+            continue
+        for line in content(path).splitlines()[1:]:
+            program, pid = holders.get(line.split()[column], ("", ""))
+            if pid and program not in (*DHCP_CLIENTS, "ping"):
+                found.append(
+                    f"sniffer\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit_of(pid)}"
+                )
+    return sorted(set(found))
 
 
 # Docker's own resolver in a container's network: its ports, and whether it exists at all, change with every start

@@ -1,5 +1,6 @@
 """Modes, owners, capabilities, mounts; and attributes that lock declared files, or open them."""
 
+import collections
 import collections.abc
 import contextlib
 import errno
@@ -21,8 +22,12 @@ IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev", "/dev/shm", "/run", "/srv/mail", "/tmp", "/var/tmp")
-OF_THE_SYSTEM = re.compile(r"/(proc(/sys/fs/binfmt_misc)?|(sys|dev(?!/shm)|run|var/lib/docker)(/.*)?)$")
-"""File systems of the kernel and systemd."""
+OF_THE_SYSTEM = re.compile(
+    r"(tmpfs|ramfs) /(dev|run(/(credentials/.+|lock|qemu|user/\d+))?|sys/fs/cgroup)$|devtmpfs /dev$|\S+ /var/lib/docker(/.*)?$"
+    r"|(sysfs|securityfs|cgroup2?|pstore|bpf|debugfs|tracefs|configfs|efivarfs|selinuxfs|fusectl) /sys(/.*)?$|fuse\S* /run/user/\d+/.+$"
+    r"|(devpts|mqueue|hugetlbfs) /dev/.+$|nsfs /run/(docker/)?netns(/.*)?$|proc /proc$|binfmt_misc /proc/sys/fs/binfmt_misc$|rpc_pipefs /run/rpc_pipefs$"
+)
+"""Types and places of the file systems of the kernel and systemd."""
 DEVICES = (" b", " c")
 """How find(1) ends the line of a device."""
 
@@ -46,15 +51,19 @@ def modes() -> list[str]:
 
 
 def mounts(listed: str) -> list[str]:
-    """How places for data are mounted, and other mounts; a second file system on a place hides the first."""
+    """How places for data are mounted, and other mounts; how many there are of a place if one hides another."""
     found: dict[str, str] = {}
+    count: collections.Counter[str] = collections.Counter()
     for line in listed.splitlines():
-        _, target, _, options, *_ = line.split(" ")
+        _, target, kind, options, *_ = line.split(" ")
+        if kind == "autofs":
+            continue  # where another one is mounted on demand
+        count[target] += 1
         if target in MOUNTED and f"mount\t{target}" not in found:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
             found[f"mount\t{target}"] = ",".join(kept)
-        elif not OF_THE_SYSTEM.match(target):
-            found[f"mounted\t{target}"] = ""
+        elif count[target] > 1 or not OF_THE_SYSTEM.match(f"{kind} {target}"):
+            found[f"mounted\t{target}"] = f"{count[target]} times" if count[target] > 1 else ""
     return [f"{place}\t{value}" for place, value in found.items()]
 
 

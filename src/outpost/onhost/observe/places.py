@@ -4,15 +4,23 @@ import glob
 import re
 
 WATCHED = (
-    "/etc", "/root/.ssh", "/root/.config/environment.d", "/root/.config/nvim", "/root/.config/systemd", "/root/.local/lib", "/root/.local/share/bash-completion",
-    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/*.conf.d", "/run/systemd/*-generators", "/run/systemd/*-preset", "/run/systemd/generator.early", "/run/systemd/network",
+    "/etc", "/root/.ssh", "/root/.config", "/root/.local/bin", "/root/.local/lib", "/root/.local/share/bash-completion",
+    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/host", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/*.conf.d", "/run/systemd/*-generators", "/run/systemd/*-preset", "/run/systemd/generator.early", "/run/systemd/network",
     "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
     "/run/tmpfiles.d", "/run/udev/rules.d", "/run/userdb", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
 )  # fmt: skip
 CHROOT = "/var/spool/postfix"
 """Postfix copies files of the host into it when it starts; some of its processes see only these."""
-HOMES = (".ssh", ".config/systemd")
+HOMES = (
+    ".config",
+    ".local/bin",
+    ".local/lib",
+    ".local/share/bash-completion",
+    ".local/share/systemd",
+    ".ssh",
+    ".vim",
+)
 MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 """Links to the same names below /usr; every shell script starts with the first of them."""
 TRANSIENT = "/run/systemd/transient"
@@ -69,8 +77,8 @@ LISTED = r"-printf '%m %u %g %y|%p\0' | tr '\n\0' '\001\n'"
 """One line for each; a name may contain a line feed."""
 STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/postfix/*")
 PASSING = re.compile(
-    # names that no program reads as its configuration
-    r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|del|dist|new|old|tmp)|ucf-(dist|new|old))$"
+    # names that no program reads as its configuration; systemd runs generators that end in .dpkg-del
+    r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|dist|new|old|tmp)|ucf-(dist|new|old))$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
     r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/(bytecode|daily|main)\.cld$"
     # what the system and its packages make themselves; accounts and authorities have scans of their own

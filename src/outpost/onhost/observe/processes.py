@@ -1,29 +1,54 @@
-"""Processes: those that somebody stopped by a signal, and their open files."""
+"""Processes: their programs, their open files, how they see the file system, and those that somebody stopped or traces."""
 
 import contextlib
 import glob
 import os
+import re
 import stat
 
+from outpost.onhost.observe import units
+from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.reading import content, named
+
+OF_PACKAGES = ("/usr/bin/", "/usr/lib/", "/usr/libexec/", "/usr/sbin/")
+DELETED = " (deleted)"
+STATUS = re.compile(r"^(?:State|PPid|TracerPid):\t(\S+)", re.MULTILINE)
+STOPPED = "Tt"
+"""States of a process that a signal, or a debugger, has stopped."""
 
 
 class Processes:
     """One walk over all of them (proc(5)).
 
     Attributes:
-        faults: Daemons that stand still, and logs that they write though nobody sees them any more.
+        faults: Daemons that stand still or are traced, programs of no package, and logs that are written though nobody sees them any more.
         holders: Inode of a socket → name and number of the process that has it; of several, the youngest.
+        views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
     """
 
     def __init__(self) -> None:
         faults: list[str] = []
         self.holders: dict[str, tuple[str, str]] = {}
+        self.views: dict[str, tuple[str, str]] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                name, state = content(f"/proc/{pid}/stat").partition("(")[2].rpartition(")")[::2]
-                if state.split()[0] == "T" and (unit := unit_of(pid)).endswith(".service"):
-                    faults.append(f"halted\t{unit}\t{name} {pid}")
+            with contextlib.suppress(
+                OSError
+            ):  # it has ended meanwhile, or is the kernel's and has no program
+                program = os.readlink(f"/proc/{pid}/exe")
+                name = name_of(program)
+                state, parent, tracer = STATUS.findall(content(f"/proc/{pid}/status"))
+                if (state in STOPPED or tracer != "0") and (unit := unit_of(pid)).endswith(".service"):
+                    faults.append(
+                        f"traced\t{unit}\t{name} {tracer}"
+                        if tracer != "0"
+                        else f"halted\t{unit}\t{name} {pid}"
+                    )
+                if name == program and parent != "0" and not is_local(program):
+                    faults.append(
+                        f"foreign\t{named(program)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
+                    )
+                if os.readlink(f"/proc/{pid}/root") == "/":
+                    self.views.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), (name, pid))
                 for number in os.listdir(f"/proc/{pid}/fd"):
                     opened = os.readlink(f"/proc/{pid}/fd/{number}")
                     if opened.startswith("socket:["):
@@ -31,6 +56,59 @@ class Processes:
                     elif opened.startswith("/var/log/") and opened.endswith(" (deleted)"):
                         faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
         self.faults = list(dict.fromkeys(faults))
+
+
+# SYS-04: without it a program that calls itself "unbound" (prctl(2)) listens unnoticed, and one in memory or in /tmp is found only if it listens.
+def name_of(program: str) -> str:
+    """The name of a package's program; a program that no package has keeps its whole path. An upgrade replaces a running program."""
+    path = program.removesuffix(DELETED)
+    if path.startswith(OF_PACKAGES) and (path == program or os.path.exists(path)):
+        return os.path.basename(path)
+    return program
+
+
+PASSING = re.compile(r"/(dev|proc|run|sys)(/.*)?$|/(home|root|tmp|var/tmp|var/(cache|lib|log)/private)$")
+"""Where systemd mounts for any sandbox (systemd.exec(5))."""
+HIDDEN = re.compile(r"/systemd/inaccessible/\w+$")
+"""What it mounts of /run on places that a service may not see."""
+DECLARED = r"^(?:TemporaryFileSystem|Bind(?:ReadOnly)?Paths)=(?:.*[\s:])?-?{}(?:[\s:]|$)"
+
+
+# SYS-08: without it a daemon reads another file than everybody else under the same name (nsenter(1) and mount(8)), and no file shows it.
+def mounted_within(views: dict[str, tuple[str, str]]) -> list[str]:
+    """Mounts that only a service sees, and that its unit does not declare (proc_pid_mountinfo(5))."""
+    host = _mounts("1")
+    ours = {place: (device, root) for device, root, place in host}
+    own = os.readlink("/proc/1/ns/mnt")
+    found = []
+    for name, pid in (view for space, view in views.items() if space != own):
+        with contextlib.suppress(OSError):
+            if not (unit := unit_of(pid)).endswith(".service"):
+                continue  # an apply's own check of files that are not in their place yet, for example
+            for mount in _mounts(pid):
+                device, root, place = mount
+                hidden = HIDDEN.match(root) and device == ours.get("/run", ("", ""))[0]
+                if hidden or mount in host or PASSING.match(place) or (device, root) == _seen(place, ours):
+                    continue
+                if not units.mention(unit, DECLARED.format(re.escape(place))):
+                    found.append(f"within\t{named(place)}\t{named(os.path.basename(name))} {pid} {unit}")
+    return sorted(found)
+
+
+def _mounts(pid: str) -> list[tuple[str, str, str]]:
+    """Device, what of it, and where it is mounted."""
+    lines = (line.split(" ", 5) for line in content(f"/proc/{pid}/mountinfo").splitlines())
+    return [(device, root, place) for _, _, device, root, place, _ in lines]
+
+
+def _seen(place: str, ours: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """What the host itself has there: a sandbox mounts it again with other options."""
+    top = place
+    while top not in ours and top != "/":
+        top = os.path.dirname(top)
+    device, root = ours.get(top, ("", ""))
+    rest = place.removeprefix(top.rstrip("/"))
+    return device, f"{root.rstrip('/')}{rest}" or "/"
 
 
 SESSIONS = "user/"

@@ -8,7 +8,7 @@ import os
 import re
 
 from outpost.onhost.observe.places import TRANSIENT
-from outpost.onhost.observe.reading import lines_of
+from outpost.onhost.observe.reading import content, lines_of, named
 
 COMES_AND_GOES = re.compile(
     r"^((user|user-runtime-dir)@\d+\.service|(init|session-c?\d+)\.scope|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
@@ -16,6 +16,11 @@ COMES_AND_GOES = re.compile(
     r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
     r")\.(service|socket))$"
 )
+NOTED = (
+    ("session-", ".scope", "/run/systemd/sessions/"),
+    ("outpost-undo-", ".timer", "/var/lib/outpost/armed/"),
+)
+"""Units of login sessions and of guarded changes: beginning and end of the name, and where their origin keeps a note of the rest."""
 OF_A_MOMENT = (TRANSIENT, *(f"/run/systemd/generator{kind}" for kind in ("", ".early", ".late")))
 """Where systemd has units that no file in /etc or /usr declares (systemd.unit(5))."""
 STANDING = ("running", "waiting", "listening")
@@ -61,6 +66,9 @@ def running_units(listed_units: list[str]) -> list[str]:
 def _comes_and_goes(name: str) -> bool:
     """Whether the host itself starts and ends it; somebody started a unit with a file of a moment."""
     passing = COMES_AND_GOES.match(name)
+    for begin, end, notes in NOTED:
+        if name.startswith(begin) and name.endswith(end):
+            return os.path.lexists(f"{notes}{name.removeprefix(begin).removesuffix(end)}")
     made = any(os.path.lexists(f"{place}/{name}") for place in OF_A_MOMENT)
     return passing is not None and (name.endswith((".timer", ".scope")) or not made)
 
@@ -150,3 +158,53 @@ SILENT = (
 def muted(settings: list[str]) -> list[str]:
     """What somebody turned off in the running systemd: its messages, or that it ends services that hang (systemctl(1))."""
     return ["\t".join(("muted", *line.split("="))) for line in settings if line in SILENT]
+
+
+EXPORTED = "/run/systemd/units/log-"
+"""How the links begin by which systemd tells journald what to drop of a unit's messages."""
+PATTERNS = "user.journald_log_filter_patterns"
+"""The attribute of a unit's control group that does the same (systemd.exec(5), LogFilterPatterns=)."""
+LOGGING = {
+    "level-max": "LogLevelMax", "rate-limit-interval": "LogRateLimitIntervalSec", "rate-limit-burst": "LogRateLimitBurst",
+}  # fmt: skip
+"""What is in such a link's name → the setting that makes it."""
+
+
+# LOG-01: without it somebody has journald drop what one unit writes, and no unit's file shows it.
+def hushed() -> list[str]:
+    """Units of whose messages journald drops some, although their files do not say so."""
+    found = []
+    for path in glob.iglob(f"{EXPORTED}*"):
+        what, _, unit = path.removeprefix(EXPORTED).partition(":")
+        if what in LOGGING and not mention(unit, rf"^{LOGGING[what]}="):
+            found.append(f"hushed\t{named(unit)}\t{named(path)}")
+    for path in glob.iglob("/sys/fs/cgroup/**/*.service", recursive=True):
+        with contextlib.suppress(OSError):
+            if PATTERNS in os.listxattr(path) and not mention(os.path.basename(path), "^LogFilterPatterns="):
+                found.append(f"hushed\t{named(os.path.basename(path))}\t{named(path)}")
+    return sorted(found)
+
+
+def mention(unit: str, setting: str) -> bool:
+    """Whether a unit's files, which are compared themselves, have such a line.
+
+    Args:
+        setting: Regular expression.
+    """
+    names = {unit, re.sub(r"@.*(?=\.)", "@", unit)} - {""}
+    tops = [f"{place}/{glob.escape(name)}" for place in OF_UNITS for name in names]
+    paths = (path for top in tops for path in (top, *glob.glob(f"{top}.d/*.conf")) if os.path.isfile(path))
+    return any(re.search(setting, content(path), re.MULTILINE) for path in paths)
+
+
+OF_UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system")
+SHUTDOWN = "/run/systemd/shutdown/scheduled"
+
+
+def shutdown() -> list[str]:
+    """A shutdown that somebody has scheduled (shutdown(8)); an upgrade may schedule a restart."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = re.search(r"^MODE=(\S+)", content(SHUTDOWN), re.MULTILINE)
+        if not mode or mode[1] != "reboot":
+            return [f"scheduled\tshutdown\t{named(mode[1]) if mode else ''}"]
+    return []
