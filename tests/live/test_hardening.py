@@ -165,17 +165,38 @@ def test_no_program_differs_from_its_package(host: TestinfraHost) -> None:
     assert [line for line in differing if line[2:3] == "5" and " c " not in line[:14]] == []
 
 
+CONFINED = """cd /etc/apparmor.d && ls -d usr.*; echo %; ls disable 2>/dev/null; echo %
+find /proc/[0-9]*/exe -maxdepth 0 -printf '%p:%l\\n' 2>/dev/null; echo %; grep -s . /proc/[0-9]*/attr/current; true"""
+"""Profiles, those that are disabled, and each process with its program and its confinement (proc_pid_attr(5))."""
+
+
+def unconfined(profiles: set[str], programs: str, confined: str) -> list[str]:
+    """Running programs for which there is a profile that is not enforced."""
+    modes = dict(line.split("/attr/current:", 1) for line in confined.splitlines())
+    running = (line.split("/exe:", 1) for line in programs.splitlines())
+    return [
+        f"{program}: {modes[process]}"
+        for process, program in running
+        if program.removesuffix(" (deleted)").lstrip("/").replace("/", ".") in profiles
+        and not modes.get(process, "(enforce)").endswith("(enforce)")  # without a mode it has ended meanwhile
+    ]
+
+
+@pytest.mark.remedy(
+    "restart the daemon that is named, by `systemctl restart UNIT` on the host: a profile holds for what starts after it was loaded"
+)
 @pytest.mark.control("SYS-03")
 def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
     host: TestinfraHost, office: Office, me: Host
 ) -> None:
-    """AppArmor enforces profiles, if the host has its own kernel."""
+    """AppArmor confines each running program that has a profile, if the host has its own kernel."""
     if office.platform_of(me) == "docker":
         pytest.skip("a container has no profiles of its own: it uses its machine's kernel")
     if host.run("test -d /sys/module/apparmor").rc:
         pytest.skip("the machine's kernel is built without AppArmor")
-    profiles = host.check_output("cat /sys/kernel/security/apparmor/profiles").splitlines()
-    assert [line for line in profiles if line.endswith("(enforce)")]
+    profiles, disabled, programs, confined = host.check_output(CONFINED).split("%\n")
+    assert "(enforce)" in confined
+    assert unconfined({*profiles.splitlines()} - {*disabled.splitlines()}, programs, confined) == []
 
 
 @pytest.mark.control("SYS-09")
