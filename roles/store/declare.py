@@ -23,6 +23,7 @@ from outpost.converge.shapes import account, confined, directory, job, once, own
 from outpost.drift.differences import Finding
 from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
+from outpost.office.size import ROOM_BEYOND_QUOTA
 from outpost.office.tables.recipients import SharedMailbox
 from outpost.units import restarted
 from roles.base.declare import tls_files
@@ -32,7 +33,6 @@ from roles.store.view import (
     DELIVERIES_PER_USER,
     FOLDERS,
     QUOTA_GRACE,
-    TRASH_ROOM,
     StoreView,
     decoy,
     office_words,
@@ -173,7 +173,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         )
     context: dict[str, Any] = {
         "store": view, "ports": ports, "shared_root": SHARED, "deliveries_per_user": DELIVERIES_PER_USER,
-        "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "trash_room": TRASH_ROOM, "logins_port": ports.LOGINS,
+        "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "room_beyond_quota": ROOM_BEYOND_QUOTA, "logins_port": ports.LOGINS,
         "readers": READERS, "own": OWN, "used": USED, "decoy": decoy(some_hash), "calendars": bool(view.calendars),
         # as secret as the hashes, and stable between two runs
         "logins_nonce": hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),

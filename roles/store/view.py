@@ -23,9 +23,6 @@ QUOTA_GRACE = 10 * 1024**2
 FOLDERS = 2000
 """Most folders of a mailbox; each takes ten files besides its messages."""
 
-TRASH_ROOM = 100 * 1024**2
-"""Room beyond the quota for the Trash folder: the owner of a full mailbox must still be able to delete (by copy and expunge)."""
-
 BLOCK = 4096
 """Bytes that a file takes on the disk at least."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from outpost.office.base import FrontView
-from outpost.office.size import MIB, UPLOADS
+from outpost.office.size import MIB, ROOM_BEYOND_QUOTA, UPLOADS
 from outpost.office.tables.values import IPAddress
 from roles.webmail import CLIENT_SETUP
 
@@ -22,6 +22,7 @@ class WebmailView(FrontView):
 
     idle_minutes: ClassVar[int] = IDLE_MINUTES
     session_hours: ClassVar[int] = SESSION_HOURS
+    room_beyond_quota: ClassVar[int] = ROOM_BEYOND_QUOTA
 
     @property
     def calendars(self) -> str:

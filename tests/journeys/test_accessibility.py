@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Frame, Page, expect
 
 from outpost_lab import judges, pace
-from outpost_lab.post import OfficeUser
-from tests.journeys.desk import idle, log_in, needs_browser
+from outpost_lab.post import Neighbour, OfficeUser
+from tests.journeys.desk import idle, log_in, needs_browser, open_message
+from tests.journeys.test_webmail_browser import invited
 
 pytestmark = [needs_browser, pytest.mark.slow]
 logger = logging.getLogger(__name__)
@@ -28,12 +29,12 @@ def axe() -> str:
     return Path(script).read_text()
 
 
-def broken(page: Page, axe: str) -> dict[str, list[str]]:
-    """Rules that are critical or serious, and what breaks each."""
+def broken(page: Page | Frame, axe: str, part: str = "html") -> dict[str, list[str]]:
+    """Rules that are critical or serious, and what breaks each, in a part of a page."""
     page.wait_for_load_state("networkidle")
     page.evaluate(axe)
     found: list[dict[str, Any]] = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)"
+        "part => axe.run(part, {resultTypes: ['violations']}).then(found => found.violations)", part
     )
     rules = {
         rule["id"]: [
@@ -73,3 +74,18 @@ def test_everybody_can_use_the_pages_of_the_office(
     logger.info("%s", found)
     context.close()
     assert {path: rules for path, rules in found.items() if rules} == {}
+
+
+def test_everybody_can_read_and_answer_an_invitation(
+    page: Page, axe: str, site: str, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    message, token = invited(alice, stranger)
+    stranger.send(message, [alice.address])
+    alice.receive(token)
+    log_in(page, site, alice)
+    idle(page)
+    open_message(page, token)
+    page.frame_locator("#messagecontframe").locator(".invitation button").first.wait_for()
+    shown = page.frame(name="messagecontframe")
+    assert shown is not None
+    assert broken(shown, axe, ".invitation") == {}

@@ -293,7 +293,13 @@ def test_a_new_first_password_voids_everything_that_was_chosen(
 
 @pytest.mark.control("SPO-02")
 def test_a_shared_mailbox_is_its_members_and_nobody_elses(
-    administrator: Administrator, erin: OfficeUser, alice: OfficeUser, bob: OfficeUser, lab: Instance
+    administrator: Administrator,
+    erin: OfficeUser,
+    alice: OfficeUser,
+    bob: OfficeUser,
+    lab: Instance,
+    page: Page,
+    site: str,
 ) -> None:
     administrator.does("shared", "add", "lab", "tenders", "alice", "--reader", "bob")
     try:
@@ -311,6 +317,20 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
         answer, _ = compose(address, [bob.address])
         with alice.submission() as session:
             assert session.send_message(answer, address, [bob.address]) == {}
+        log_in(page, site, alice)
+        idle(page)
+        page.goto(f"{site}?_task=mail&_action=compose&_reply_uid={arrived}&_mbox=Shared%2Ftenders")
+        idle(page)
+        assert f"<{address}>" in page.locator("#_from option:checked").inner_text()
+        page.click("button.send")
+        page.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
+        log_out(page)
+        with (
+            bob.mailbox() as mailbox
+        ):  # who reads the shared mailbox sees what was answered, and by which address
+            mailbox.folder.set("Shared/tenders")
+            (seen,) = (found for found in mailbox.fetch(AND(subject=token)) if found.uid != arrived)
+            assert seen.from_ == address
         with (
             bob.submission() as session,
             pytest.raises(smtplib.SMTPRecipientsRefused, match="not owned by user"),

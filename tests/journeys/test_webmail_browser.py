@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from imap_tools import AND
+from imap_tools import AND, Header
 from playwright.sync_api import Browser, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
@@ -178,7 +178,9 @@ def test_a_message_is_kept_when_the_session_ended_at_send(
         webmail.exec_run(["systemctl", "restart", "php8.4-fpm.service"]).exit_code == 0
     )  # ends all sessions
     page.click("button.send")
-    expect(page.locator("#messagestack")).to_contain_text("Your session is invalid or has expired")
+    expect(page.get_by_role("dialog")).to_contain_text(
+        "Your session has ended, and the message was not sent."
+    )
     assert page.input_value("#composebody") == text
     assert page.input_value("#compose-subject") == text
 
@@ -249,6 +251,10 @@ def test_an_invitation_is_shown_and_answered(
     )
     (attendee,) = (line for line in lines if line.startswith("ATTENDEE"))
     assert attendee.endswith(f"PARTSTAT=ACCEPTED:mailto:{carol.address}")
+    with carol.mailbox() as mailbox:
+        mailbox.folder.set("Sent")
+        (copy,) = mailbox.fetch(AND(header=Header("Message-ID", str(answer["Message-ID"]))))
+    assert f"UID:{token}" in copy.obj.as_string()
     context.close()
 
 

@@ -101,7 +101,7 @@ def files(office: Office) -> Mapping[str, bytes]:
         "quota_grace": 1,
         "folders": 2000,
         "readers": 1,
-        "trash_room": 1,
+        "room_beyond_quota": 1,
     }
     for path in ("dovecot/dovecot.conf", "systemd/system/dovecot.service.d/outpost.conf"):
         file = rendered(

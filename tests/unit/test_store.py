@@ -42,7 +42,7 @@ def configuration(store: StoreView) -> str:
         deliveries_per_user=1,
         quota_grace=1,
         folders=2000,
-        trash_room=1,
+        room_beyond_quota=1,
         readers=1,
         decoy=decoy(HASH),
         logins_port=1,

@@ -27,6 +27,8 @@ PER_PEER = 30
 """A peer's listener of 20 and its transport of 10 (master.cf)."""
 UPLOADS = 12
 """Largest messages that webmail's users attach at the same time; each lies in memory twice, raw and encoded."""
+ROOM_BEYOND_QUOTA = 100 * MIB
+"""Room of a full mailbox in Trash, Sent and Drafts, for all three together: its owner can still delete (by copy and expunge) and send."""
 WORKER_MIB = 32
 """A PHP process that shows a list or a message."""
 

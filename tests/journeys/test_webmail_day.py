@@ -1,0 +1,197 @@
+"""A day in webmail, in German, on a telephone: what makes people call the administrator does not happen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from imap_tools import AND
+from playwright.sync_api import Browser, Page, expect
+
+from outpost_lab import pace
+from outpost_lab.instance import Instance
+from outpost_lab.post import OfficeUser, Town
+from tests.awaiting import until
+from tests.journeys.desk import idle, log_in, needs_browser
+
+pytestmark = [needs_browser, pytest.mark.slow]
+BLOCK = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (14 * 1024 * 1024 // 18)
+
+
+@pytest.fixture
+def telephone(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(
+        locale="de-DE",
+        timezone_id="Europe/Berlin",
+        viewport={"width": 390, "height": 844},
+        is_mobile=True,
+        has_touch=True,
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000 * pace.load())
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def dave(town: Town) -> Iterator[OfficeUser]:
+    """A user with a small mailbox, emptied of what the test put there."""
+    user = town.user("dave")
+    with user.mailbox() as mailbox:
+        mailbox.client.create("Filling")
+    yield user
+    with user.mailbox() as mailbox:
+        mailbox.client.delete("Filling")
+        for folder in ("Sent", "Drafts"):
+            mailbox.folder.set(folder)
+            mailbox.delete(mailbox.uids())
+
+
+@pytest.fixture
+def carol(town: Town) -> OfficeUser:
+    """The user whose webmail is German."""
+    return town.user("carol")
+
+
+def fill(user: OfficeUser, folder: str) -> None:
+    """Append to a folder until the store refuses."""
+    with user.mailbox() as mailbox:
+        for block in (BLOCK, BLOCK[: 1024 * 1024], BLOCK[: 32 * 1024], BLOCK[:1024]):
+            while mailbox.client.append(folder, "", "", block)[0] == "OK":
+                pass
+
+
+def compose(page: Page, site: str, to: OfficeUser, text: str) -> None:
+    page.goto(f"{site}?_task=mail&_action=compose")
+    idle(page)
+    page.locator("#compose_to input").press_sequentially(f"{to.address},")
+    page.fill("#compose-subject", text)
+    page.fill("#composebody", text)
+
+
+def send(page: Page) -> None:
+    """By the button that a telephone shows."""
+    page.locator(".send:visible").first.click()
+
+
+def count(user: OfficeUser, folder: str, token: str) -> int:
+    with user.mailbox() as mailbox:
+        mailbox.folder.set(folder)
+        return len(mailbox.uids(AND(subject=token)))
+
+
+@pytest.mark.control("DOS-08")
+def test_a_full_mailbox_sends_and_keeps_a_copy_until_there_is_no_room_at_all(
+    telephone: Page, site: str, dave: OfficeUser, bob: OfficeUser
+) -> None:
+    fill(dave, "Filling")
+    log_in(telephone, site, dave)
+    idle(telephone)
+    first, second = f"first {token_hex(6)}", f"second {token_hex(6)}"
+    compose(telephone, site, bob, first)
+    telephone.fill("#composebody", f"{first}\n" * 200)  # larger than what is left
+    send(telephone)
+    telephone.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
+    bob.receive(first)
+    assert count(dave, "Sent", first) == 1
+
+    fill(dave, "Sent")
+    compose(telephone, site, bob, second)
+    send(telephone)
+    box = telephone.get_by_role("dialog")
+    expect(box).to_contain_text("Ihr Postfach ist voll, die Nachricht ist nicht gesendet")
+    expect(telephone.locator("#messagestack")).not_to_contain_text("erfolgreich")
+    box.get_by_role("button").last.click()
+    assert telephone.input_value("#composebody") == second
+    telephone.select_option("select[name=_store_target]", value="", force=True)
+    send(telephone)
+    telephone.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
+    bob.receive(second)
+    assert count(bob, "INBOX", second) == 1, "it was sent twice"
+
+
+@pytest.mark.control("WEB-03")
+def test_a_session_that_ended_at_send_leaves_message_and_attachments_and_says_so(
+    lab: Instance, telephone: Page, site: str, carol: OfficeUser, bob: OfficeUser, tmp_path: Path
+) -> None:
+    token = token_hex(6)
+    text = f"Grüße {token}"
+    plan = tmp_path / "Kranplan Süd.txt"
+    plan.write_text(f"{text}\n" * 50)
+    log_in(telephone, site, carol)
+    idle(telephone)
+    compose(telephone, site, bob, text)
+    telephone.set_input_files("input[type=file][name='_attachments[]']", str(plan))
+    until(lambda: count(carol, "Drafts", token), "the draft is saved once the file is there", seconds=30)
+    idle(telephone)
+    end = lab.container("webmail").exec_run(["systemctl", "restart", "php8.4-fpm.service"])
+    assert end.exit_code == 0  # ends all sessions
+    send(telephone)
+    box = telephone.get_by_role("dialog")
+    expect(box).to_contain_text("Ihre Sitzung ist beendet, die Nachricht ist nicht gesendet")
+    with telephone.context.expect_page() as opened:
+        box.get_by_role("link", name="Neu anmelden").click()
+    again = opened.value
+    again.fill("#rcmloginuser", carol.address.partition("@")[0])
+    again.fill("#rcmloginpwd", carol.password)
+    again.click("#rcmloginsubmit")
+    idle(again)
+    expect(again.locator("#messagelist tbody tr", has_text=text)).to_be_visible()
+    assert telephone.input_value("#composebody") == text  # what was typed is there until the page is closed
+    box.get_by_role("button").last.click()
+    send(telephone)  # and nothing else is shown for it than what to do
+    expect(box).to_contain_text("Ihre Sitzung ist beendet")
+    with carol.mailbox() as mailbox:
+        mailbox.folder.set("Drafts")
+        (draft,) = mailbox.fetch(AND(subject=token))
+        assert [found.payload for found in draft.attachments] == [plan.read_bytes()]
+        mailbox.delete([str(draft.uid)])
+    assert count(bob, "INBOX", token) == 0
+
+
+def test_send_waits_for_a_draft_that_is_being_saved(
+    telephone: Page, site: str, carol: OfficeUser, bob: OfficeUser
+) -> None:
+    text = f"At once {token_hex(6)}"
+    log_in(telephone, site, carol)
+    idle(telephone)
+    compose(telephone, site, bob, text)
+    telephone.evaluate(
+        "() => { rcmail.command('savedraft'); document.querySelector('button.send').click();"
+        " document.querySelector('button.send').click(); }"
+    )
+    telephone.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"))
+    bob.receive(text)
+    assert count(bob, "INBOX", text) == 1
+    assert count(carol, "Sent", text) == 1
+    assert count(carol, "Drafts", text) == 0
+
+
+def test_the_largest_file_is_sent_and_a_larger_one_is_refused_with_the_limit(
+    telephone: Page, site: str, carol: OfficeUser, bob: OfficeUser, tmp_path: Path
+) -> None:
+    token = token_hex(6)
+    text = f"Große Pläne {token}"
+    large, largest = tmp_path / "zu groß.bin", tmp_path / "größtes.bin"
+    large.write_bytes(b"\0" * 25 * 1024 * 1024)
+    largest.write_bytes(bytes(range(256)) * (17 * 4096))
+    log_in(telephone, site, carol)
+    idle(telephone)
+    compose(telephone, site, bob, text)
+    chosen = "input[type=file][name='_attachments[]']"
+    telephone.set_input_files(chosen, str(large))
+    expect(telephone.locator("#messagestack")).to_contain_text("Maximalgröße von 18")
+    telephone.set_input_files(chosen, str(largest))
+    done = telephone.locator("#attachment-list li:not(.uploading)", has_text="größtes.bin")
+    expect(done).to_be_attached(timeout=60_000 * pace.load())
+    send(telephone)
+    telephone.wait_for_url(re.compile(r"_task=mail(?!.*_action=compose)"), timeout=120_000 * pace.load())
+    bob.receive(token)
+    with bob.mailbox() as mailbox:
+        (arrived,) = mailbox.fetch(AND(subject=token))
+        assert [len(found.payload) for found in arrived.attachments] == [largest.stat().st_size]
+        mailbox.delete([str(arrived.uid)])
+    assert count(carol, "Sent", token) == 1
