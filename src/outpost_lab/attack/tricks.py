@@ -196,7 +196,8 @@ def wrappings() -> dict[str, bytes]:
         "unmarked_second": note + _signed(tarred, 257, bytes(8)), "kind": note + _signed(tarred, 156, b"N"),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
         "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
-        "package": content.package("run.bat", SCRIPT),
+        "package": content.package("run.bat", SCRIPT), "ar": b"!<arch>\nrun.bat/        %-12d%-6d%-6d%-8o%-10d`\n" % (0, 0, 0, 0o644, 1) + b"x\n",
+        "cpio": b"070707" + b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, 2, 1) + b"a\0x",
     }  # fmt: skip
     return {what: _attached(*_packed(recipe, things)) for what, recipe in _rows("wrappings").items()}
 
