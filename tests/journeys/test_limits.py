@@ -142,7 +142,7 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
 def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: Town, office: Office) -> None:
     bob, carol, dave, postmaster = (town.user(name) for name in ("bob", "carol", "dave", "alice"))
     with postmaster.mailbox() as mailbox:
-        mailbox.delete(mailbox.uids(AND(subject="Sending held")))
+        mailbox.delete(mailbox.uids(AND(subject="Account on hold")))
     sends_too_much(bob, office)
     sends_too_much(dave, office)  # the second is written beside the first
     for held in (bob, dave):
@@ -153,7 +153,7 @@ def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: 
         session.mail(carol.address)
         assert session.rcpt("x@internet.test")[0] == 250
     for held in (bob, dave):
-        assert held.address in postmaster.search(AND(subject=f"Sending held: {held.address}")).subject
+        assert held.address in postmaster.search(AND(subject=f"Account on hold: {held.address}")).subject
 
 
 def sends_too_much(user: OfficeUser, office: Office) -> None:

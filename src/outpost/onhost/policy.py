@@ -369,7 +369,7 @@ class Decisions:
             return DUNNO
         return (
             f"552 5.3.4 {size // 1024} KiB to {len(destinations)} destinations is more than the line can carry: "
-            "send fewer at a time, or a link"
+            "send to fewer recipients at a time, or send a link"
         )
 
     def _bucket(self, kind: str, *key: str, size: int, seconds: int = TEN_MINUTES) -> Bucket:
@@ -483,12 +483,12 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
     message = EmailMessage()
     message["From"] = f"Mail gateway <postmaster@{settings.domain}>"
     message["To"] = settings.postmaster
-    message["Subject"] = f"Sending held: {login}"
+    message["Subject"] = f"Account on hold: {login}"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(
         f"{login} has sent to more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
-        f"Its mail is refused for {settings.user_hold // 60} minutes. If its owner did not send this, somebody else has the\n"
-        "password: change it before the time is over. To let the account send again at once, on this host as root:\n"
+        f"Its mail is refused for {settings.user_hold // 60} minutes. If the user did not send this, somebody else has the password:\n"
+        f"run `./outpost user passwd OFFICE {login}` before the time is over. To let the account send again at once, run on this host as root:\n"
         f"python3 /usr/local/lib/outpost/policy release {login}\n"
     )
     try:
