@@ -196,6 +196,8 @@ def wrappings() -> dict[str, bytes]:
         "unmarked_second": note + _signed(tarred, 257, bytes(8)), "kind": note + _signed(tarred, 156, b"N"),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
         "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
+        # compress(1): codes of nine bits each
+        "compressed": b"\x1f\x9d\x90" + sum(octet << 9 * at for at, octet in enumerate(content.eicar())).to_bytes(77, "little"),
         "package": content.package("run.bat", SCRIPT), "ar": b"!<arch>\nrun.bat/        %-12d%-6d%-6d%-8o%-10d`\n" % (0, 0, 0, 0o644, 1) + b"x\n",
         "cpio": b"070707" + b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, 2, 1) + b"a\0x",
     }  # fmt: skip
