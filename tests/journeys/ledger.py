@@ -39,7 +39,6 @@ ACKNOWLEDGED_WITHIN = 600.0
 PER_SESSION = 10
 """Messages of one submission session, as a mail program's outbox sends them."""
 SPOOLS = {
-    "mta": "postqueue -p",
     "headoffice": "postqueue -p",
     "internet": "postqueue -p",
     "clientsite": "exim4 -bp",
@@ -137,7 +136,7 @@ class Ledger:
         messages: How many are sent, each until it is taken.
         clients: How many send at the same time.
         pace: Seconds a client pauses between two messages, at most.
-        store: Runs a script on the store, where that is no container.
+        on_host: Runs a script on a host of the office, where hosts are no containers.
     """
 
     def __init__(
@@ -149,9 +148,9 @@ class Ledger:
         messages: int,
         clients: int = 6,
         pace: float = 0.2,
-        store: Callable[[str], str] | None = None,
+        on_host: Callable[[str, str], str] | None = None,
     ) -> None:
-        self.store = store or (lambda script: self.on(lab.container_name("store"), script))
+        self.on_host = on_host or (lambda host, script: self.on(lab.container_name(host), script))
         self.lab, self.seed, self.clients, self.pace = lab, seed, clients, pace
         self.chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
         self.people = [town.user(name) for name in ("alice", "bob", "carol")]
@@ -360,8 +359,8 @@ class Ledger:
     def waiting(self) -> int:
         """All messages in the queues of all mail servers."""
         count = 0
-        for machine, listing in SPOOLS.items():
-            output = self.on(self.lab.container_name(machine), listing)
+        outside = [self.on(self.lab.container_name(machine), each) for machine, each in SPOOLS.items()]
+        for output in [self.on_host("mta", "postqueue -p"), *outside]:
             count += len(
                 re.findall(r"^(?:[0-9A-Za-z]{10,20}[*!]?\s+\d+\s\w|\s*\d+[smhd]\s)", output, re.MULTILINE)
             )
@@ -377,7 +376,7 @@ class Ledger:
 
         with suppress(TimeUpError):  # the balance says what is missing
             until(all_ended, "every message has come to an end", seconds=patience, pace=2)
-        self.store("systemctl start outpost-twice.service")  # as every hour
+        self.on_host("store", "systemctl start outpost-twice.service")  # as every hour
         return self._balance(self.look())
 
     def _missing(self, found: Found) -> list[Entry]:
@@ -421,7 +420,7 @@ class Ledger:
     def _deferred(self) -> int:
         """How often the MTA could not deliver a message and kept it."""
         look = f"journalctl --quiet --output=cat --unit=postfix --since=@{self.began:.0f} | grep -c status=deferred || [ $? -eq 1 ]"
-        return int(self.on(self.lab.container_name("mta"), look))
+        return int(self.on_host("mta", look))
 
     @staticmethod
     def _overtaken(found: Found, taken: dict[str, Entry]) -> int:
@@ -455,17 +454,15 @@ def run(
     every: float = 0.5,
     patience: float = 600.0,
     clients: int = 6,
-    store: Callable[[str], str] | None = None,
+    on_host: Callable[[str, str], str] | None = None,
 ) -> Balance:
     """Run a ledger with a fault in the middle: a quarter of the messages before it, half during it, the rest after it.
 
     Args:
         every: Seconds between two messages during the trouble.
     """
-    ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients, store=store)
-    ledger.on(
-        lab.container_name("mta"), "systemctl restart outpost-policy"
-    )  # rates are other tests' business
+    ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients, on_host=on_host)
+    ledger.on_host("mta", "systemctl restart outpost-policy")  # rates are other tests' business
     ledger.allowed = messages // 4 if trouble else messages
     with ledger.sending():
         if trouble:

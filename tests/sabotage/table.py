@@ -27,13 +27,13 @@ SPARED: dict[Check, str] = {
         "a container has nothing that loads modules, so the check is skipped in the lab, and says so"
     ),
     "hardening::administration_is_audited_where_the_kernel_is_the_hosts_own": (
-        "a container has no audit of its own, so the check is skipped in the lab, and says so"
+        "a container has no audit of its own, so the check is skipped in the lab, and says so; tests/lab/test_machines.py makes it red"
     ),
     "store::no_other_account_of_the_store_hands_users_mail_to_the_mtas": (
         "the lab has one MTA, so the check is skipped there, and says so; tests/lab/test_second_mta.py asks with two"
     ),
     "hardening::apparmor_confines_where_the_kernel_is_the_hosts_own": (
-        "a container has no profiles of its own, so the check is skipped in the lab, and says so"
+        "a container has no profiles of its own, so the check is skipped in the lab, and says so; tests/lab/test_machines.py makes it red"
     ),
 }
 """Checks that cannot be sabotaged in the lab, with the reason."""
