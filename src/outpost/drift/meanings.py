@@ -166,7 +166,7 @@ STATES = (
     ),
     Meaning(
         "mounted", came, "mounted by hand", "it hides the files below; the files that are visible instead may belong to anybody", ("VIR-05",),
-        lambda it: repairs.unmounted(it.quoted, it.new[0]), "mount",
+        repairs.unmounted, "mount",
     ),
     Meaning(
         "setting", changed, "changed in the running kernel", "the kernel works differently until the next boot", ("SYS-02",),

@@ -261,10 +261,15 @@ def ended(pid: str, unit: str) -> str:
     return f"kill -KILL {pid} 2>/dev/null || true"
 
 
-def unmounted(quoted: str, times: str) -> str:
-    """Shell that unmounts what hides the files of a place, or what hides an earlier mount there (``3 times``)."""
-    number = times.partition(" ")[0]
-    return f"for each in $(seq {max(1, int(number) - 1) if number.isdigit() else 1}); do umount --lazy {quoted}; done"
+def _times(values: tuple[str, ...]) -> int:
+    matches = (re.fullmatch(r"(\d{1,2}) times", value) for value in values)
+    return sum(int(match[1]) if match else 1 for match in matches)
+
+
+def unmounted(it: Difference) -> str:
+    """Shell that unmounts what hides the files of a place; values are numbers of mounts there (``3 times``), and empty for one."""
+    now, before = map(_times, (it.new, it.old))
+    return f"for each in $(seq {max(1, now - before)}); do umount --lazy {it.quoted}; done"
 
 
 def heard(path: str) -> str:

@@ -51,9 +51,10 @@ def modes() -> list[str]:
 
 
 def mounts(listed: str) -> list[str]:
-    """How places for data are mounted, and other mounts; how many there are of a place if one hides another."""
+    """How places for data are mounted, and other mounts; how many others a place has if one hides another."""
     found: dict[str, str] = {}
     count: collections.Counter[str] = collections.Counter()
+    others: collections.Counter[str] = collections.Counter()
     for line in listed.splitlines():
         _, target, kind, options, *_ = line.split(" ")
         if kind == "autofs":
@@ -63,7 +64,8 @@ def mounts(listed: str) -> list[str]:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
             found[f"mount\t{target}"] = ",".join(kept)
         elif count[target] > 1 or not OF_THE_SYSTEM.match(f"{kind} {target}"):
-            found[f"mounted\t{target}"] = f"{count[target]} times" if count[target] > 1 else ""
+            others[target] += 1
+            found[f"mounted\t{target}"] = f"{others[target]} times" if others[target] > 1 else ""
     return [f"{place}\t{value}" for place, value in found.items()]
 
 
