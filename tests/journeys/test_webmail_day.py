@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, expect
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
-from tests.awaiting import until
 from tests.journeys.desk import idle, log_in, needs_browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -125,8 +124,13 @@ def test_a_session_that_ended_at_send_leaves_message_and_attachments_and_says_so
     idle(telephone)
     compose(telephone, site, bob, text)
     telephone.set_input_files("input[type=file][name='_attachments[]']", str(plan))
-    until(lambda: count(carol, "Drafts", token), "the draft is saved once the file is there", seconds=30)
-    idle(telephone)
+    expect(telephone.locator("#messagestack")).to_contain_text(
+        "Nachricht als Entwurf gespeichert", timeout=30_000 * pace.load()
+    )
+    in_front = "button => button.contains(document.elementFromPoint(...(({x, y, width, height}) => [x + width / 2, y + height / 2])(button.getBoundingClientRect())))"
+    assert telephone.locator(".send:visible").first.evaluate(in_front), "the message lies on Send"
+    assert count(carol, "Drafts", token) == 1
+    telephone.wait_for_function("!rcmail.busy")
     end = lab.container("webmail").exec_run(["systemctl", "restart", "php8.4-fpm.service"])
     assert end.exit_code == 0  # ends all sessions
     send(telephone)
