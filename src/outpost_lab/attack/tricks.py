@@ -14,6 +14,7 @@ import struct
 import tarfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from email.utils import formatdate, make_msgid
 from functools import cache
@@ -173,6 +174,16 @@ def _named(name: str) -> bytes:
     return packed.getvalue()
 
 
+def _shrunk(codes: bytes, data: bytes) -> bytes:
+    """A zip archive of one member by method 1 (APPNOTE.TXT, section 4.4.5)."""
+    archive = bytearray(content.zipped({"a.txt": codes}, zipfile.ZIP_STORED))
+    for at in (0, archive.rfind(b"PK\1\2") + 2):
+        struct.pack_into("<H", archive, at + 8, 1)
+        struct.pack_into("<I", archive, at + 14, zlib.crc32(data))
+        struct.pack_into("<I", archive, at + 22, len(data))
+    return bytes(archive)
+
+
 def wrappings() -> dict[str, bytes]:
     """A program, script, shortcut, macro or the test virus in archives with false declarations, or that few programs can open."""
     archive, harmless = content.zipped({"run.bat": SCRIPT}), content.zipped({"a.txt": b"x"})
@@ -180,6 +191,8 @@ def wrappings() -> dict[str, bytes]:
     before, behind = archive[:central], archive[central:]
     note, tarred = (gzip.decompress(content.tar_gz({name: b"x"})) for name in ("a.txt", "run.bat"))
     note = note[:1024]
+    # compress(1) and the zip method "shrunk": codes of nine bits each
+    codes = sum(octet << 9 * at for at, octet in enumerate(content.eicar())).to_bytes(77, "little")
     things = {
         "virus": content.eicar(), "script": SCRIPT, "program": content.program(), "shortcut": content.shortcut(), "x": b"x",
         "disk_image": content.disk_image(), "macros": content.macro_document(), "locked_document": content.locked_document(),
@@ -196,8 +209,7 @@ def wrappings() -> dict[str, bytes]:
         "unmarked_second": note + _signed(tarred, 257, bytes(8)), "kind": note + _signed(tarred, 156, b"N"),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
         "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
-        # compress(1): codes of nine bits each
-        "compressed": b"\x1f\x9d\x90" + sum(octet << 9 * at for at, octet in enumerate(content.eicar())).to_bytes(77, "little"),
+        "compressed": b"\x1f\x9d\x90" + codes, "shrunk": _shrunk(codes, content.eicar()),
         "package": content.package("run.bat", SCRIPT), "ar": b"!<arch>\nrun.bat/        %-12d%-6d%-6d%-8o%-10d`\n" % (0, 0, 0, 0o644, 1) + b"x\n",
         "cpio": b"070707" + b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, 2, 1) + b"a\0x",
     }  # fmt: skip
