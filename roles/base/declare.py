@@ -106,9 +106,11 @@ def _packages(office: Office, me: Host) -> Items:
     yield packages(*EVERYWHERE, *(["borgbackup"] if office.backup else []))
     yield once(
         "no mail server but the role's",
-        unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep ^ii",
+        unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep '^.[^n]'",
         untouched=(),
-        command="DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge '^exim4.*' '^sendmail-bin$' '^nullmailer$' </dev/null",
+        # where another mail server has replaced it, exim4 still runs: its init script is a configuration file
+        command="systemctl stop 'exim4*'; DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge '^exim4.*' '^sendmail-bin$' '^nullmailer$' "
+        "</dev/null && systemctl daemon-reload && systemctl reset-failed",
     )
 
 

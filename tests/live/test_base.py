@@ -321,7 +321,7 @@ def test_office_hosts_are_found_without_the_dns(host: TestinfraHost, office: Off
     found: dict[str, set[str]] = {}
     name = ""
     for line in host.run(
-        f"getent -s files ahosts {' '.join(other.fqdn for other in office.hosts)}"
+        f"getent --no-idn -s files ahosts {' '.join(other.fqdn for other in office.hosts)}"
     ).stdout.splitlines():
         address, _, *named = line.split()  # the name stands on the first of its lines
         name = named[0] if named else name
