@@ -99,6 +99,16 @@ def test_a_program_that_an_apply_removes_is_not_in_the_way(office: Office, host:
     ]
 
 
+def test_a_packet_filter_of_the_machines_own_is_named_until_it_is_decided(office: Office) -> None:
+    tables = [*facts(office, "ns1"), ("filter", "inet outpost"), ("filter", "inet own")]
+    (found,) = seen(office, "ns1", tables)
+    assert found.level == "bad"
+    assert 'write ["packet filter table inet own"] into hosts.ns1.refused' in found.remedy
+    ns1 = office.host("ns1").model_copy(update={"refused": ("packet filter table inet own",)})
+    decided = office.model_copy(update={"hosts_by_name": office.hosts_by_name | {"ns1": ns1}})
+    assert seen(decided, "ns1", tables) == []
+
+
 ASKED = [
     ("asked", "yes"),
     ("ntp", "0.debian.pool.ntp.org"),

@@ -4,6 +4,7 @@ One script for each host, which changes nothing and prints lines ``KEY VALUE``. 
 bad means that an apply would fail or the office would not work.
 """
 
+import json
 import re
 import shlex
 import time
@@ -137,6 +138,7 @@ def judge(
         remedy = "set a static one in the host's network configuration: after an apply the host ignores router advertisements"
         yield Finding(host.name, "bad", "its IPv6 default route comes from router advertisements", remedy)
     yield _ports(office, host, [value for key, value in facts if key == "port"])
+    yield from _filters(host, [value for key, value in facts if key == "filter"])
     if serves(host, "transport") and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))
     if first.get("asked"):
@@ -236,6 +238,17 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             host.name, "bad", f"other programs use its ports: {', '.join(sorted(set(held)))}", remedy
         )
     return Finding(host.name, "good", "its ports are free, or used by its own daemons")
+
+
+def _filters(host: Host, tables: list[str]) -> Iterator[Finding]:
+    """Tables of the packet filter that drop what they do not know; an apply adds the office's beside them."""
+    decided = {*host.accepted, *host.refused}
+    named = [f"packet filter table {table}" for table in tables if table != "inet outpost"]
+    if waiting := [name for name in named if name not in decided]:
+        remedy = f"write {json.dumps(waiting)} into hosts.{host.name}.refused: the first apply removes it; or allow the office's ports there"
+        yield Finding(
+            host.name, "bad", f"what it has drops the office's connections: {', '.join(waiting)}", remedy
+        )
 
 
 def _outbound(host: Host, reached: bool) -> Finding:
