@@ -51,9 +51,8 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
     for host in hosts:
         if office.addresses_of_kind(host, "internet"):
             message = "the store has an address in the Internet's zone"
-            remedy = (
-                "remove it: keep the host that checks passwords in the servers', users' and management zones"
-            )
+            inner = "the servers', users' and management zones"
+            remedy = f"remove it: keep the host that checks passwords in {inner}"
             yield Problem(f"hosts.{host.name}.addresses", "", message, remedy)
 
 

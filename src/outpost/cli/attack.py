@@ -5,6 +5,7 @@ import datetime
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from rich.markup import escape
@@ -58,9 +59,16 @@ def attack_office(
         return 0
     target, loaded = at.target, at.office
     _agreed(target, loaded, positive=positive)
-    results = asyncio.run(
-        _run(target, loaded, plans, positive=positive, transcripts=transcripts, quiet=as_json, record=record)
-    )
+
+    def on_result(result: Any) -> None:
+        if record:  # one by one: an interrupted run keeps what it has measured
+            _record(result)
+        if as_json:  # JSON comes at the end; a line on standard error shows that something happens
+            err.print(f"{result.plan.id}: {result.verdict}", markup=False)
+        else:
+            _show(result, transcripts=transcripts)
+
+    results = asyncio.run(_run(target, loaded, plans, on_result, positive=positive))
     if as_json:
         attacks = [result.as_data() for result in results]
         say_json({"office": target.name, "instance": target.instance, "attacks": attacks})
@@ -122,12 +130,10 @@ def _agreed(target: Target, office: Office, *, positive: bool) -> None:
 async def _run(
     target: Target,
     office: Office,
-    plans: tuple[AttackPlan, ...],
+    plans: Sequence[AttackPlan],
+    on_result: Callable[[Any], None],
     *,
     positive: bool,
-    transcripts: bool,
-    quiet: bool,
-    record: bool,
 ) -> list[Any]:
     from outpost_lab.attack import runner, weakness
     from outpost_lab.attack.ground import leave, stand
@@ -138,15 +144,6 @@ async def _run(
             for host in await weakness.mend(ground):
                 what = "an interrupted run had left a defence off; it is on again"
                 err.print(f"[yellow]{escape(host)}[/]: {what}")
-
-        def on_result(result: Any) -> None:
-            if record:  # one by one: an interrupted run keeps what it has measured
-                _record(result)
-            if quiet:  # JSON comes at the end; a line on standard error shows that something happens
-                err.print(f"{result.plan.id}: {result.verdict}", markup=False)
-            else:
-                _show(result, transcripts=transcripts)
-
         return list(await runner.run(ground, plans, positive=positive, on_result=on_result))
     finally:
         await leave(ground)

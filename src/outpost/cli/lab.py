@@ -178,9 +178,7 @@ def vm(
 ) -> None:
     """Run a lab's hosts as virtual machines (`vagrant destroy` ends it)."""
     with shown() as progress:
-        instance = Instance.stored(name)
-        if instance is None:
-            raise LabError(f"the lab {name} is not up", f"./outpost lab up --name {name}")
+        instance = _stored(name)
         progress.close()  # Vagrant shows its own
         vagrant.replace(instance, tuple(hosts), client=engine.connect())
 
@@ -191,10 +189,14 @@ def first_files(
 ) -> None:
     """Print a host's first files as a tar archive, for the Vagrantfile."""
     with shown():
-        instance = Instance.stored(name)
-        if instance is None:
-            raise LabError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
-        sys.stdout.buffer.write(vagrant.first_files(instance, host))
+        sys.stdout.buffer.write(vagrant.first_files(_stored(name), host))
+
+
+def _stored(name: str) -> Instance:
+    """An instance, running or not."""
+    if instance := Instance.stored(name):
+        return instance
+    raise LabError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
 
 
 @contextmanager

@@ -123,32 +123,22 @@ def watcher() -> Watcher:
 @contextmanager
 def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Result], None]]:
     """A bar for checks on a terminal; otherwise a line for each failure and regular progress; nothing for a timer."""
-    failed = 0
-    if quiet:
-        yield lambda _done, _total, _result: None
-        return
-    if not err.is_terminal:
-        printed_at = time.monotonic()
-
-        def report(done: int, total: int, result: Result) -> None:
-            nonlocal printed_at, failed
-            failed += result.outcome == "failed"
-            if result.outcome == "failed" or done == total or time.monotonic() - printed_at > STILL:
-                printed_at = time.monotonic()
-                note = f": FAILED {result.host} {result.promise}" if result.outcome == "failed" else ""
-                err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
-
-        err.print("  asking the hosts")
-        yield report
-        return
+    failed, printed_at, lines = 0, time.monotonic(), not (quiet or err.is_terminal)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=quiet or lines) as bar:
         task = bar.add_task("asking the hosts", total=None)
+        if lines:
+            err.print("  asking the hosts")
 
         def show(done: int, total: int, result: Result) -> None:
-            nonlocal failed
-            failed += result.outcome == "failed"
+            nonlocal failed, printed_at
+            here = result.outcome == "failed"
+            failed += here
             red = f" [red]{failed} failed[/]" if failed else ""
             bar.update(task, completed=done, total=total, description=f"{result.host or 'checks'}{red}")
+            if lines and (here or done == total or time.monotonic() - printed_at > STILL):
+                printed_at = time.monotonic()
+                note = f": FAILED {result.host} {result.promise}" if here else ""
+                err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
 
         yield show

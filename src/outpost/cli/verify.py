@@ -158,14 +158,10 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
 
 
-def _indented(text: str) -> str:
-    lines = text.strip().splitlines()[:12] or ["(nothing)"]
-    return "\n              ".join(lines)
-
-
 def _account(result: Result) -> str:
     """What was expected and observed, and the remedy."""
-    lines = [f"    expected: {result.promise}", f"    observed: {_indented(result.seen)}"]
+    observed = "\n              ".join(result.seen.strip().splitlines()[:12] or ["(nothing)"])
+    lines = [f"    expected: {result.promise}", f"    observed: {observed}"]
     return "\n".join([*lines, f"    remedy:   {result.mended_by}"] if result.mended_by else lines)
 
 

@@ -296,10 +296,8 @@ def _policies(office: Office, apex: str, keys: PublicKeys) -> Iterable[Record]:
         yield Record(f"{key.selector}._domainkey.{apex}", "TXT", data, why)
     dmarc = f"v=DMARC1; p=reject; sp=reject; adkim=s; aspf=s; rua=mailto:dmarc-reports@{office.domain}"
     yield Record(f"_dmarc.{apex}", "TXT", _text(dmarc), "DMC-01: receivers deliver forged mail without it")
-    report, why = (
-        f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}",
-        "TLS-08: without it nobody reports that TLS to us fails",
-    )
+    report = f"v=TLSRPTv1; rua=mailto:tls-reports@{office.domain}"
+    why = "TLS-08: without it nobody reports that TLS to us fails"
     yield Record(f"_smtp._tls.{apex}", "TXT", _text(report), why)
     for tag in ("issue", "issuewild"):
         reason = "TLS-11: any public authority may issue for the office without it"

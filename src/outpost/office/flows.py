@@ -168,9 +168,8 @@ def _mail_in(office: Office) -> Iterator[Flow]:
 
 def _mail_inside(office: Office) -> Iterator[Flow]:
     if len(office.mail_servers) > 1:
-        yield from _links(
-            office, "store", "store", {ports.RELAY: "users' submissions, to an MTA that answers"}
-        )
+        relay = {ports.RELAY: "users' submissions, to an MTA that answers"}
+        yield from _links(office, "store", "store", relay)
     delivery = {ports.LMTP: "delivery into mailboxes", ports.QUOTA_STATUS: "whether a mailbox has room"}
     yield from _links(office, "mta", "store", delivery)
     services = {

@@ -1,6 +1,6 @@
 """What the rest of the product knows about a role: one value, read wherever the product treats hosts by their role."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -13,11 +13,6 @@ from outpost.office.tables.topology import ROLE_NAMES, Host, RoleName, ZoneKind
 
 Duty = Literal["names", "transport", "mailboxes", "browsers", "calendars"]
 """What the office needs a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
-
-
-def any_number(_office: Office, _hosts: tuple[Host, ...]) -> Iterator[Problem]:
-    """A role without objections."""
-    yield from ()
 
 
 class NewHost(NamedTuple):
@@ -98,7 +93,7 @@ class Role:
     processors: int = 1
     duties: tuple[Duty, ...] = ()
     optional: bool = False
-    fits: Callable[[Office, tuple[Host, ...]], Iterator[Problem]] = any_number
+    fits: Callable[[Office, tuple[Host, ...]], Iterable[Problem]] = lambda _office, _hosts: ()
     data: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()
     watching: Callable[[Office, Host], dict[str, Any]] = lambda _office, _host: {}

@@ -141,10 +141,8 @@ class Place(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """The environment of programs that read this office; they may cache compiled Python, as in a normal shell."""
-        path, state = (
-            f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            str(self.directory.parent),
-        )
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        state = str(self.directory.parent)
         own = {
             "PATH": path,
             "PYINFRA_PROGRESS": "off",

@@ -260,10 +260,8 @@ _SECRET_VALUE = re.compile(
 
 def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
     """Keys and values that look like secrets; messages never repeat the values."""
-    message, remedy = (
-        "a secret in the data file, which is not encrypted",
-        "keep it in secrets.age (./outpost secrets)",
-    )
+    message = "a secret in the data file, which is not encrypted"
+    remedy = "keep it in secrets.age (./outpost secrets)"
     found = (location for location, value in _leaves(data, ()) if _looks_secret(location, value))
     return [Problem(dotted(location), "", message, remedy) for location in found]
 
