@@ -185,16 +185,12 @@ def _host_key(line: str, names: set[str]) -> str | None:
 def _with_names(data: dict[str, Any]) -> dict[str, Any]:
     """A copy in which each zone and host has the name of its table, and hosts have their domain."""
     data = copy.deepcopy(data)
-    for table in ("zones", "hosts"):
+    domain = data["domain"] if isinstance(data.get("domain"), str) else PLACEHOLDERS["domain"]
+    for table, more in (("zones", {}), ("hosts", {"domain": domain})):
         entries = data.get(table)
-        if not isinstance(entries, dict):
-            continue
-        for name, entry in entries.items():
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
             if isinstance(entry, dict):
-                entry["name"] = name
-                if table == "hosts":
-                    domain = data.get("domain")
-                    entry["domain"] = domain if isinstance(domain, str) else PLACEHOLDERS["domain"]
+                entry |= {"name": name, **more}
     return data
 
 
