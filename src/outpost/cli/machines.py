@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +16,12 @@ from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.keys.model import Secrets
 from outpost.machines import guests, seed, server, up
 from outpost.machines import image as disk_image
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import Guest
 from outpost.machines.keys import kept_seeds, passphrases
-from outpost.office import Host, Office, load
+from outpost.office import load
 from outpost.target import Target, find
 
 app = typer.Typer()
@@ -53,7 +52,7 @@ def write_seeds(
     target = _real(office)
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     hosts = [loaded.host(name) for name in chosen_hosts(loaded, limit) or loaded.hosts_by_name]
-    images = _seeds(target, loaded, kept, hosts, output)
+    images = seed.write(kept_seeds(target, loaded, kept, hosts), output)
     table = Table("host", "seed", "zone", "hardware address", "addresses")
     for host, image in zip(hosts, images, strict=True):
         for number, zone in enumerate(host.addresses):
@@ -97,9 +96,8 @@ def make_guests(
 
     A second run applies changes of the office file, and nothing else. A guest is restarted only if you agree.
     """
-    target = _real(office)
-    loaded = load(target.data, uncertified=True)
-    work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+    work = _examined(office, on, limit)
+    target, loaded = work.target, work.office
     _show(list(server.judge(work.found, work.site, on)))
     new, changed = guests.new(work.site, work.found), guests.to_restart(work.site, work.found)
     of = _image(image, sha512, new, work)
@@ -120,7 +118,8 @@ def make_guests(
     keys = passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
         kept = secrets_file.read(target.data)
-        images = _seeds(target, loaded, kept, [loaded.host(each.name) for each in new], Path(directory))
+        made = kept_seeds(target, loaded, kept, [loaded.host(each.name) for each in new])
+        images = seed.write(made, Path(directory))
         seeds = {each.name: path for each, path in zip(new, images, strict=True)}
         if of and new:
             up.upload(work, of)
@@ -215,9 +214,7 @@ def check_guests(office: OfficeArgument, on: OnOption, limit: LimitOption = None
 
     It changes nothing.
     """
-    target = _real(office)
-    loaded = load(target.data, uncertified=True)
-    work = up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+    work = _examined(office, on, limit)
     _show([*server.judge(work.found, work.site, on), *up.reopened(work)])
     return 0
 
@@ -325,13 +322,14 @@ def build_image(
     return 0
 
 
+def _examined(office: str, on: str, limit: list[str] | None) -> up.Work:
+    target = _real(office)
+    loaded = load(target.data, uncertified=True)
+    return up.examined(target, loaded, on, chosen_hosts(loaded, limit))
+
+
 def _real(office: str) -> Target:
     target = find(office)
     if target.instance:
         raise OutpostError("the lab's hosts are containers", "name an office of yours")
     return target
-
-
-def _seeds(target: Target, office: Office, kept: Secrets, hosts: Sequence[Host], output: Path) -> list[Path]:
-    """Make seed images; the keys in them are kept and pinned."""
-    return seed.write(kept_seeds(target, office, kept, hosts), output)
