@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -11,10 +12,11 @@ import pytest
 from imap_tools import AND
 from playwright.sync_api import Browser, Page, expect
 
+from outpost.onhost.accounts import time_code
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
-from tests.journeys.desk import idle, log_in, needs_browser
+from tests.journeys.desk import idle, log_in, log_out, needs_browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
 BLOCK = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (14 * 1024 * 1024 // 18)
@@ -199,3 +201,66 @@ def test_the_largest_file_is_sent_and_a_larger_one_is_refused_with_the_limit(
         assert [len(found.payload) for found in arrived.attachments] == [largest.stat().st_size]
         mailbox.delete([str(arrived.uid)])
     assert count(carol, "Sent", token) == 1
+
+
+NAME = """O"Brien's <b>📱</b> Müller & Söhne"""
+
+
+@pytest.mark.control("AUT-06")
+def test_access_is_set_up_in_german_with_names_as_people_type_them(
+    telephone: Page, browser: Browser, site: str, town: Town
+) -> None:
+    page, user = telephone, town.user("dave")
+    access = f"{site}?_task=settings&_action=plugin.access"
+    log_in(page, site, user)
+    idle(page)
+    page.goto(access)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.fill("#access-add_application-password", user.password)
+    page.fill("#access-add_application-name", NAME)
+    page.click("#access-add_application button[type=submit]")
+    expect(page.locator(".boxinformation")).to_contain_text(f"Das Passwort für {NAME}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.fill("#access-begin_factor-password", user.password)
+    page.fill("#access-begin_factor-name", NAME)
+    page.click("#access-begin_factor button[type=submit]")
+    secret = page.locator(".access-secret").inner_text().replace(" ", "")
+    assert page.locator(".access-qr").evaluate("picture => picture.naturalWidth") > 100
+    page.fill("#access-confirm_factor-code", "000000")
+    page.click("#access-confirm_factor button[type=submit]")
+    expect(page.locator("#messagestack")).to_contain_text("Geben Sie den neuesten Code")
+    assert page.locator(".access-secret").inner_text().replace(" ", "") == secret
+    page.fill("#access-confirm_factor-code", time_code(secret, int(time.time() // 30)))
+    page.click("#access-confirm_factor button[type=submit]")
+    recovery = page.locator(".access-secret").inner_text().split(", ")
+    assert len(recovery) == 8
+    try:
+        other = browser.new_context(locale="de-DE", viewport={"width": 1280, "height": 800}).new_page()
+        log_in(other, site, user)
+        for code in ("000000", recovery[0].upper()):  # telephones begin with a capital letter
+            expect(other.locator("#rcmloginpwd")).to_have_count(0)
+            other.fill("#rcmlogincode", code)
+            with other.expect_navigation():
+                other.click("#rcmloginsubmit")
+        idle(other)
+        log_out(other)
+        log_in(other, site, user)
+        other.fill("#rcmlogincode", recovery[0])  # each is good once
+        with other.expect_navigation():
+            other.click("#rcmloginsubmit")
+        expect(other.locator("#messagestack")).to_contain_text("Geben Sie den neuesten Code")
+        other.fill("#rcmlogincode", recovery[1])
+        other.click("#rcmloginsubmit")
+        idle(other)
+        page.reload()
+        expect(page.get_by_text(re.compile("Unbenutzte Wiederherstellungscodes: 6"))).to_be_visible()
+        page.get_by_role("button", name="Diese Sitzung beenden").last.click()
+        expect(page.locator("#messagestack")).to_contain_text("Sitzung beendet")
+        other.context.close()
+    finally:
+        page.goto(access)
+        page.locator("#access-remove_application button").click()
+        expect(page.locator("#messagestack")).to_contain_text(f"Passwort für {NAME} entfernt.")
+        page.fill("#access-remove_factor-password", user.password)
+        page.locator("#access-remove_factor button").click()
+        expect(page.locator("#messagestack")).to_contain_text(f"Gerät {NAME} entfernt.")
