@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from outpost.cli.verify import send
+from outpost.cli.console import Console
+from outpost.cli.verify import send, show_verdict
 from outpost.errors import OutpostError
 from outpost.onhost.tell import News
 from outpost.target import LAB, Target
@@ -77,6 +79,30 @@ def test_what_others_have_to_do_yet_is_no_failure_and_is_printed_once() -> None:
         ("delegate it", ["b", "e"]),
     ]
     assert not Verdict((pending("a"),), 1.0, "").proven, "nothing was seen to hold"
+
+
+def test_a_check_that_several_hosts_skip_is_printed_once_with_their_names(lab: Target) -> None:
+    def skipped(host: str, why: str) -> Result:
+        return Result(
+            f"audit[{host}]", host, "Administration is audited", (), "skipped", f"Skipped: {why}", 0.1
+        )
+
+    verdict = Verdict(
+        (
+            result("x"),
+            skipped("ns1", "a [container]"),
+            skipped("mta", "a [container]"),
+            skipped("store", "other"),
+        ),
+        1.0,
+        "",
+    )
+    text = StringIO()
+    show_verdict(verdict, lab, Console(file=text, no_color=True, highlight=False, width=100))
+    printed = text.getvalue()
+    assert "- skipped on mta, ns1: Administration is audited\n    a [container]\n" in printed
+    assert "- skipped on store: Administration is audited\n    other\n" in printed
+    assert printed.splitlines()[-1].split() == ["mta", "1", "1"]
 
 
 def test_what_held_and_waits_for_others_again_is_news() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from rich.markup import escape
 
-from outpost.cli.console import Console, Table, count, out, say_error, say_json
+from outpost.cli.console import Console, Table, out, say_error, say_json
 from outpost.cli.options import App, At, JsonOption, LimitOption, Option, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
@@ -114,9 +114,8 @@ def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool 
         out.print(_account(result), markup=False)
         out.print(f"    [dim]{escape(result.id)}[/]")
     _show_pending(verdict, out)
-    for result in () if brief else skipped:
-        out.print(f"[yellow]- skipped[/] {escape(result.promise)}: {escape(result.seen)}")
     if not brief:
+        _show_skipped(skipped, target, out)
         _show_evidence(passed, out)
 
 
@@ -131,13 +130,23 @@ def _show_pending(verdict: Verdict, out: Console) -> None:
             out.print(f"    [dim]({len(results)} checks wait for this)[/]")
 
 
+def _show_skipped(skipped: Sequence[Result], target: Target, out: Console) -> None:
+    """Print each check that could not be made, once for all hosts that have the same reason."""
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for result in skipped:
+        hosts.setdefault((result.promise, result.seen), []).append(result.host or target.name)
+    for (promise, seen), names in hosts.items():
+        reason = escape(seen.removeprefix("Skipped: "))
+        out.print(f"[yellow]- skipped[/] on {', '.join(sorted(names))}: {escape(promise)}\n    {reason}")
+
+
 def _show_evidence(passed: Sequence[Result], out: Console) -> None:
-    """Print for each host what holds, and the controls that this proves."""
-    table = Table("host", "seen to hold", "of controls")
+    """Print for each host how many checks passed, and of how many controls; the report names them."""
+    table = Table("host", "checks passed", "of controls")
     for host in sorted({result.host for result in passed}):
         held = [result for result in passed if result.host == host]
-        controls = sorted({control for result in held for control in result.controls})
-        table.add_row(host or "whole office", count(len(held), "promise"), ", ".join(controls) or "-")
+        controls = {control for result in held for control in result.controls}
+        table.add_row(host or "whole office", str(len(held)), str(len(controls)))
     out.print(table)
 
 
