@@ -495,13 +495,14 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     status = "Name:\tx\nState:\t{} (x)\nTgid:\t1\nPPid:\t1\nTracerPid:\t{}\n"
-    states = {"6": ("t", 77), "7": ("T", 0), "8": ("S", 0)}
-    programs = {"6": "/usr/bin/auth", "7": "/usr/bin/daemon", "8": "/memfd:x (deleted)"}
-    units_of = {"6": "c", "7": "a", "8": "b"}
+    states = {"5": ("S", 0), "6": ("t", 77), "7": ("T", 0), "8": ("S", 0)}
+    programs = {"5": "/opt/v/agent", "6": "/usr/bin/auth", "7": "/usr/bin/daemon", "8": "/memfd:x (deleted)"}
+    units_of = {"5": "d", "6": "c", "7": "a", "8": "b"}
     shown = {f"/proc/{pid}/status": status.format(*state) for pid, state in states.items()}
     shown |= {f"/proc/{pid}/cgroup": f"0::/system.slice/{unit}.service" for pid, unit in units_of.items()}
     listed = {
-        "/proc": ["6", "7", "8", "9", "self"],
+        "/proc": ["6", "7", "8", "9", "5", "self"],
+        "/proc/5/fd": [],
         "/proc/6/fd": [],
         "/proc/7/fd": [],
         "/proc/8/fd": ["3", "4"],
@@ -526,12 +527,13 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     monkeypatch.setattr(
         processes, "os", SimpleNamespace(listdir=listed.__getitem__, readlink=led, path=os.path)
     )
+    monkeypatch.setattr(processes, "shipped", {"/opt/v/agent"}.intersection)
     seen_now = Processes()
     assert seen_now.faults == [
         "traced\tc.service\tauth 77",
         "halted\ta.service\tdaemon 7",
-        "foreign\t/memfd:x (deleted)\tmemfd:x (deleted) 8 b.service",
         "deleted\t/var/log/journal/x\tb.service",
+        "foreign\t/memfd:x (deleted)\tmemfd:x (deleted) 8 b.service",
     ]
     assert seen_now.holders == {"55": ("/memfd:x (deleted)", "8")}
     assert seen_now.views == {"mnt:[1]": ("auth", "6")}

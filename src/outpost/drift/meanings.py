@@ -282,7 +282,8 @@ FAULTS = (
         lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
     Meaning(
-        "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program", "nobody knows what it does", ("SYS-04",),
+        "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program",
+        lambda it: f"nobody knows what it does. Remedy: if it belongs there, put `{it.thing}` into hosts.NAME.local of the office file", ("SYS-04",),
         lambda it: repairs.ended(*_listening(it)), "program",
     ),
     Meaning(

@@ -192,6 +192,11 @@ def files_of(packages: collections.abc.Collection[str]) -> set[str]:
     return {path for pattern in lists for path in _listed(pattern)}
 
 
+def shipped(paths: collections.abc.Collection[str]) -> set[str]:
+    """Those of the paths that a package lists, in /opt also."""
+    return set(paths).intersection(_listed("*.list")) if paths else set()
+
+
 def _merged(path: str) -> str:
     return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/")) else path
 
@@ -202,7 +207,5 @@ def astray(links: dict[str, str]) -> list[str]:
     people = tuple(f"{place}/" for place in FOR_PEOPLE)
     seen = (*(f"{place}/" for place in PROGRAMS), "/etc/", os.devnull)
     far = {path: to for path, to in links.items() if not to.startswith(seen) or to.startswith(people)}
-    if not far:
-        return []
-    there = set(_listed("*.list"))
+    there = shipped(far.values())
     return [path for path, to in far.items() if to not in there]

@@ -8,6 +8,7 @@ import stat
 
 from outpost.onhost.observe import units
 from outpost.onhost.observe.declared import is_local
+from outpost.onhost.observe.packages import shipped
 from outpost.onhost.observe.reading import content, named
 
 OF_PACKAGES = ("/usr/bin/", "/usr/lib/", "/usr/libexec/", "/usr/sbin/")
@@ -28,6 +29,7 @@ class Processes:
 
     def __init__(self) -> None:
         faults: list[str] = []
+        strange: dict[str, list[str]] = {}
         self.holders: dict[str, tuple[str, str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -44,9 +46,8 @@ class Processes:
                         else f"halted\t{unit}\t{name} {pid}"
                     )
                 if name == program and parent != "0" and not is_local(program):
-                    faults.append(
-                        f"foreign\t{named(program)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
-                    )
+                    fact = f"foreign\t{named(program)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
+                    strange.setdefault(program, []).append(fact)
                 if os.readlink(f"/proc/{pid}/root") == "/":
                     self.views.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), (name, pid))
                 for number in os.listdir(f"/proc/{pid}/fd"):
@@ -55,6 +56,8 @@ class Processes:
                         self.holders[opened[8:-1]] = name, pid
                     elif opened.startswith("/var/log/") and opened.endswith(" (deleted)"):
                         faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
+        known = shipped(strange)
+        faults += [fact for program, facts in strange.items() if program not in known for fact in facts]
         self.faults = list(dict.fromkeys(faults))
 
 
