@@ -183,7 +183,8 @@ def unconfined(profiles: set[str], programs: str, confined: str) -> list[str]:
 
 
 @pytest.mark.remedy(
-    "restart the daemon that is named, by `systemctl restart UNIT` on the host: a profile holds for what starts after it was loaded"
+    "run `systemctl reload apparmor.service` on the host, then `systemctl restart UNIT` for each program that is named: "
+    "a profile holds for what starts after it was loaded"
 )
 @pytest.mark.control("SYS-03")
 def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
