@@ -623,6 +623,7 @@ def test_a_second_mount_on_a_place_is_found_and_so_is_one_below_run() -> None:
     usual = (
         "tmpfs /run tmpfs rw 0 0\ntmpfs /run/user/1000 tmpfs rw 0 0\nramfs /run/credentials/x.service ramfs ro 0 0\nproc /proc proc rw 0 0\n"
         "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\ndevpts /dev/pts devpts rw 0 0\nsystemd-1 /boot autofs rw 0 0\n/dev/sda1 /home ext4 rw 0 0\n"
+        "tmpfs /run/netns tmpfs rw 0 0\nnsfs /run/netns/x nsfs rw 0 0\n"  # ip-netns(8) leaves the first one behind
     )
     before = set(permissions.mounts(usual))
     assert {fact for fact in before if fact.startswith("mounted")} == {"mounted\t/home\t"}
