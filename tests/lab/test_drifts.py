@@ -336,7 +336,7 @@ DRIFTS = (
     Drift("store", "ssh.service", "ln -s 0 /run/systemd/units/log-level-max:ssh.service", "journald"),
     Drift("mta", "shutdown", r"mkdir -p /run/systemd/shutdown; printf 'USEC=99999999999999999\nMODE=poweroff\n' > /run/systemd/shutdown/scheduled"),
     Drift("mta", "/run/evil", "mkdir -p /run/evil; mount -t tmpfs tmpfs /run/evil"),
-    Drift("ns2", "chrony.service", "chronyc selectopts $(chronyc -c -N sources | cut -d , -f 3 | head -n 1) +noselect >/dev/null", "told not to follow"),
+    Drift("ns2", "chrony.service", "chronyc selectopts $(chronyc -c -N sources | cut -d , -f 3 | head -n 1) +noselect >/dev/null", "set not to follow"),
     Drift("webmail", "session-99.scope", "systemd-run --quiet --scope --unit=session-99 sleep infinity >/dev/null 2>&1 </dev/null &"),
     Drift("ns1", "outpost-undo-evil.timer", "systemd-run --quiet --unit=outpost-undo-evil --on-active=1h /bin/true"),
     Drift("ns2", "/etc/systemd/system-generators/evil.dpkg-del", "mkdir -p /etc/systemd/system-generators; printf '#!/bin/sh\\n' > /etc/systemd/system-generators/evil.dpkg-del; chmod 755 /etc/systemd/system-generators/evil.dpkg-del"),

@@ -1029,8 +1029,8 @@ def test_a_daemon_that_somebody_paused_is_a_finding(tmp_path: Path, monkeypatch:
     assert {each.cause for each in findings(seen(faults=tuple(found)))} == {
         "frozen by hand",
         "its sources set offline by hand",
-        "told not to follow 203.0.113.1 by hand",
-        "told to follow its own clock by hand",
+        "set not to follow 203.0.113.1 by hand",
+        "set to follow its own clock by hand",
     }
     assert {each.repair.rpartition("; ")[2] for each in findings(seen(faults=tuple(found)))} == {
         "systemctl try-restart chrony.service",

@@ -295,7 +295,7 @@ FAULTS = (
         lambda it: repairs.ended(*_listening(it)), "mount",
     ),
     Meaning(
-        "hushed", always, "journald was told by hand to drop its messages", "what its daemon does is not logged", ("LOG-01",),
+        "hushed", always, "journald was set by hand to drop its messages", "what its daemon does is not logged", ("LOG-01",),
         lambda it: repairs.heard(it.new[0]), "unit",
     ),
     Meaning(

@@ -12,6 +12,7 @@ from outpost.office.tables.values import (
     Account,
     Address,
     AgeRecipient,
+    AlarmPath,
     Duration,
     FilePort,
     Fqdn,
@@ -23,7 +24,6 @@ from outpost.office.tables.values import (
     Server,
     Size,
     SshKey,
-    Told,
     counted,
     lasting,
     sized,
@@ -175,7 +175,7 @@ class Backup(Part):
 class Alarms(Part):
     """When a host sends an alarm, and by which paths, past the mail queue (`[alarms]`)."""
 
-    tell: tuple[Told, ...] = Field(
+    tell: tuple[AlarmPath, ...] = Field(
         default=(), examples=[["smtp://192.0.2.25/?to=admin@example.com&from=outpost@example.com"]]
     )
     """Paths of alarms; every one is used. `smtp://RELAY/?to=ADDRESS&from=ADDRESS` sends a message to another

@@ -211,7 +211,7 @@ Proxy = Annotated[
     like(r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"),
     AfterValidator(_url),
 ]
-Told = Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_url)]
+AlarmPath = Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_url)]
 """A path of alarms."""
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]

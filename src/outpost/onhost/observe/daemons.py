@@ -164,11 +164,11 @@ def paused(lines: list[str]) -> list[str]:
         elif match["offline"]:
             found.append("paused\tchrony.service\tits sources set offline")
         elif match["source"]:
-            found.append(f"paused\tchrony.service\ttold not to follow {named(match['source'])}")
+            found.append(f"paused\tchrony.service\tset not to follow {named(match['source'])}")
         elif not any(
             re.search(r"^local\b", content(path), re.MULTILINE) for path in glob.glob(TIME, recursive=True)
         ):
-            found.append("paused\tchrony.service\ttold to follow its own clock")
+            found.append("paused\tchrony.service\tset to follow its own clock")
     if (
         os.path.isdir("/var/log/journal")
         and os.path.isdir(os.path.dirname(FLUSHED))
