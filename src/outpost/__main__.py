@@ -3,32 +3,12 @@
 import os
 import sys
 
-CHANGING = {
-    "apply": "hosts may be changed in part: ./outpost plan OFFICE shows what is left, and apply goes on where it stopped",
-    "upgrade": "hosts may be changed in part: run the same command to go on where it stopped",
-    "each": "hosts may be changed in part: ./outpost each plan shows what is left, and apply goes on where it stopped",
-    "lab": "the lab exists in part: run the same command to go on, or ./outpost lab down to remove it",
-    "test": "its lab may still run: ./outpost lab down --name test removes it",
-    "attack": "a defence may be off: the next ./outpost attack turns it on again first",
-    "rotate": "a step may be unfinished: run the same command to go on",
-    "restore": "the host may be restored in part: run the same command to begin again",
-    "drill": "its machine may still run: the next drill removes it",
-    "decommission": "a step may be unfinished: run the same command to go on",
-    "user": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
-    "alias": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
-    "shared": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
-    "group": "office.toml may be changed: ./outpost plan OFFICE shows what is not applied",
-    "secrets": "secrets.age is whole: the old file or the new one",
-    "new": "no office was written, unless the command printed its path",
-    "backup": "a backup that has started continues on its host",
-    "bench": "its lab may still run: ./outpost lab down --all removes every lab",
-}
-"""Command → what it leaves when it is interrupted; all other commands change nothing."""
-
 
 def broken_off(words: list[str], how: str, status: int) -> int:
     """Report what is left, and return the exit code."""
-    left = CHANGING.get(words[0] if words else "", "nothing was changed")
+    from outpost.cli import COMMANDS
+
+    left = COMMANDS.get(words[0] if words else "", {}).get("interrupted", "nothing was changed")
     if target := sys.modules.get("outpost.target"):  # else no office is known yet
         left = target.typeable(left)
     try:

@@ -6,9 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-from typer.main import get_command
-
-from outpost.cli import app
+from outpost.cli import COMMANDS
 from outpost.target import ROOT
 from tests.lint.test_project import files
 
@@ -20,8 +18,8 @@ SAYS = {"message", "problem", "remedy", "seen", "question", "what"}
 """Variables that hold such a text until it is printed."""
 NAMES = re.compile(r"\[alarms\] tell|alarms\.tell")
 """Options and keys of the office file that have such a word for their name."""
-COMMANDS = "|".join(get_command(app.app).commands)  # type: ignore[attr-defined]
-UNTYPABLE = re.compile(rf"(?<![\w./-])outpost ({COMMANDS})\b")
+HELP = (ROOT / "src" / "outpost" / "cli" / "commands.toml").read_text()
+UNTYPABLE = re.compile(rf"(?<![\w./-])outpost ({'|'.join(COMMANDS)})\b")
 """A command that a checkout does not have: there it is ./outpost; an installed wheel prints it without (outpost.cli.console)."""
 NO_VERB = re.compile(
     r"(an?|the|it|its|one|what|this|that|is|at|more|less|nothing|known:?|only|every|no|each|somebody|others)\b",
@@ -112,6 +110,7 @@ def avoids(text: str) -> bool:
 
 def test_messages_and_help_have_the_glossarys_words() -> None:
     assert found(texts, lambda text: not avoids(text)) == []
+    assert [line for line in HELP.splitlines() if not avoids(line)] == []
 
 
 def prose(page: str) -> str:
@@ -197,6 +196,7 @@ def test_remedies_and_reasons_of_live_checks_have_the_glossarys_words() -> None:
 def test_commands_are_printed_as_they_are_typed() -> None:
     every = found(constants, UNTYPABLE.search)
     assert [each for each in every if "benchmarks" not in each] == []  # whose rows have such names
+    assert UNTYPABLE.search(HELP.replace("`outpost COMMAND --help`", "")) is None
 
 
 def test_the_page_for_symptoms_quotes_messages_that_are_printed() -> None:

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 import typer
 
+from outpost.cli import COMMANDS, progress, suite
 from outpost.cli import app as cli
 from outpost.cli import office as commands
-from outpost.cli import progress, suite
 from outpost.engine.follower import Follower
 from outpost.engine.run import Change, Outcome
 from outpost.engine.run import command as pyinfra_command
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
+from outpost.machines import up
 from outpost.office import load
 from outpost.target import INVENTORY, LAB, Target, find
 from outpost.verification.live import sentence
@@ -116,14 +117,24 @@ def test_each_command_says_in_a_line_what_it_does() -> None:
         assert first.endswith("."), words
 
 
+def test_each_text_of_an_option_belongs_to_one() -> None:
+    for words, command in every_command(typer.main.get_group(cli.app)):
+        about: dict[str, Any] = COMMANDS
+        for word in words:
+            about = about[word]
+        described = {name for name, text in about.items() if isinstance(text, list)}
+        assert described <= {parameter.name for parameter in command.params}, words
+    assert up.DEBIAN in COMMANDS["machines"]["up"]["examples"]
+
+
 def test_help_groups_every_command_by_its_task(capsys: pytest.CaptureFixture[str]) -> None:
     group: Any = typer.main.get_group(cli.app)
-    grouped = [name for names in cli.TASKS.values() for name in names]
-    assert sorted(grouped) == sorted(group.commands)
+    assert list(COMMANDS) == list(group.commands)
+    tasks = list(dict.fromkeys(about["task"] for about in COMMANDS.values()))
     assert run("--help") == 0
     shown = capsys.readouterr().out
     assert "Commands" not in shown
-    places = [shown.index(f" {task} ─") for task in cli.TASKS]
+    places = [shown.index(f" {task} ─") for task in tasks]
     assert places == sorted(places)
     assert f"│ {'plan':<13}" in shown
 

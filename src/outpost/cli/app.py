@@ -1,6 +1,5 @@
 """The command line: puts the commands together, and reports failures."""
 
-import ast
 import errno
 import os
 from importlib import import_module
@@ -11,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from outpost import __version__
+from outpost.cli import COMMANDS, PROGRAM
+from outpost.cli.options import declared
 from outpost.errors import OutpostError
 from outpost.target import OFFICES_VARIABLE, expect_checkout
 
@@ -20,87 +21,22 @@ OUT_OF_ROOM = {
     errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _WRITABLE, errno.EACCES: _WRITABLE,
 }  # fmt: skip
 """What this machine refused, and the remedy: no fault of Outpost."""
-EXIT_CODES = """
-**Exit codes**: 0 done and as declared · 1 failed, or problems found · 2 `plan`: hosts differ from the
-office file · 64 wrong usage · 130 interrupted.
-"""
-
-EXAMPLES = """
-**Examples**
-
-```
-./outpost lab up --yes          a whole office in Docker, with mail flowing
-./outpost check lab             is the office file sound?
-./outpost plan lab              what would change, with differences
-./outpost apply lab -y          make the hosts what the file declares
-./outpost verify lab            prove it on the running hosts
-./outpost test                  the project's own tests
-```
-"""
-
-
-TASKS = {
-    "Set up": {
-        "new": "new", "check": "office", "secrets": "rotate", "machines": "machines", "preflight": "new", "hosts": "office", "declare": "office",
-        "dns": "office", "peer": "mail", "guide": "office",
-    },
-    "Change": {"plan": "apply", "apply": "apply", "upgrade": "apply", "each": "each", "rotate": "rotate", "decommission": "backup"},
-    "Prove": {"verify": "verify", "report": "report", "judge": "report", "attack": "attack"},
-    "People": {"user": "user", "alias": "user", "group": "user", "shared": "user"},
-    "Mail": {"trace": "mail", "queue": "mail", "alarms": "mail"},
-    "Recovery": {"backup": "backup", "restore": "backup", "drill": "backup"},
-    "Lab": {"lab": "lab"},
-    "Development": {"test": "suite", "bench": "suite", "reference": "office"},
-}  # fmt: skip
-"""Panel of the help → its commands in order, each with the module beside this one that is imported when it runs, so that
-`--help` is there at once."""
-HOMES = {name: module for commands in TASKS.values() for name, module in commands.items()}
 RENAMED = {
     "--afresh": "--refresh", "--anyway": "--force", "--host": "--limit", "--tell": "--notify", "--thin-out": "--prune"
 }  # fmt: skip
 """Options of 1.0.0rc1 → their new names. 2.0 removes the old ones (docs/stability.md)."""
 
 
-def _summary(command: str) -> str:
-    """A command's docstring or a group's help, read without the imports of its module."""
-    source = Path(__file__).with_name(f"{HOMES[command]}.py").read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.FunctionDef(decorator_list=[ast.Call(args=[ast.Constant(value=name), *_]), *_]):
-                found = ast.get_docstring(node) or ""
-            case ast.Call(
-                keywords=[
-                    ast.keyword("name", ast.Constant(name)),
-                    ast.keyword("help", ast.Constant(found)),
-                    *_,
-                ]
-            ):
-                pass
-            case _:
-                continue
-        if name == command:
-            return str(found)
-    raise LookupError(command)
-
-
 class LazyGroup(TyperGroup):
     """Imports a command's module when the command is used."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (typer has it)
-        """All commands, grouped by task, for `--help`."""
-        for task, commands in TASKS.items():
-            for name in commands:
-                self.commands[name].rich_help_panel = task  # type: ignore[attr-defined]
-                self.commands[name].help = _summary(name)
-        return list(HOMES)
-
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in HOMES:
+        if name in COMMANDS:
             if name in ("reference", "test", "bench"):
                 expect_checkout()
             alike = typer.Typer(rich_markup_mode="markdown")
-            alike.add_typer(import_module(f"outpost.cli.{HOMES[name]}").app)
+            alike.add_typer(import_module(f"outpost.cli.{COMMANDS[name]['module']}").app)
             command = typer.main.get_group(alike).commands[name]
         return name, command, rest
 
@@ -108,8 +44,8 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     name="outpost",
-    help="Set up, update and verify a project office's mail system. Each host has one role.",
-    epilog=EXAMPLES + EXIT_CODES,
+    help=PROGRAM["help"],
+    epilog=PROGRAM["examples"],
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -128,22 +64,15 @@ def _options(
     _version_option: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    offices: Annotated[
-        Path | None,
-        typer.Option(
-            "--offices",
-            metavar="DIR",
-            help="Directory of offices (default: $OUTPOST_OFFICES, else the current directory, else inventory/).",
-        ),
-    ] = None,
+    offices: Annotated[Path | None, declared(*PROGRAM["offices"])] = None,
 ) -> None:
     if offices:
         os.environ[OFFICES_VARIABLE] = str(offices.absolute())
 
 
-for command in HOMES:
+for command, about in COMMANDS.items():
 
-    @app.command(command)
+    @app.command(command, help=about["help"], rich_help_panel=about["task"])
     def _resolved() -> None:
         raise AssertionError("LazyGroup resolves this command")
 

@@ -9,19 +9,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import Annotated
 
 from outpost import __version__
-from outpost.cli.options import (
-    App,
-    At,
-    JsonOption,
-    LimitOption,
-    Option,
-    RefreshOption,
-    YesOption,
-    chosen_hosts,
-)
+from outpost.cli.options import App, At, chosen_hosts
 from outpost.engine import unchanged
 from outpost.errors import OutpostError
 from outpost.target import ROOT
@@ -31,20 +21,14 @@ app = App()
 CLEAN, FAILED, DRIFT = 0, 1, 2
 
 
-@app.of_office(
-    "plan",
-    epilog="Example: `./outpost plan lab --limit mta`. Exit code 0: nothing to change, 2: hosts differ, 1: failed.",
-)
+@app.of_office("plan")
 def plan_office(
     at: At,
-    limit: LimitOption = None,
-    as_json: JsonOption = False,
-    refresh: RefreshOption = False,
-    everything: Annotated[
-        bool, Option("--all", "Show every difference of new hosts, too, not only a summary.")
-    ] = False,
+    limit: list[str] | None = None,
+    as_json: bool = False,
+    refresh: bool = False,
+    everything: bool = False,
 ) -> int:
-    """Show what an apply would change. Changes nothing."""
     if not refresh and _as_declared(at, limit, as_json=as_json):
         return CLEAN
     from outpost.cli import outcomes
@@ -61,32 +45,17 @@ def plan_office(
     return FAILED if outcome.failed else DRIFT if outcome.changes or outcome.findings else CLEAN
 
 
-@app.of_office(
-    "apply",
-    epilog="Example: `./outpost apply lab -y`. Exit code 0: done, 1: a host failed or the plan was declined.",
-)
+@app.of_office("apply")
 def apply_office(
     at: At,
-    limit: LimitOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-    force: Annotated[
-        bool, Option("--force", "Apply on a read-only day, too, and to hosts that a newer version changed.")
-    ] = False,
-    verify: Annotated[
-        bool, Option("--verify/--no-verify", "Run the checks of the changed hosts afterwards.")
-    ] = True,
-    rollback: Annotated[
-        bool, Option("--rollback/--no-rollback", "Restore the previous files when a check fails.")
-    ] = True,
-    refresh: RefreshOption = False,
+    limit: list[str] | None = None,
+    yes: bool = False,
+    as_json: bool = False,
+    force: bool = False,
+    verify: bool = True,
+    rollback: bool = True,
+    refresh: bool = False,
 ) -> int:
-    """Change the hosts to what the office file declares.
-
-    One host of a role at a time; each is verified, and rolled back if a check newly fails.
-
-    Without -y the plan is shown and confirmed first.
-    """
     if not refresh and _as_declared(at, limit, as_json=as_json):
         return CLEAN
     return change_hosts(at, limit, yes=yes, as_json=as_json, force=force, checked=verify, back=rollback)
@@ -177,20 +146,8 @@ CHANGELOG, UNRELEASED = "CHANGELOG.md", "Unreleased"
 STEP = re.compile(r"\*\*((?:[^*]|\*(?!\*))+)\*\*")
 
 
-@app.of_office(
-    "upgrade",
-    epilog="Example: `git pull`, then `./outpost upgrade po`. Exit code 0: all hosts have this version, 1: declined, or a host failed.",
-)
-def upgrade_office(
-    at: At,
-    yes: YesOption = False,
-    force: Annotated[bool, Option("--force", "Allow an older version, and a read-only day.")] = False,
-    as_json: JsonOption = False,
-) -> int:
-    """Bring an office to this version of Outpost.
-
-    Shows which version each host has, what you must do, and the plan; asks; applies. An older version than a host's is refused.
-    """
+@app.of_office("upgrade")
+def upgrade_office(at: At, yes: bool = False, force: bool = False, as_json: bool = False) -> int:
     from rich.markup import escape
 
     from outpost.cli.console import Table, err, out

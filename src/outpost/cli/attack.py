@@ -6,12 +6,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from rich.markup import escape
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import App, At, JsonOption, Option
+from outpost.cli.options import App, At
 from outpost.errors import OutpostError
 from outpost.evidence.controls import FAMILIES, MEASURED, AttackPlan, catalogue, measured
 from outpost.office import Office
@@ -20,39 +20,17 @@ from outpost.target import Target
 app = App()
 
 
-@app.of_office(
-    "attack",
-    asks_hosts=False,
-    epilog="Examples: `./outpost attack lab --list`, `./outpost attack lab --only 2g --only REL --transcript`. Exit code 0: "
-    "withstood, 1: breached.",
-)
+@app.of_office("attack", asks_hosts=False)
 def attack_office(
     at: At,
-    only: Annotated[
-        list[str] | None,
-        Option("--only ID", "An attack, a family (A-DSN), a control or a fault; may be repeated."),
-    ] = None,
-    listed: Annotated[bool, Option("--list", "List the attacks, run none.")] = False,
-    slow: Annotated[bool, Option("--slow", "Run floods and the long fuzzing, too.")] = False,
-    positive: Annotated[
-        bool,
-        Option(
-            "--with-positive-control",
-            "In the lab: turn each defence off afterwards and see the same attack succeed; then turn it on again.",
-        ),
-    ] = False,
-    record: Annotated[
-        bool, Option("--record", "Keep the results in controls/measured.json (appendix II).")
-    ] = False,
-    transcripts: Annotated[bool, Option("--transcript", "Show the dialogue of each attack.")] = False,
-    as_json: JsonOption = False,
+    only: list[str] | None = None,
+    listed: bool = False,
+    slow: bool = False,
+    positive: bool = False,
+    record: bool = False,
+    transcripts: bool = False,
+    as_json: bool = False,
 ) -> int:
-    """Attack an office, and measure what its users notice.
-
-    The attacks are those of the case study, bounded in number and time.
-
-    The lab, or an office whose file agrees to it for a time (`[attack] consent_until`), with somebody at the terminal.
-    """
     plans = _chosen(only or [], slow=slow)
     if listed:
         _list(plans, as_json=as_json)

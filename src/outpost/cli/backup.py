@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.markup import escape
 from typer.core import TyperGroup
 
 from outpost.cli.console import Table, agreed, count, duration, err, out, say_json, size
-from outpost.cli.options import App, Argument, At, JsonOption, LimitOption, Option, YesOption, chosen_hosts
+from outpost.cli.options import App, At, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.hosts import expect_hosts
 from outpost.keys import secrets_file
@@ -23,13 +23,6 @@ from outpost.recovery import backup
 from outpost.recovery import restore as recovery
 from outpost.recovery.decommission import STEPS, WORDS, Closing
 from outpost.transport.remote import run_script
-
-ArchiveOption = Annotated[
-    str,
-    Option(
-        "--at ARCHIVE", "Use this archive instead of the latest (names: `./outpost backup OFFICE --json`)."
-    ),
-]
 
 
 class HostByDefault(TyperGroup):
@@ -43,35 +36,18 @@ class HostByDefault(TyperGroup):
 
 
 app = App()
-restore = App(
-    name="restore",
-    help="Restore a lost host, or mail, from the backup.",
-    cls=HostByDefault,
-    no_args_is_help=True,
-)
-app.add_typer(restore)
+restore = app.group("restore", cls=HostByDefault)
 
 
-@app.of_office(
-    "backup",
-    epilog="Examples: `./outpost backup po` lists what is kept, `./outpost backup po --now --limit store`, "
-    "`./outpost backup po --other-end | ssh root@vault sh`. Exit code 0: done, 1: failed.",
-)
+@app.of_office("backup")
 def back_up(
     at: At,
-    limit: LimitOption = None,
-    now: Annotated[
-        bool, Option("--now", "Make a new backup first, on every host or those of --limit.")
-    ] = False,
-    prune: Annotated[
-        bool, Option("--prune", "Delete old archives on the backup server (for a timer).")
-    ] = False,
-    other_end: Annotated[
-        bool, Option("--other-end", "Print the script that sets the backup server up.")
-    ] = False,
-    as_json: JsonOption = False,
+    limit: list[str] | None = None,
+    now: bool = False,
+    prune: bool = False,
+    other_end: bool = False,
+    as_json: bool = False,
 ) -> int:
-    """List the backups of each host, make one, delete old ones."""
     target, loaded, via = at.target, at.office, at.via
     hosts = tuple(loaded.host(name) for name in chosen_hosts(loaded, limit))
     if other_end:
@@ -92,20 +68,8 @@ def back_up(
     return 0
 
 
-@restore.of_office(
-    "host",
-    epilog="Example: `./outpost restore po store`. Exit code 0: the host is restored, 1: the restore failed.",
-)
-def restore_host(
-    at: At,
-    host: Annotated[str, Argument("HOST", "The host that was lost.")],
-    archive: ArchiveOption = "latest",
-    yes: YesOption = False,
-) -> int:
-    """Rebuild a lost host on an empty Debian machine.
-
-    First its data from the backup, then its role.
-    """
+@restore.of_office("host")
+def restore_host(at: At, host: str, archive: str = "latest", yes: bool = False) -> int:
     target, loaded, via = at.target, at.office, at.via
     expect_hosts(loaded, [host])
     lost = loaded.host(host)
@@ -127,39 +91,15 @@ def restore_host(
     return 0
 
 
-@restore.of_office(
-    "mailbox",
-    epilog="Example: `./outpost restore mailbox po erin --folder Archive/2026`. Exit code 0: restored, 1: failed.",
-)
-def restore_mailbox(
-    at: At,
-    address: Annotated[
-        str, Argument("ADDRESS", "Address of a user; the office's domain is added where there is none.")
-    ],
-    folder: Annotated[str, Option("--folder FOLDER", "Only this folder, named as in a mail program.")] = "",
-    archive: ArchiveOption = "latest",
-) -> None:
-    """Restore a mailbox or a folder below `Restored/`.
-
-    What is in the mailbox now is not changed.
-    """
+@restore.of_office("mailbox")
+def restore_mailbox(at: At, address: str, folder: str = "", archive: str = "latest") -> None:
     full = address if "@" in address else f"{address}@{at.office.domain}"
     into, messages = recovery.mailbox(at.target, at.office, full, folder=folder, archive=archive, via=at.via)
     out.print(f"[green]{count(messages, 'message')}[/] of {escape(full)} below the folder {escape(into)}")
 
 
-@app.of_office(
-    "drill",
-    epilog="Example: `./outpost drill po`; from a timer: docs/examples/outpost-drill.service. Exit code 0: everything was restored, "
-    "1: something is missing.",
-)
-def hold_drill(at: At, as_json: JsonOption = False) -> int:
-    """Rehearse a restore of the store, in containers here.
-
-    It compares mail, flags, UIDs, filters and logins with the backup's manifest.
-
-    The live store only makes a backup. `report` then shows how long a recovery takes and how much mail a loss would cost.
-    """
+@app.of_office("drill")
+def hold_drill(at: At, as_json: bool = False) -> int:
     from outpost_lab import drill
 
     done = drill.hold(
@@ -198,24 +138,10 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
     out.print(f"[dim]as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC[/]")
 
 
-@app.of_office(
-    "decommission",
-    epilog="Examples: `./outpost decommission po` shows the steps, `./outpost decommission po --next` takes the next one. "
-    "Exit code 0: done, 1: too early, or failed.",
-)
+@app.of_office("decommission")
 def close_office(
-    at: At,
-    following: Annotated[bool, Option("--next", "Take the next step.")] = False,
-    forward: Annotated[
-        str, Option("--forward-to ADDRESS", "Where the office's mail goes from `forward` on.")
-    ] = "",
-    into: Annotated[Path | None, Option("--into DIR", "Where `handover` puts the mailboxes.")] = None,
-    erase: Annotated[str, Option("--erase DOMAIN", "The office's domain: `erase` may delete its data.")] = "",
+    at: At, following: bool = False, forward: str = "", into: Path | None = None, erase: str = ""
 ) -> int:
-    """Close an office, step by step.
-
-    The steps: freeze, forward, hand over, drain, withdraw, erase, certify. Each leaves a checkpoint.
-    """
     closing = Closing(at.target, at.via, watcher(), forward, into, erase)
     if following:
         step, found = closing.advance()

@@ -7,17 +7,16 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from outpost.cli.console import count, err, out, say_json
-from outpost.cli.options import Argument, JsonOption, Option, RefreshOption, YesOption
+from outpost.cli.options import App
 from outpost.errors import OutpostError
 
-app = typer.Typer()
+app = App()
 
 COMMANDS = ("plan", "apply", "verify")
 AT_ONCE = 2 * (os.cpu_count() or 1)
@@ -62,23 +61,15 @@ class Ended(NamedTuple):
         return {"exit": self.code, "seconds": seconds, "said": self.error, "result": self.result}
 
 
-@app.command(
-    "each",
-    epilog="Examples: `./outpost each plan po harbour`, `./outpost each apply inventory/site-* -y --jobs 8`, `./outpost each verify po "
-    "harbour --json`. Exit code: the worst of all.",
-)
+@app.named("each")
 def each_office(
-    command: Annotated[str, Argument("COMMAND", "plan, apply or verify.")],
-    offices: Annotated[list[str], Argument("OFFICE…", "Names or paths, as for the command.")],
-    jobs: Annotated[
-        int | None,
-        Option("--jobs -j N", "How many offices at a time (default: two for each processor).", min=1),
-    ] = None,
-    yes: YesOption = False,
-    refresh: RefreshOption = False,
-    as_json: JsonOption = False,
+    command: str,
+    offices: list[str],
+    jobs: int | None = None,
+    yes: bool = False,
+    refresh: bool = False,
+    as_json: bool = False,
 ) -> int:
-    """Plan, apply or verify many offices, several at a time."""
     if command not in COMMANDS:
         raise OutpostError(f"each cannot run {command}", f"choose one of: {', '.join(COMMANDS)}")
     options = [*(("-y",) if yes else ()), *(("--refresh",) if refresh else ())]

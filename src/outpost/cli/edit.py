@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Annotated
 
 from outpost.cli.console import out, say_line
-from outpost.cli.options import Argument, At
+from outpost.cli.options import At
 from outpost.cli.rotate import at_desk
 from outpost.engine import run
 from outpost.engine.claim import changing, mine
@@ -21,9 +20,6 @@ from outpost.office_file import people
 from outpost.office_file.people import Kind, Roster
 from outpost.target import shown
 
-AddressArgument = Annotated[
-    str, Argument("ADDRESS", "A mail address; the office's domain is added where there is none.")
-]
 EVERYWHERE: tuple[Duty, ...] = ("mailboxes", "transport", "browsers", "calendars")
 """Roles whose hosts know the users: mailboxes and logins, recipients, the address book."""
 Edit = Callable[[Roster], None]

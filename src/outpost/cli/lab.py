@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import Option
+from outpost.cli.options import App
 from outpost.target import LAB
 from outpost.templates import environment, render
 from outpost_lab import LabError, engine
@@ -22,38 +21,14 @@ from outpost_lab.instance import DEFAULT, Instance
 from outpost_lab.instance import info as lab_info
 from outpost_lab.up import Progress
 
-app = typer.Typer()
-lab = typer.Typer(
-    name="lab",
-    help="The case study in Docker: an office and its test environment.",
-    no_args_is_help=True,
-)
-app.add_typer(lab)
-
-Name = Annotated[str, Option("--name", "Which lab; several can run side by side.")]
-Json = Annotated[bool, Option("--json", "Machine-readable output.")]
+app = App()
+lab = app.group("lab")
 
 
-@lab.command(
-    epilog="Example: `./outpost lab up --name two --yes`. Exit code 0: mail flows and every check passed, 1: a check failed."
-)
+@lab.named("up")
 def up(
-    name: Name = DEFAULT,
-    yes: Annotated[
-        bool,
-        Option(
-            "--yes --install-docker",
-            "Install Docker and mmdebstrap if they are missing; raise kernel limits that are too low.",
-        ),
-    ] = False,
-    verify: Annotated[bool, typer.Option(help="Check every host at the end.")] = True,
-    timings: Annotated[bool, Option("--timings", "Show how long each step took.")] = False,
-    as_json: Json = False,
+    name: str = DEFAULT, yes: bool = False, verify: bool = True, timings: bool = False, as_json: bool = False
 ) -> None:
-    """Start an office with its test environment, and verify it.
-
-    A second run repairs.
-    """
     from outpost.cli.progress import watcher
     from outpost_lab import office, trust
 
@@ -109,12 +84,8 @@ def _show_timings(seconds: dict[str, float]) -> None:
     err.print(table)
 
 
-@lab.command()
-def down(
-    name: Name = DEFAULT,
-    every: Annotated[bool, Option("--all", "Every lab on this machine.")] = False,
-) -> None:
-    """Remove a lab. Caches of images and packages stay."""
+@lab.named("down")
+def down(name: str = DEFAULT, every: bool = False) -> None:
     with shown() as progress:
         if every:
             bringing.down_all(progress=progress)
@@ -122,9 +93,8 @@ def down(
             bringing.down(name, progress=progress)
 
 
-@lab.command("info")
-def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
-    """Show machines, addresses, users and passwords."""
+@lab.named("info")
+def info_(name: str = DEFAULT, as_json: bool = False) -> None:
     with shown():
         instance = Instance.load(name)
         data = lab_info(instance)
@@ -143,15 +113,8 @@ def info_(name: Name = DEFAULT, as_json: Json = False) -> None:
     out.print(f"authority: {data['ca']}", highlight=False)
 
 
-@lab.command()
-def shell(
-    host: Annotated[str, typer.Argument(help="A machine, such as mta, or attacker.")],
-    command: Annotated[
-        list[str] | None, typer.Argument(help="What to run; a login shell if not given.")
-    ] = None,
-    name: Name = DEFAULT,
-) -> None:
-    """Open a root shell on a machine of the lab, or run a command there."""
+@lab.named("shell")
+def shell(host: str, command: list[str] | None = None, name: str = DEFAULT) -> None:
     with shown():
         instance = Instance.load(name)
         container = instance.container_name(instance.machine(host).name)
@@ -160,34 +123,22 @@ def shell(
     os.execvp("docker", arguments)  # noqa: S606
 
 
-@lab.command(epilog="Example: `./outpost lab box --yes`, then `./outpost lab vm ns1 mta`.")
-def box(
-    yes: Annotated[bool, Option("--yes", "Install Vagrant, libvirt and QEMU where missing.")] = False,
-) -> None:
-    """Make the Vagrant box `outpost/trixie` from Debian's archive."""
+@lab.named("box")
+def box(yes: bool = False) -> None:
     with shown() as progress, progress.step("box") as note:
         vagrant.make(install=yes, note=note)
 
 
-@lab.command(
-    epilog="Example: `./outpost lab vm ns1 mta --name two`, then `./outpost apply lab --via ssh --name two`."
-)
-def vm(
-    hosts: Annotated[list[str], typer.Argument(help="Hosts of the office.")],
-    name: Name = DEFAULT,
-) -> None:
-    """Run a lab's hosts as virtual machines (`vagrant destroy` ends it)."""
+@lab.named("vm")
+def vm(hosts: list[str], name: str = DEFAULT) -> None:
     with shown() as progress:
         instance = _stored(name)
         progress.close()  # Vagrant shows its own
         vagrant.replace(instance, tuple(hosts), client=engine.connect())
 
 
-@lab.command("first-files", hidden=True)
-def first_files(
-    host: Annotated[str, typer.Argument(help="A host of the office.")], name: Name = DEFAULT
-) -> None:
-    """Print a host's first files as a tar archive, for the Vagrantfile."""
+@lab.named("first-files", hidden=True)
+def first_files(host: str, name: str = DEFAULT) -> None:
     with shown():
         sys.stdout.buffer.write(vagrant.first_files(_stored(name), host))
 

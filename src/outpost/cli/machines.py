@@ -5,13 +5,12 @@ import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, err, out
-from outpost.cli.options import LimitOption, OfficeArgument, Option, YesOption, chosen_hosts
+from outpost.cli.options import App, OfficeArgument, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
@@ -24,31 +23,12 @@ from outpost.machines.keys import kept_seeds, passphrases
 from outpost.office import load
 from outpost.target import Target, find
 
-app = typer.Typer()
-machines = typer.Typer(
-    name="machines",
-    help="Make the hosts of an office: seeds, images, guests of a server.",
-    no_args_is_help=True,
-)
-app.add_typer(machines)
+app = App()
+machines = app.group("machines")
 
 
-@machines.command(
-    "seed",
-    epilog="Example: `./outpost machines seed po --output /root/seeds`. Then attach HOST.iso to each machine as a CD and start it. "
-    "docs/how-to/machines.md shows it for libvirt, Proxmox and clouds.",
-)
-def write_seeds(
-    office: OfficeArgument,
-    output: Annotated[
-        Path, Option("--output DIR", "Directory for the seeds; keep it out of the repository.")
-    ],
-    limit: LimitOption = None,
-) -> None:
-    """Write a first-boot seed (cloud-init, NoCloud) for each host.
-
-    It brings names, addresses, your SSH keys, and an SSH host key that is pinned in known_hosts now.
-    """
+@machines.named("seed")
+def write_seeds(office: OfficeArgument, output: Path, limit: list[str] | None = None) -> None:
     target = _real(office)
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     hosts = [loaded.host(name) for name in chosen_hosts(loaded, limit) or loaded.hosts_by_name]
@@ -67,35 +47,16 @@ def write_seeds(
     )
 
 
-OnOption = Annotated[str, Option("--on USER@SERVER", "The server that the guests run on, by SSH.")]
-
-
-@machines.command(
-    "up",
-    epilog=f"Example: `./outpost machines up po --on root@192.0.2.5 --image {up.DEBIAN} --sha512 HEX`. "
-    "Exit code 0: done or nothing to change, 1: failed or declined.",
-)
+@machines.named("up")
 def make_guests(
     office: OfficeArgument,
-    on: OnOption,
-    image: Annotated[
-        str,
-        Option(
-            "--image FILE|URL", "For new guests: Debian's genericcloud image, or one of `machines image`."
-        ),
-    ] = "",
-    sha512: Annotated[str, Option("--sha512 HEX", "Its SHA-512; for FILE also read from FILE.sha512.")] = "",
-    limit: LimitOption = None,
-    restart: Annotated[
-        bool,
-        Option("--restart", "Restart guests whose memory, processors or cards changed, without a question."),
-    ] = False,
-    yes: YesOption = False,
+    on: str,
+    image: str = "",
+    sha512: str = "",
+    limit: list[str] | None = None,
+    restart: bool = False,
+    yes: bool = False,
 ) -> int:
-    """Make a bare Debian 13 server run the office's hosts as virtual machines.
-
-    A second run applies changes of the office file, and nothing else. A guest is restarted only if you agree.
-    """
     work = _examined(office, on, limit)
     target, loaded = work.target, work.office
     _show(list(server.judge(work.found, work.site, on)))
@@ -205,34 +166,17 @@ def _agreed(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-@machines.command(
-    "check",
-    epilog="Example: `./outpost machines check po --on root@192.0.2.5`. Exit code 0: sound, 1: something is bad.",
-)
-def check_guests(office: OfficeArgument, on: OnOption, limit: LimitOption = None) -> int:
-    """Check a server, and whether it can open its encrypted disks now.
-
-    It changes nothing.
-    """
+@machines.named("check")
+def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None) -> int:
     work = _examined(office, on, limit)
     _show([*server.judge(work.found, work.site, on), *up.reopened(work)])
     return 0
 
 
-@machines.command(
-    "down",
-    epilog="Example: `./outpost machines down po --on root@192.0.2.5`. The disks are kept: `machines up` starts the same guests again.",
-)
+@machines.named("down")
 def remove_guests(
-    office: OfficeArgument,
-    on: OnOption,
-    limit: LimitOption = None,
-    erase_disks: Annotated[
-        str, Option("--erase-disks DOMAIN", "The office's domain: its disks are deleted, too.")
-    ] = "",
-    yes: YesOption = False,
+    office: OfficeArgument, on: str, limit: list[str] | None = None, erase_disks: str = "", yes: bool = False
 ) -> int:
-    """Shut down and remove an office's guests. Their disks are kept."""
     target = _real(office)
     loaded = load(target.data, uncertified=True)
     if erase_disks not in ("", loaded.domain):
@@ -255,40 +199,16 @@ def remove_guests(
     return 0
 
 
-@machines.command(
-    "image",
-    epilog="Examples: `./outpost machines image po --output /root/images`; `./outpost machines image po --output /root/images --host mta "
-    "--write /dev/sdb`.",
-)
+@machines.named("image")
 def build_image(
     office: OfficeArgument,
-    output: Annotated[
-        Path, Option("--output DIR", "Directory for the image; keep it out of the repository.")
-    ],
-    host: Annotated[
-        str,
-        Option("--host HOST", "Put this host's seed into the image, for a machine without a second medium."),
-    ] = "",
-    epoch: Annotated[
-        int | None,
-        Option(
-            "--epoch SECONDS",
-            "Timestamp of all files (default: the last midnight, UTC). The same timestamp and archive make the same image.",
-        ),
-    ] = None,
-    tools: Annotated[
-        str, Option("--tools default|DIR", "For mkosi's --tools-tree: `default` fetches its tools.")
-    ] = "",
-    device: Annotated[
-        Path | None,
-        Option("--write DEVICE", "Write it to this disk, whose content is lost, and read it back."),
-    ] = None,
-    yes: YesOption = False,
+    output: Path,
+    host: str = "",
+    epoch: int | None = None,
+    tools: str = "",
+    device: Path | None = None,
+    yes: bool = False,
 ) -> int:
-    """Build a disk image of Debian that starts by UEFI and BIOS, with mkosi.
-
-    For a stick, a disk, an import, or the guests of `machines up`. It needs root or user namespaces.
-    """
     target = _real(office)
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     if device is not None:

@@ -3,12 +3,12 @@
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 from rich.markup import escape
 
 from outpost.cli.console import Table, duration, out, say_json, size
-from outpost.cli.options import App, Argument, At, JsonOption, Option
+from outpost.cli.options import App, At
 from outpost.errors import OutpostError
 from outpost.mail import queues, tracing
 from outpost.office import Office, peering
@@ -22,21 +22,10 @@ from outpost.transport.remote import of_each, run_script
 app = App()
 
 
-@app.of_office(
-    "trace",
-    epilog="Examples: `./outpost trace lab 3F2A1B4C5D`, `./outpost trace lab '<id@example.com>'`, `./outpost trace lab "
-    "alice@po.myertor.test --last 3`. Exit code 0: found, 1: no host knows it.",
-)
+@app.of_office("trace")
 def trace_message(
-    at: At,
-    identifiers: Annotated[
-        list[str], Argument("IDENTIFIER…", "Queue id, Message-ID, or somebody's address.")
-    ],
-    since: Annotated[str, Option("--since TIME", "How far back to search (systemd.time(7)).")] = "-5d",
-    last: Annotated[int, Option("--last N", "For an address: how many of its latest messages.", min=1)] = 5,
-    as_json: JsonOption = False,
+    at: At, identifiers: list[str], since: str = "-5d", last: int = 5, as_json: bool = False
 ) -> int:
-    """Follow a message across all hosts, with delays and TLS."""
     ask = tracing.asker(at.target, at.office, since=since, last=last, via=at.via)
     stories = tracing.found(at.target, tuple(identifiers), tracing.follow(at.office, identifiers, ask))
     if as_json:
@@ -53,22 +42,10 @@ def trace_message(
     return 0
 
 
-@app.of_office(
-    "queue",
-    epilog="Examples: `./outpost queue po`, `./outpost queue po --release headoffice`, `./outpost queue po --hold "
-    "@example.org`. Both options take: all, a queue id, an address, @domain, a route (a peer's name, store, Internet). Exit code 0.",
-)
+@app.of_office("queue")
 def queue_office(
-    at: At,
-    release: Annotated[
-        list[str] | None, Option("--release WORD", "Release from hold and deliver now; may be repeated.")
-    ] = None,
-    hold: Annotated[
-        list[str] | None, Option("--hold WORD", "Put on hold until it is released; may be repeated.")
-    ] = None,
-    as_json: JsonOption = False,
+    at: At, release: list[str] | None = None, hold: list[str] | None = None, as_json: bool = False
 ) -> int:
-    """Show the MTAs' queues and why mail waits; release or hold it."""
     target, loaded, via = at.target, at.office, at.via
     messages = queues.waiting(target, loaded, via)
     if release:
@@ -96,19 +73,8 @@ def queue_office(
     return 0
 
 
-@app.of_office(
-    "alarms",
-    epilog="Examples: `./outpost alarms po`; `./outpost alarms po --test` sends one by every path. Exit code 0: none, 1: some.",
-)
-def show_alarms(
-    at: At,
-    test: Annotated[bool, Option("--test", "Let each host send a test alarm by each of its paths.")] = False,
-    as_json: JsonOption = False,
-) -> int:
-    """Show each host's alarms: what needs a person now.
-
-    Old mail, certificates, signatures, disks, backups, guessed passwords, failed units.
-    """
+@app.of_office("alarms")
+def show_alarms(at: At, test: bool = False, as_json: bool = False) -> int:
     answers = of_each(at.office.hosts, lambda host: _alarms_of(at, host, test=test))
     found = [alarm for answer in answers.values() for alarm in answer]
     if as_json:
@@ -135,22 +101,10 @@ def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
         return [{"host": host.name, "about": "host", "text": error.message}]
 
 
-@app.of_office(
-    "peer",
-    asks_hosts=False,
-    epilog="Examples: `./outpost peer po` prints instructions, `./outpost peer po headoffice --postfix` their Postfix settings, "
-    "`./outpost peer po headoffice --recipients > po_recipients` the table for their backup MX. Exit code 0.",
-)
+@app.of_office("peer", asks_hosts=False)
 def print_peer(
-    at: At,
-    peer: Annotated[str | None, Argument("[PEER]", "Only this peer.")] = None,
-    postfix: Annotated[bool, Option("--postfix", "Print Postfix settings.")] = False,
-    recipients: Annotated[
-        bool, Option("--recipients", "Print only the table of recipients, for a backup MX.")
-    ] = False,
-    as_json: JsonOption = False,
+    at: At, peer: str | None = None, postfix: bool = False, recipients: bool = False, as_json: bool = False
 ) -> int:
-    """Print what peers have to set up on their side."""
     ends = [OtherEnd(at.pictured, each) for each in _peers(at.pictured, peer)]
     if as_json:
         say_json([end.as_data() for end in ends])

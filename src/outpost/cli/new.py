@@ -12,17 +12,7 @@ from rich.markup import escape
 
 from outpost.cli.console import err, out, say_error, say_json
 from outpost.cli.office import show_problems
-from outpost.cli.options import (
-    App,
-    Argument,
-    At,
-    Command,
-    JsonOption,
-    LimitOption,
-    Option,
-    chosen_hosts,
-    takes,
-)
+from outpost.cli.options import App, At, Command, chosen_hosts, takes
 from outpost.errors import OutpostError
 from outpost.office import OfficeError, Problem, load
 from outpost.office.load import parse
@@ -52,21 +42,9 @@ def _with_questions(command: Command) -> Command:
     return takes(command, [office, *options, secrets])
 
 
-@app.command(
-    "new",
-    epilog="Examples: `./outpost new po` asks; `./outpost new po --domain po.example.com --organisation 'Site office' "
-    "--postmaster maria --wan 192.0.2.0/28` does not, and takes the defaults for the rest.",
-)
+@app.named("new")
 @_with_questions
-def new_office(
-    office: Annotated[str, Argument("OFFICE", "Its name in the directory of offices, or a path.")],
-    secrets: Annotated[bool, Option("--secrets/--no-secrets", "Create the secrets, too.")] = True,
-    **answers: str | None,
-) -> int:
-    """Create an office: its file and its secrets.
-
-    It asks for what no option gives, and checks the file that it writes.
-    """
+def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
         problem = f"{shown(directory)}/office.toml exists already"
@@ -192,15 +170,8 @@ def _address(local: str, domain: str) -> str:
     return local if "@" in local else f"{local}@{domain}"
 
 
-@app.of_office(
-    "preflight",
-    epilog="Example: `./outpost preflight po`. Exit code 0: ready for the first apply, 1: something is in the way.",
-)
-def look_ahead(at: At, limit: LimitOption = None, as_json: JsonOption = False) -> int:
-    """Check hosts and their network before the first apply.
-
-    SSH, Debian's version, addresses, ports, clock, port 25, delegation. Changes nothing.
-    """
+@app.of_office("preflight")
+def look_ahead(at: At, limit: list[str] | None = None, as_json: bool = False) -> int:
     from outpost.engine import preflight
 
     hosts = chosen_hosts(at.office, limit)

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, err, out, say_json, say_line
-from outpost.cli.options import App, Argument, At, JsonOption, NameOption, OfficeArgument, Option
+from outpost.cli.options import App, At, OfficeArgument
 from outpost.converge import revisions
 from outpost.converge.declaration import declaration
 from outpost.converge.declaration import shown as printable
@@ -27,14 +27,8 @@ from outpost.transport import ssh
 app = App()
 
 
-@app.command(
-    "check", epilog="Example: `./outpost check inventory/lab --json`. Exit code 0: sound, 1: problems found."
-)
-def check_office(office: OfficeArgument, name: NameOption = None, as_json: JsonOption = False) -> int:
-    """Find the mistakes in an office file, each with its remedy.
-
-    No host is contacted.
-    """
+@app.named("check")
+def check_office(office: OfficeArgument, name: str | None = None, as_json: bool = False) -> int:
     template = INVENTORY / LAB
     meant = office == LAB or Path(office).resolve() in (template, template / "office.toml")
     directory = template if meant and name is None else find(office, name).data
@@ -72,13 +66,8 @@ def _summary(office: Office) -> str:
     return f"{office.domain}, {count(len(office.hosts), 'host')}, {count(len(office.users), 'user')}, {count(len(office.peers), 'peer')}"
 
 
-@app.of_office(
-    "hosts",
-    asks_hosts=False,
-    epilog="Example: `./outpost hosts harbour --json`. Exit code 0: listed, 1: the office file has mistakes.",
-)
-def list_hosts(at: At, as_json: JsonOption = False) -> int:
-    """List an office's hosts with role, name and addresses."""
+@app.of_office("hosts", asks_hosts=False)
+def list_hosts(at: At, as_json: bool = False) -> int:
     found = at.pictured
     if as_json:
         say_json([_as_data(found, host) for host in found.hosts])
@@ -111,20 +100,8 @@ def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None
     err.print(f"[bold red]{count(len(problems), 'problem')}{where}[/]")
 
 
-@app.of_office(
-    "dns",
-    asks_hosts=False,
-    epilog="Example: `./outpost dns po > po.zone`. The output is a zone file that any name server loads.",
-)
-def print_zone(
-    at: At,
-    zone: Annotated[str, Option("--zone ZONE", "A reverse zone of the office instead of its domain.")] = "",
-    as_json: JsonOption = False,
-) -> int:
-    """Print the office's DNS zone, with a reason for each record.
-
-    It is for offices whose name servers are elsewhere. Nothing in it is secret.
-    """
+@app.of_office("dns", asks_hosts=False)
+def print_zone(at: At, zone: str = "", as_json: bool = False) -> int:
     zones = office_zones(at.office, public_keys(secrets_file.read(at.target.data)))
     wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
@@ -138,30 +115,14 @@ def print_zone(
     return 0
 
 
-@app.of_office(
-    "guide",
-    asks_hosts=False,
-    epilog="Example: `./outpost guide po > guide.html`: to print, or to send to somebody new. Webmail shows it, too.",
-)
-def print_guide(
-    at: At,
-    language: Annotated[str, Option("--language en|de", "Its language.")] = "en",
-) -> int:
-    """Print the guide for the office's users, as HTML."""
+@app.of_office("guide", asks_hosts=False)
+def print_guide(at: At, language: str = "en") -> int:
     sys.stdout.writelines(role.guide(at.office, language) for role in every_role().values() if role.guide)
     return 0
 
 
-@app.command(
-    "reference",
-    epilog="Example: `./outpost reference --check` (in a commit hook: exit code 1 when a page is out of date).",
-)
-def write_reference(
-    check_only: Annotated[
-        bool, Option("--check", "Write nothing; fail when something is out of date.")
-    ] = False,
-) -> int:
-    """Write the generated pages of docs/ and the README's diagram."""
+@app.named("reference")
+def write_reference(check_only: bool = False) -> int:
     from outpost.evidence import reference
 
     stale = [page for page in reference.pages() if not page.is_current()]
@@ -182,22 +143,8 @@ SAME, DIFFERENT = 0, 2
 LOCK = "requirements.lock"
 
 
-@app.of_office(
-    "declare",
-    asks_hosts=False,
-    epilog="Examples: `./outpost declare po mta --json`; `./outpost declare po --against v1.0.0` after a change of the code. Exit code 0: "
-    "printed, or nothing differs, 2: `--against` found differences.",
-)
-def print_declaration(
-    at: At,
-    host: Annotated[str, Argument("HOST", "A host; with --against, all hosts by default.")] = "",
-    against: Annotated[str, Option("--against REV", "Compare with a git revision; its code is run.")] = "",
-    as_json: JsonOption = False,
-) -> int:
-    """Print what is declared for a host, or what a change of code alters.
-
-    Packages, accounts, files, units. No host is asked, and no secret is printed. Commands that an apply runs are not compared.
-    """
+@app.of_office("declare", asks_hosts=False)
+def print_declaration(at: At, host: str = "", against: str = "", as_json: bool = False) -> int:
     loaded, directory = at.office, at.target.data
     expect_hosts(loaded, [host] if host else [])
     if against:

@@ -1,15 +1,18 @@
-"""Arguments and options that several commands share."""
+"""How a function becomes a command, and what OFFICE, --name, --via and --limit mean."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from outpost.cli import COMMANDS, PROGRAM
 from outpost.errors import OutpostError
 from outpost.target import LAB, Target, find, labs
 
@@ -17,18 +20,6 @@ if TYPE_CHECKING:
     from outpost.office import Office
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def Option(names: str, about: str, **more: Any) -> Any:  # noqa: N802 (as typer's own)
-    """An option as `--help` shows it (`--yes -y`, `--limit HOST`), and what it is about."""
-    words = names.split()
-    given = [word for word in words if word.startswith("-")]
-    metavar = next((word for word in words if word not in given), None)
-    return typer.Option(*given, metavar=metavar, help=about, **more)
-
-
-def Argument(metavar: str, about: str) -> Any:  # noqa: N802 (as typer's own)
-    return typer.Argument(metavar=metavar, help=about)
 
 
 OfficeArgument = Annotated[
@@ -39,16 +30,6 @@ OfficeArgument = Annotated[
         autocompletion=lambda incomplete: _complete(incomplete),
     ),
 ]
-NameOption = Annotated[str | None, Option("--name NAME", "The lab instance (default: lab).")]
-LimitOption = Annotated[list[str] | None, Option("--limit HOST", "Only this host or role; may be repeated.")]
-ViaOption = Annotated[
-    str | None, Option("--via CONNECTOR", "docker, ssh or vagrant: inventory/OFFICE/CONNECTOR.py.")
-]
-JsonOption = Annotated[bool, Option("--json", "Print the result as JSON.")]
-RefreshOption = Annotated[
-    bool, Option("--refresh", "Do not use the cache of unchanged hosts: scan all of them.")
-]
-YesOption = Annotated[bool, Option("--yes -y", "Do not ask.")]
 
 
 class At:
@@ -85,27 +66,63 @@ def takes(command: Command, parameters: Iterable[inspect.Parameter]) -> Command:
 
 
 class App(typer.Typer):
-    """Typer commands, some of them about an office."""
+    """Commands, or a group of them, with texts and options from ``commands.toml``; some commands are about an office."""
 
-    def of_office(
-        self, name: str, *, asks_hosts: bool = True, **options: Any
-    ) -> Callable[[Command], Command]:
+    def __init__(self, group: str = "", **options: Any) -> None:
+        self._tables = (COMMANDS[group],) if group else ()
+        about = {"name": group, "help": COMMANDS[group]["help"], "no_args_is_help": True} if group else {}
+        super().__init__(**about, **options)
+
+    def group(self, name: str, **options: Any) -> App:
+        """Add a group of commands."""
+        group = App(name, **options)
+        self.add_typer(group)
+        return group
+
+    def named(self, name: str, **options: Any) -> Callable[[Command], Command]:
+        """Add a command; each of its parameters is an option or an argument."""
+        own = (self._tables[0] if self._tables else COMMANDS)[name]
+        described = ChainMap(own, *self._tables, PROGRAM)
+
+        def with_text(each: inspect.Parameter) -> inspect.Parameter:
+            if hasattr(each.annotation, "__metadata__"):
+                return each
+            return each.replace(annotation=Annotated[each.annotation, declared(*described[each.name])])
+
+        def add(command: Command) -> Command:
+            parameters = inspect.signature(command, eval_str=True).parameters.values()
+            texts = {"help": own["help"], "epilog": own.get("examples")}
+            self.command(name, **texts, **options)(takes(command, map(with_text, parameters)))
+            return command
+
+        return add
+
+    def of_office(self, name: str, *, asks_hosts: bool = True) -> Callable[[Command], Command]:
         """Add a command with OFFICE, --name and --via; it gets them as its first parameter."""
 
         def add(command: Command) -> Command:
             def called(
-                office: OfficeArgument, name: NameOption = None, via: ViaOption = None, **given: Any
+                office: OfficeArgument, name: str | None = None, via: str | None = None, **given: Any
             ) -> Any:
                 return command(At(office, name, via), **given)
 
             shared = inspect.signature(called, eval_str=True).parameters
             _, *own = inspect.signature(command, eval_str=True).parameters.values()
             ends = [shared["name"], *([shared["via"]] if asks_hosts else [])]
-            called.__doc__ = command.__doc__
-            self.command(name, **options)(takes(called, [shared["office"], *own, *ends]))
+            self.named(name)(takes(called, [shared["office"], *own, *ends]))
             return command
 
         return add
+
+
+def declared(names: str, about: str, more: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """An option as `--help` shows it (`--yes -y`, `--limit HOST`), or an argument (`HOST`)."""
+    if not names.startswith("-"):
+        return typer.Argument(metavar=names, help=about)
+    words = names.split()
+    given = [word for word in words if word.startswith("-")]
+    metavar = next((word for word in words if word not in given), None)
+    return typer.Option(*given, metavar=metavar, help=about, **more)
 
 
 def _complete(incomplete: str) -> list[str]:

@@ -1,12 +1,11 @@
 """`outpost report` and `judge`: the page of evidence, the same on paper, and what other people's scanners find."""
 
 from pathlib import Path
-from typing import Annotated
 
 from rich.markup import escape
 
 from outpost.cli.console import err, out, say_json
-from outpost.cli.options import App, At, JsonOption, Option
+from outpost.cli.options import App, At
 from outpost.errors import OutpostError
 from outpost.evidence import opinions
 from outpost.evidence.controls import catalogue, measured
@@ -22,21 +21,8 @@ from outpost_lab import judges
 app = App()
 
 
-@app.of_office(
-    "report",
-    epilog="Example: `./outpost report lab --html evidence.html --pdf evidence.pdf`. Exit code 0: written, 1: nothing to report.",
-)
-def report_office(
-    at: At,
-    html: Annotated[
-        Path | None, Option("--html FILE", "Path of the page (default: OFFICE-evidence.html).")
-    ] = None,
-    pdf: Annotated[Path | None, Option("--pdf FILE", "Write a PDF, too (needs Debian's Chromium).")] = None,
-) -> int:
-    """Write the evidence for an auditor as one page.
-
-    From the latest results: fault, control, line in effect, check, attack, host, result.
-    """
+@app.of_office("report")
+def report_office(at: At, html: Path | None = None, pdf: Path | None = None) -> int:
     target = at.target
     kept = history.runs(target)
     if not kept:
@@ -70,24 +56,8 @@ def _lines(at: At) -> dict[str, list[Line]]:
     return found
 
 
-@app.of_office(
-    "judge",
-    epilog="Example: `./outpost judge lab --only ssh-audit --record`. Exit code 0: each finding has a reason, 1: one has none.",
-)
-def judge_office(
-    at: At,
-    only: Annotated[
-        list[str] | None, Option("--only TOOL", "ssh-audit, lynis, testssl or sslyze; may be repeated.")
-    ] = None,
-    record: Annotated[
-        bool, Option("--record", "Keep the results in controls/judged.json, for the documentation.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> int:
-    """Scan with ssh-audit, lynis, testssl.sh and sslyze.
-
-    Each finding has a reason in controls/opinions.toml, or is an error.
-    """
+@app.of_office("judge")
+def judge_office(at: At, only: list[str] | None = None, record: bool = False, as_json: bool = False) -> int:
     if unknown := sorted(set(only or ()) - set(opinions.TOOLS)):
         remedy = f"choose one of: {', '.join(opinions.TOOLS)}"
         raise OutpostError(f"{', '.join(unknown)}: no such tool", remedy)

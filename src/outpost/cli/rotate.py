@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import tomlkit
 import typer
@@ -14,7 +13,7 @@ from pydantic import SecretStr
 from rich.markup import escape
 
 from outpost.cli.console import Table, count, out
-from outpost.cli.options import App, Argument, At, OfficeArgument, Option
+from outpost.cli.options import App, At, OfficeArgument
 from outpost.cli.progress import watcher
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
@@ -24,14 +23,7 @@ from outpost.office import load
 from outpost.target import find, shown
 
 app = App()
-rotate = App(
-    name="rotate",
-    help="Roll keys and certificates in steps, while mail flows.",
-    no_args_is_help=True,
-)
-app.add_typer(rotate)
-
-StatusOption = Annotated[bool, Option("--status", "Show the state of the keys, change nothing.")]
+rotate = app.group("rotate")
 
 
 @contextmanager
@@ -49,43 +41,24 @@ def _show(rows: Rows) -> None:
     out.print(table)
 
 
-def _kind(
-    name: str, summary: str, example: str, status_of: Callable[[Desk], Rows], step: Callable[[Desk], None]
-) -> None:
+def _kind(name: str, status_of: Callable[[Desk], Rows], step: Callable[[Desk], None]) -> None:
     """Run the next step for a kind of keys, or only show their state."""
 
-    def command(at: At, status: StatusOption = False) -> None:
+    def command(at: At, status: bool = False) -> None:
         with at_desk(at) as desk:
             if status:
                 _show(status_of(desk))
             else:
                 step(desk)
 
-    rotate.of_office(name, help=summary, epilog=example)(command)
+    rotate.of_office(name)(command)
 
 
-_kind(
-    "dkim",
-    "Roll the DKIM keys: one step with each call, never too early.",
-    "Example: `./outpost rotate dkim lab`, again after two TTLs. Exit code 0: a step was taken, 1: too early.",
-    dkim.status,
-    dkim.advance,
-)
+_kind("dkim", dkim.status, dkim.advance)
 
 
-@rotate.of_office(
-    "tls",
-    epilog="Example: `./outpost rotate tls lab mta`. Exit code 0: switched, 1: too early (it says how long to wait).",
-)
-def roll_tls(
-    at: At,
-    host: Annotated[str | None, Argument("[HOST]", "Only this host's key.")] = None,
-    status: StatusOption = False,
-) -> None:
-    """Switch to the next public TLS keys.
-
-    Every name server must have shown their TLSA records for two TTLs.
-    """
+@rotate.of_office("tls")
+def roll_tls(at: At, host: str | None = None, status: bool = False) -> None:
     with at_desk(at) as desk:
         if status:
             _show(tls.status(desk))
@@ -94,15 +67,8 @@ def roll_tls(
             tls.roll(desk, one)
 
 
-@rotate.of_office(
-    "hosts", epilog="Example: `./outpost rotate hosts lab --keys`, after a host was lost or broken into."
-)
-def roll_hosts(
-    at: At,
-    keys: Annotated[bool, Option("--keys", "Replace the keys, too.")] = False,
-    status: StatusOption = False,
-) -> None:
-    """Renew the certificates between the hosts, without refusing mail."""
+@rotate.of_office("hosts")
+def roll_hosts(at: At, keys: bool = False, status: bool = False) -> None:
     with at_desk(at) as desk:
         if status:
             _show(authority.links_status(desk))
@@ -110,21 +76,8 @@ def roll_hosts(
             authority.renew_links(desk, keys=keys)
 
 
-_kind(
-    "authority",
-    "Replace the office's own authority, in two calls.\n\n"
-    "After the first one both are trusted; the second one switches and removes the old one.",
-    "Example: `./outpost rotate authority lab`, again once users and peers have the new one (`./outpost secrets ca`).",
-    authority.status,
-    authority.advance,
-)
-_kind(
-    "tsig",
-    "Replace the key of zone transfers; transfers work throughout.",
-    "Example: `./outpost rotate tsig lab`. Nobody outside holds this key, so nothing has to be waited for.",
-    tsig.status,
-    tsig.roll,
-)
+_kind("authority", authority.status, authority.advance)
+_kind("tsig", tsig.status, tsig.roll)
 
 
 def _keep_dnssec(desk: Desk) -> None:
@@ -132,42 +85,20 @@ def _keep_dnssec(desk: Desk) -> None:
         desk.report("the office's secrets have every DNSSEC key")
 
 
-_kind(
-    "dnssec",
-    "Keep a copy of the primary name server's DNSSEC keys in the office's secrets.",
-    "Example: `./outpost rotate dnssec lab --status`. The keys roll by themselves, as `[dns]` in the office file says.",
-    dnssec.status,
-    _keep_dnssec,
-)
+_kind("dnssec", dnssec.status, _keep_dnssec)
 
 
-@rotate.of_office(
-    "due",
-    epilog="Example, in the controller's crontab: `17 * * * * /srv/outpost/outpost rotate due po`. Exit code 0 also when nothing was due.",
-)
+@rotate.of_office("due")
 def take_due(at: At) -> None:
-    """Take every step of rotation that is due, for a timer."""
     with at_desk(at) as desk:
         aftermath.take(desk)
 
 
-secrets = App(
-    name="secrets", help="The secrets of an office, encrypted with age beside its file.", no_args_is_help=True
-)
-app.add_typer(secrets)
+secrets = app.group("secrets")
 
 
-@secrets.command(
-    "init",
-    epilog="Example: `./outpost secrets init inventory/po`. Nothing secret is printed; what exists is never overwritten.",
-)
-def init_secrets(
-    office: OfficeArgument,
-    passwords: Annotated[
-        Path | None, Option("--passwords FILE", "File for the first passwords of new users.")
-    ] = None,
-) -> None:
-    """Create missing keys, first passwords and your age identity."""
+@secrets.named("init")
+def init_secrets(office: OfficeArgument, passwords: Path | None = None) -> None:
     target = find(office)
     if target.instance:
         raise OutpostError("the lab makes its own secrets", f"./outpost lab up --name {target.instance}")
@@ -226,19 +157,8 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
         stream.writelines(f"{address} {password}\n" for address, password in passwords.items())
 
 
-@secrets.of_office(
-    "csr",
-    asks_hosts=False,
-    epilog="Example: `./outpost secrets csr po mta > mta.csr`; save the certificate that the authority returns as mta.pem.",
-)
-def print_request(
-    at: At,
-    host: Annotated[str, Argument("HOST", "The host the certificate is for.")],
-    following: Annotated[
-        bool, Option("--next", "For the key that `./outpost rotate tls` switches to.")
-    ] = False,
-) -> None:
-    """Print a certificate request (PKCS #10) of a host."""
+@secrets.of_office("csr", asks_hosts=False)
+def print_request(at: At, host: str, following: bool = False) -> None:
     target = at.target
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
     if host not in kept.public_next:
@@ -248,13 +168,8 @@ def print_request(
     sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))
 
 
-@secrets.of_office(
-    "smarthost",
-    asks_hosts=False,
-    epilog="Example: `./outpost secrets smarthost po <password.txt`. The password is not shown, and only the MTA gets it.",
-)
+@secrets.of_office("smarthost", asks_hosts=False)
 def keep_smarthost_password(at: At) -> None:
-    """Store the password of the office's login at its smarthost."""
     target, loaded = at.target, at.office
     kept = secrets_file.read(target.data)
     if loaded.smarthost is None or not loaded.smarthost.user:
@@ -270,11 +185,6 @@ def keep_smarthost_password(at: At) -> None:
     out.print(f"{wrote}; ./outpost apply {target.typed} installs it on the MTA")
 
 
-@secrets.of_office(
-    "ca",
-    asks_hosts=False,
-    epilog="Example: `./outpost secrets ca po > office-ca.pem`; two certificates while the authority rolls.",
-)
+@secrets.of_office("ca", asks_hosts=False)
 def print_authority(at: At) -> None:
-    """Print the certificate of the office's own authority."""
     sys.stdout.write(secrets_file.read(at.target.data).trusted)

@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from outpost.cli.console import Table, err, out, say_json
-from outpost.cli.options import Argument, JsonOption, NameOption, Option, YesOption
+from outpost.cli.options import App
 from outpost.cli.progress import Lines
 from outpost.target import LAB, ROOT, find
 from outpost_lab.benchmarks import measure, run
 
-app = typer.Typer()
+app = App()
 
 INSTANCE = "test"
 SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
@@ -61,14 +58,10 @@ class Stage:
         return "FAILED" if self.failed else "unsteady" if self.unsteady else "passed"
 
 
-@app.command("test", epilog="Example: `./outpost test --fast`. Exit code 0: all passed, 1: something failed.")
+@app.named("test")
 def run_suite(
-    yes: YesOption = False,
-    fast: Annotated[bool, Option("--fast", "Run only what needs no Docker.")] = False,
-    keep: Annotated[bool, Option("--keep", "Leave the lab instance `test` running.")] = False,
-    arguments: Annotated[list[str] | None, Argument("[-- PYTEST…]", "Passed on to pytest.")] = None,
+    yes: bool = False, fast: bool = False, keep: bool = False, arguments: list[str] | None = None
 ) -> int:
-    """Run the whole test suite: lint, unit tests, a new lab."""
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
     stages: list[tuple[Stage, Callable[[Stage], None]]] = [
         (Stage("ruff", "style and likely bugs"), suite.ruff),
@@ -269,26 +262,14 @@ def _count(stage: Stage, report: Path) -> None:
         ]
 
 
-@app.command(
-    "bench",
-    epilog="Examples: `./outpost bench --list`, `./outpost bench reapply-cold verify --name two`; `./outpost bench --keep` "
-    "measures everything (half an hour and more). Exit code 0: every ratio reached, 1: a ratio missed.",
-)
+@app.named("bench")
 def bench(
-    rows: Annotated[list[str] | None, Argument("[ROW…]", "Only these rows.")] = None,
-    name: NameOption = None,
-    listed: Annotated[bool, Option("--list", "List the rows, and measure nothing.")] = False,
-    as_json: JsonOption = False,
-    keep: Annotated[
-        bool, Option("--keep", "Write docs/benchmarks.json and the table in docs/measurements.md.")
-    ] = False,
+    rows: list[str] | None = None,
+    name: str | None = None,
+    listed: bool = False,
+    as_json: bool = False,
+    keep: bool = False,
 ) -> int:
-    """Measure speed beside SSH, pyinfra, Ansible and apt-get.
-
-    It needs a lab that is up.
-
-    A slow line is put in front of the hosts. Nothing else should run on the machine meanwhile.
-    """
     if listed:
         table = Table("row", "what")
         for name_, row in run.ROWS.items():

@@ -8,13 +8,12 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
 
 from rich.markup import escape
 
 from outpost.cli.console import Console, Table, out, say_error, say_json
-from outpost.cli.options import App, At, JsonOption, LimitOption, Option, chosen_hosts
+from outpost.cli.options import App, At, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
 from outpost.errors import OutpostError
@@ -31,40 +30,19 @@ app = App()
 PROVEN, FAILED = 0, 1
 
 
-@app.of_office(
-    "verify",
-    epilog="Examples: `./outpost verify lab --limit mta --control TLS-09`; from a timer `./outpost verify po --changes --notify "
-    "'smtp://relay.example/?to=admin@example&from=outpost@example'`. Exit code 0: proven, 1: a check failed.",
-)
+@app.of_office("verify")
 def verify_office(
     at: At,
-    limit: LimitOption = None,
-    controls: Annotated[
-        list[str] | None, Option("--control ID", "Only the checks of this control; may be repeated.")
-    ] = None,
-    since: Annotated[
-        Path | None,
-        Option("--since FILE", "Compare with this run (a file of --json) instead of the one before."),
-    ] = None,
-    changes: Annotated[
-        bool, Option("--changes", "For a timer: print only what changed since the last run.")
-    ] = False,
-    notify: Annotated[
-        list[str] | None, Option("--notify PATH", "Report changes to smtp://…, https://… or a command.")
-    ] = None,
-    white_box: Annotated[
-        bool,
-        Option(
-            "--white-box", "Only checks that read a host's state: no sessions with daemons, no test messages."
-        ),
-    ] = False,
-    sabotage: Annotated[
-        bool, Option("--sabotage", "In the lab: break what each check tests, and see the check fail.")
-    ] = False,
-    as_json: JsonOption = False,
-    junit: Annotated[Path | None, Option("--junit FILE", "Write a JUnit report.")] = None,
+    limit: list[str] | None = None,
+    controls: list[str] | None = None,
+    since: Path | None = None,
+    changes: bool = False,
+    notify: list[str] | None = None,
+    white_box: bool = False,
+    sabotage: bool = False,
+    as_json: bool = False,
+    junit: Path | None = None,
 ) -> int:
-    """Test every control on the running hosts. Changes nothing."""
     target, hosts = at.target, chosen_hosts(at.office, limit)
     if sabotage:
         return sabotage_office(target, hosts)
