@@ -17,7 +17,7 @@ from outpost.converge.declaration import Declaration
 from outpost.converge.files import shell
 from outpost.converge.operations import HELD
 from outpost.engine.follower import Follower
-from outpost.engine.run import _last
+from outpost.engine.run import _last, _outcome
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
 
@@ -157,3 +157,63 @@ def test_package_lists_that_a_proxy_refuses_are_asked_for_again_and_not_for_ever
     )
     assert (done.returncode, done.stdout) == (code, "" if code else "on\n")
     assert len((tmp_path / "asked").read_text().splitlines()) == attempts
+
+
+PACKAGES = (
+    "    [ns1] Connected",
+    "--> Beginning operation run...",
+    "--> Starting operation: base | packages",
+    "    [ns1] E: Unable to locate package knot",
+    "    [ns1] Error (ignored): executed 0 commands",
+)
+
+
+def test_a_host_that_ends_the_run_is_named_with_its_operation_and_its_words() -> None:
+    """pyinfra itself only says that no host is left."""
+    follower = Follower()
+    for line in (*PACKAGES, "--> pyinfra error in /x/failures.py line 55: No hosts remaining!"):
+        follower.feed(line)
+    with pytest.raises(OutpostError) as caught:
+        _outcome(b"", follower, 1, 1.0, "read the log")
+    assert caught.value.message == "ns1: base | packages: E: Unable to locate package knot"
+
+
+def test_a_host_whose_run_ended_beside_others_is_named_in_the_same_words() -> None:
+    follower = Follower()
+    for line in (
+        "    [ns2] Connected",
+        *PACKAGES,
+        "    [ns2] Success",
+        "--> Starting operation: base | clock",
+        "    [ns2] Success",
+    ):
+        follower.feed(line)
+    result = b'{"results": {"operations": [], "failed_hosts": ["ns1"]}}'
+    failed = _outcome(result, follower, 1, 1.0, "read the log").failed
+    assert failed == {"ns1": "base | packages: E: Unable to locate package knot"}
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "how"),
+    [(b"Exiting upon user request!\n", 0, "was interrupted"), (b"", 3, "stopped with exit code 3")],
+)
+def test_a_stop_without_a_reason_says_during_which_operation(output: bytes, code: int, how: str) -> None:
+    """`Success` of the operation before is no reason."""
+    follower = Follower()
+    for line in (
+        "    [ns1] Connected",
+        "    [ns2] Connected",
+        "--> Starting operation: base | packages",
+        "    [ns1] Success",
+        "    [ns2] Success",
+        "--> Starting operation: base | /etc/knot/knot.conf",
+        "    [ns2] reading zone",
+        "    [ns1] Success",
+    ):
+        follower.feed(line)
+    with pytest.raises(OutpostError) as caught:
+        _outcome(output, follower, code, 1.0, "read the log")
+    expected = 'ns2 had not finished it, and printed last: "reading zone"'
+    assert (
+        caught.value.message == f"pyinfra {how} during the operation base | /etc/knot/knot.conf; {expected}"
+    )

@@ -22,15 +22,27 @@ MOST_LINES = 100_000
 
 @dataclass
 class HostState:
-    """What is known about one host while pyinfra runs."""
+    """What is known about one host while pyinfra runs.
+
+    Attributes:
+        failed: Operation that ended the host's run.
+        troubled: Operation that failed, and the others continued.
+        output: What the host printed last during that one.
+    """
 
     doing: str = "waiting"
     changed: int = 0
     unchanged: int = 0
     failed: str = ""
     troubled: str = ""
+    output: str = ""
     since: float = field(default_factory=time.monotonic)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
+
+    @property
+    def last(self) -> str:
+        """The last line that the host printed during the current operation."""
+        return next((line for line in reversed(self.lines) if line), "")
 
     def does(self, what: str) -> None:
         self.doing, self.since = what, time.monotonic()
@@ -98,7 +110,7 @@ class Follower:
             host.unchanged += 1
             host.does("waiting")
         elif text.startswith("Error (ignored): executed"):
-            host.troubled = self.operation  # the others continue; the last operation reports it and fails
+            host.troubled, host.output = self.operation, host.last  # the last operation reports it and fails
             host.does("waiting")
         elif text.startswith(("Error: executed", "Error: could not")):
             if not text.startswith("Error: executed"):

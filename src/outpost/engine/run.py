@@ -24,7 +24,7 @@ from outpost.engine import unchanged
 from outpost.engine.follower import Follower, HostState
 from outpost.errors import OutpostError
 from outpost.onhost.observe import OBSERVER
-from outpost.target import ROOT, Target, shown
+from outpost.target import ROOT, Target
 
 LONGEST = 64 * 1024
 """Most bytes of a line of pyinfra's log; a host controls its content."""
@@ -286,7 +286,8 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
     try:
         result = json.loads(output)
     except ValueError:
-        raise _stopped(follower, returncode, remedy) from None
+        how = "was interrupted" if output.startswith(b"Exiting upon user request") else ""
+        raise _stopped(follower, returncode, remedy, how) from None
     failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
     if result["results"] is None:
         changes = [
@@ -302,7 +303,7 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
             for host in operation["success"]
         ]
         for host in result["results"]["failed_hosts"]:
-            failed.setdefault(follower.short(host), "see the log")
+            failed.setdefault(follower.short(host), _ended(follower.hosts[follower.short(host)]))
     if returncode and not failed:
         raise _stopped(follower, returncode, remedy)
     return Outcome(
@@ -314,37 +315,67 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
     )
 
 
-def _stopped(follower: Follower, returncode: int, otherwise: str) -> OutpostError:
+def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "") -> OutpostError:
     """Why pyinfra stopped, with the remedy in the reason if there is one."""
     if returncode < 0:  # subprocess: the negative number of the signal
-        return OutpostError(f"pyinfra was ended by {signal.Signals(-returncode).name}", otherwise)
+        how = f"was ended by {signal.Signals(-returncode).name}"
+    hosts = _of_hosts({name: _last(host) for name, host in follower.hosts.items() if host.failed})
+    why = "" if how else hosts or _exception(follower)
     message, _, remedy = (
-        _reason(follower)
-        .removeprefix("outpost.errors.OutpostError: ")
+        why.removeprefix("outpost.errors.OutpostError: ")
         .removeprefix("outpost.templates.TemplateMistakeError: ")
         .partition(". Remedy: ")
     )
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
-    return OutpostError(f"pyinfra stopped: {message}", otherwise)
+    if not how and "No hosts remaining" in why and any(host.troubled for host in follower.hosts.values()):
+        ended = {name: _ended(host) for name, host in follower.hosts.items() if host.troubled}
+        return OutpostError(_of_hosts(ended), otherwise)
+    if message:
+        return OutpostError(f"pyinfra stopped: {message}", otherwise)
+    if not how:
+        last = next((line.strip() for line in reversed(follower.log) if line.strip()), "nothing")
+        how = (
+            f"stopped with exit code {returncode}{'' if follower.executing else f'; it printed last: {last}'}"
+        )
+    return OutpostError(f"pyinfra {how}{_during(follower)}", otherwise)
+
+
+def _during(follower: Follower) -> str:
+    """What was done when pyinfra stopped without a reason: the operation, and the hosts that had not finished it."""
+    if not follower.executing:
+        return ""
+    busy = [
+        f"{name} had not finished it"
+        + (f", and printed last: {json.dumps(host.last, ensure_ascii=False)}" if host.last else "")
+        for name, host in sorted(follower.hosts.items())
+        if host.doing == follower.operation
+    ]
+    return "; ".join([f" during the operation {follower.operation}", *busy])
 
 
 def _last(host: HostState) -> str:
     undone = [line for line in host.lines if line.startswith(("not done: ", "not repaired: "))]
     if undone:  # one apply's problems, each with its remedy (`outpost.converge.drift`)
         return "\n".join(undone)
-    last = next((line for line in reversed(host.lines) if line), "")
-    return f"{host.failed}: {last}" if last and last != host.failed else host.failed
+    return f"{host.failed}: {host.last}" if host.last and host.last != host.failed else host.failed
 
 
-def _reason(follower: Follower) -> str:
-    """The most useful line of a stopped run: a host's failure, the exception, else the last line."""
-    failed: dict[str, list[str]] = {}  # one line for all hosts that failed for the same reason
-    for name, host in sorted(follower.hosts.items()):
-        if host.failed:
-            failed.setdefault(_last(host), []).append(name)
-    if failed:
-        return "; ".join(f"{', '.join(names)}: {why}" for why, names in failed.items())
+def _ended(host: HostState) -> str:
+    """The operation that ended a host's run, and what the host printed then."""
+    return ": ".join(filter(None, (host.troubled, host.output))) or "its run ended, and it printed no reason"
+
+
+def _of_hosts(reasons: Mapping[str, str]) -> str:
+    """One line for all hosts that failed for the same reason."""
+    alike: dict[str, list[str]] = {}
+    for name, why in sorted(reasons.items()):
+        alike.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in alike.items())
+
+
+def _exception(follower: Follower) -> str:
+    """The line of the log that names an exception or an error; empty without one."""
     lines = [
         line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
     ]
@@ -354,4 +385,4 @@ def _reason(follower: Follower) -> str:
     for line in reversed(lines):
         if "rror" in line:
             return line.removeprefix("--> ")
-    return lines[-1] if lines else f"no output from {shown(Path(sys.executable))}"
+    return ""
