@@ -243,6 +243,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
     of_roles = dict(pair for role in every_role().values() for pair in role.watching(office, me).items())
     return {
         "host": me.fqdn,
+        "office": office.name,
         "tell": list(wanted.tell),
         "probes": [*PROBED, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,

@@ -31,6 +31,7 @@ def policy_settings(view: MtaView) -> dict[str, Any]:
     return {
         "socket": POLICY_SOCKET,
         "domain": office.domain,
+        "office": office.name,
         "aliases": {address: list(members) for address, members in view.aliases.items()},
         "mailboxes": list(office.mailboxes),
         "peers": {

@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,11 +153,26 @@ def _named(office: str) -> Path | None:
     return next((place / office for place in places if (place / office).is_dir()), None)
 
 
+def _declared(name: str) -> Path | None:
+    """The only office whose file says that this is its name; the lab is one while it runs."""
+    import tomllib
+
+    own = offices_directory().glob("*/office.toml")
+    places = {file: file.parent for file in own if file.parent.name != LAB}
+    places[labs() / LAB / "office.toml"] = INVENTORY / LAB
+    found = set()
+    for file, directory in places.items():
+        with suppress(OSError, ValueError):
+            if tomllib.loads(file.read_text(encoding="utf-8")).get("name") == name:
+                found.add(directory)
+    return found.pop() if len(found) == 1 else None
+
+
 def find(office: str, instance: str | None = None) -> Target:
     """The target of `OFFICE` and `--name`; messages name this office from now on.
 
     Args:
-        office: A name (`offices_directory`), or the path of an office directory or its office.toml.
+        office: A name (`offices_directory`), or the path of an office directory or its office.toml, or the `name` in that file.
         instance: The lab instance; only for the office `lab`, where it defaults to `lab`.
     """
     path = Path(office)
@@ -165,6 +181,8 @@ def find(office: str, instance: str | None = None) -> Target:
     elif path.exists():
         path = path.resolve()
         directory = path if path.is_dir() else path.parent
+    elif declared := _declared(office):
+        directory = declared
     else:
         import difflib  # takes longer to load than everything else here
 

@@ -26,6 +26,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "beside").mkdir()
     monkeypatch.chdir(tmp_path / "beside")
     monkeypatch.delenv(OFFICES_VARIABLE, raising=False)
+    monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path / "labs"))
     return tmp_path / "mine"
 
 
@@ -38,6 +39,24 @@ def test_an_office_is_found_by_its_name_where_the_variable_says(
     assert (find("po").directory, find("po").typed) == (mine / "po", "po")
     assert offices() == ["lab", "po"]
     assert find("harbour").directory == INVENTORY / "harbour"  # what comes with Outpost stays
+
+
+def test_an_office_is_found_by_the_name_in_its_file_too(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alarms of hosts name it so: a host does not know what a controller calls the directory."""
+    (mine / "po").rename(mine / "site-7")
+    monkeypatch.setenv(OFFICES_VARIABLE, str(mine))
+    assert find("harbour").directory == INVENTORY / "harbour", "a directory of that name comes first"
+    file = mine / "site-7" / "office.toml"
+    file.write_text(file.read_text().replace('name = "harbour"', 'name = "po7"'))
+    (mine / "broken").mkdir()
+    (mine / "broken" / "office.toml").write_bytes(b"name = \xff")
+    assert (find("po7").directory, find("po7").typed) == (mine / "site-7", "site-7")
+    shutil.copytree(mine / "site-7", mine / "copy")
+    with pytest.raises(OutpostError, match="no office po7"):
+        find("po7")  # which of the two?
+    (mine.parent / "labs" / "lab").mkdir(parents=True)
+    shutil.copy(INVENTORY / "lab" / "office.toml", mine.parent / "labs" / "lab")
+    assert find("po").typed == "lab"
 
 
 @pytest.mark.usefixtures("mine")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import smtplib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outpost.onhost import policy
 from outpost.onhost.policy import (
     AUTOMATIC,
     BOMBED,
@@ -49,6 +51,7 @@ class World:
             store={},
             postmaster="a@po.test",
             alarm_port=0,
+            office="po",
         )
         self.decisions = Decisions(
             settings,
@@ -404,3 +407,22 @@ def test_large_mail_to_a_route_alone_waits_for_its_hours(
         world.ask("user", recipient=recipient, **attributes)
     answer = world.ask("user", protocol_state="END-OF-MESSAGE", queue_id="4gVxB25hBLz1", **attributes)
     assert (answer[:4] == "HOLD", kept) == (held, ["4gVxB25hBLz1"] if held else [])
+
+
+def test_the_message_about_a_held_account_has_a_command_for_this_office(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+
+    class Session:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def __enter__(self) -> Session:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def send_message(self, message: Any, *_: Any) -> None:
+            sent.append(message.get_content())
+
+    monkeypatch.setattr(smtplib, "SMTP", Session)
+    policy.tell_postmaster(world.decisions.settings, "b@po.test", "x@elsewhere.test")
+    assert "run `./outpost user passwd po b@po.test`" in sent[0]

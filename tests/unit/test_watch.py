@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from email.message import EmailMessage
@@ -364,6 +366,35 @@ def test_what_could_not_be_sent_is_sent_the_next_time(
     watch.main([])
     assert printed.read_text().startswith("ALARM queue: 1 of 1 messages")
     assert json.loads((tmp_path / "state.json").read_text()) == {"queue": NOW}
+
+
+TYPED = re.compile(r"`\./outpost ([^`]*)`")
+
+
+def test_every_command_in_an_alarm_can_be_typed_for_this_office(
+    answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the office's name and the user's, as on the controller; a mail has no `OFFICE` to replace."""
+    end = "notAfter=" + time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(NOW))
+    answers |= {"postqueue": waiting(9**6) + waiting(9, "hold"), "openssl": end}
+    for name in ("host.pem", "4gVxB25hBLz1", "full"):
+        (tmp_path / name).touch()
+    wanted = settings(tls=str(tmp_path), corrupt=str(tmp_path), backup=str(tmp_path / "last"))
+    found = [
+        alarm
+        for probe in ("queue", "certificates", "corrupt", "backup")
+        for alarm in watch.PROBES[probe](wanted, NOW)
+    ]
+    monkeypatch.setattr(Path, "exists", lambda _self: True)
+    answers["journalctl"] = "Error: read(/srv/mail/alice/Maildir/cur/1.x:2,S) failed\n"
+    found += watch.damaged(settings("store"), NOW)
+    answers["journalctl"] = "webmail login refused: wrong code, user=<a@po.test>, rip=10.0.3.7\n" * 5
+    found += watch.logins(settings("store"), NOW)
+    typed = [command for alarm in found for command in TYPED.findall(alarm.text)]
+    assert sorted({command.partition(" po")[0] for command in typed}) == [
+        "backup", "queue", "restore mailbox", "rotate due", "user passwd"
+    ]  # fmt: skip
+    assert [command for command in typed if " po" not in command or re.search("[A-Z]{3}", command)] == []
 
 
 @pytest.mark.parametrize("role", ["dns", "mta", "store", "webmail"])

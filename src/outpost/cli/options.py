@@ -26,7 +26,7 @@ OfficeArgument = Annotated[
     str,
     typer.Argument(
         metavar="OFFICE",
-        help="Name of an office, or path of its directory.",
+        help="Name of an office (its directory's, or the one in its file), or path of its directory.",
         autocompletion=lambda incomplete: _complete(incomplete),
     ),
 ]

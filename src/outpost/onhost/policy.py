@@ -104,6 +104,7 @@ class Settings:
     store: dict[str, Any]
     postmaster: str
     alarm_port: int
+    office: str = "OFFICE"
     large: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -488,7 +489,8 @@ def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
     message.set_content(
         f"{login} has sent to more than {settings.user_recipients} recipients within an hour; the last was {recipient}.\n"
         f"Its mail is refused for {settings.user_hold // 60} minutes. If the user did not send this, somebody else has the password:\n"
-        f"run `./outpost user passwd OFFICE {login}` before the time is over. To let the account send again at once, run on this host as root:\n"
+        f"run `./outpost user passwd {settings.office} {login}` before the time is over.\n"
+        "To let the account send again at once, run on this host as root:\n"
         f"python3 /usr/local/lib/outpost/policy release {login}\n"
     )
     try:

@@ -96,13 +96,13 @@ def queue(settings: Settings, now: float) -> Iterator[Alarm]:
         yield Alarm(
             "queue",
             f"{len(late)} of {len(waiting)} messages have waited for more than {_span(settings['queue_age'])}, the oldest for "
-            f"{_span(now - oldest['arrival_time'])}: {next(filter(None, reasons), 'not tried yet')}. See `./outpost queue OFFICE`",
+            f"{_span(now - oldest['arrival_time'])}: {next(filter(None, reasons), 'not tried yet')}. See {_typed(settings, 'queue')}",
         )
     held = [one for one in waiting if one["queue_name"] == "hold" and one["queue_id"] not in large]
     if held:
         yield Alarm(
             "hold",
-            f"{len(held)} messages are on hold until someone runs `./outpost queue OFFICE --release all`",
+            f"{len(held)} messages are on hold until someone runs {_typed(settings, 'queue', '--release all')}",
         )
 
 
@@ -114,7 +114,7 @@ def certificates(settings: Settings, now: float) -> Iterator[Alarm]:
             yield Alarm(
                 f"certificate {file.name}",
                 f"{file.name} {'expires in ' + _span(left) if left > 0 else 'has expired'}: "
-                "`systemctl status outpost-certificate`, or `./outpost rotate due OFFICE`",
+                f"`systemctl status outpost-certificate`, or {_typed(settings, 'rotate due')}",
             )
 
 
@@ -209,7 +209,7 @@ def backup(settings: Settings, now: float) -> Iterator[Alarm]:
         yield Alarm(
             "backup quota",
             "the backup server accepts no more archives of this host: they use up backup.quota. Find out what grew, "
-            "then raise backup.quota and run `./outpost backup OFFICE --other-end`",
+            f"then raise backup.quota and run {_typed(settings, 'backup', '--other-end')}",
         )
     made = stamp.stat().st_mtime if stamp.exists() else 0.0
     since = made or (stamp.parent.stat().st_mtime if stamp.parent.exists() else 0.0)
@@ -255,7 +255,7 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
         yield Alarm(
             f"second factor {user}",
             f"{WRONG_CODES} wrong codes from {place} after the right password of {user}: ask this user; if it was somebody else, "
-            f"run `./outpost user passwd OFFICE {user}`",
+            f"run {_typed(settings, 'user passwd', shlex.quote(user))}",
         )
     if shut or len(wrong) > settings["wrong_logins"]:
         places = sorted({place for _, place in wrong})
@@ -356,7 +356,7 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
     if names:
         yield Alarm(
             "corrupt",
-            f"{len(names)} accepted messages are damaged and will not be delivered ({', '.join(names[:3])}): `./outpost queue OFFICE` shows "
+            f"{len(names)} accepted messages are damaged and will not be delivered ({', '.join(names[:3])}): {_typed(settings, 'queue')} shows "
             f"what is left of each; ask the senders for another, then `rm {shlex.quote(settings['corrupt'] + '/' + names[0])}`",
         )
 
@@ -371,7 +371,7 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
         yield Alarm(
             f"damaged {user}",
             f"a message of {user} cannot be read, and the session of each program that fetches it ends: "
-            f"`mv {shlex.quote(name)} /root/`, then `./outpost restore mailbox OFFICE ADDRESS` restores it from the backup",
+            f"`mv {shlex.quote(name)} /root/`, then {_typed(settings, 'restore mailbox', shlex.quote(user))} restores it from the backup",
         )
 
 
@@ -467,6 +467,11 @@ def _took(path: str, news: News) -> bool:
         sys.stderr.write(f"<3>{path.partition('?')[0]} could not be sent: {trouble}\n")
         return False
     return True
+
+
+def _typed(settings: Settings, command: str, more: str = "") -> str:
+    """A command of the controller, as it is typed there for this office."""
+    return f"`./outpost {command} {settings.get('office', 'OFFICE')} {more}".rstrip() + "`"
 
 
 def _moment(text: str) -> float:
