@@ -42,7 +42,7 @@ def _fits(office: Office, hosts: tuple[Host, ...]) -> Iterator[Problem]:
             "keep one (a lost one is rebuilt from its backup)",
         )
     for host in hosts:
-        if office.addresses_of_kind(host, "internet") or not office.addresses_of_kind(host, "users"):
+        if office.addresses_of_kind(host, "internet"):
             yield Problem(
                 f"hosts.{host.name}.addresses",
                 "",

@@ -134,7 +134,7 @@ class Rehearsal:
         def change(document: tomlkit.TOMLDocument) -> None:
             document.setdefault("dns", tomlkit.table()).update(values)
             if "dkim_retention" in values:
-                document["link"]["queue_lifetime"] = values["dkim_retention"]
+                document["link"].update(queue_lifetime=values["dkim_retention"], delay_warning="1s")
 
         return self.declared(change, "dns", "mta")
 

@@ -373,7 +373,8 @@ def one_name_server(data: Data) -> None:
 
 
 def two_stores(data: Data) -> None:
-    addresses = {"core": ["10.77.2.32", "fd00:77:0:2::32"], "mgmt": ["10.77.4.32", "fd00:77:0:4::32"]}
+    addresses = {"core": ["10.77.2.32", "fd00:77:0:2::32"], "lan": ["10.77.3.32", "fd00:77:0:3::32"]}
+    addresses["mgmt"] = ["10.77.4.32", "fd00:77:0:4::32"]
     data["hosts"]["store2"] = {"role": "store", "addresses": addresses}
 
 

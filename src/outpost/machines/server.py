@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from outpost.engine.preflight import RELEASE, Finding
 from outpost.errors import OutpostError
 from outpost.machines.hypervisor import DIRECTORY, MARK, Card, Guest, Site
+from outpost.office.tables.topology import parted
 from outpost.transport import answers, ssh
 from outpost.transport.remote import UNKNOWN, carried_out
 
@@ -96,7 +97,7 @@ class Server:
 
 def shell_command(login: str, target: Target) -> list[str]:
     """The command that starts a root shell on a server."""
-    user = ssh.parted(login)[0]
+    user = parted(login)[0]
     shell = f"{ssh.LANGUAGE} {'sh -s' if user in ('', 'root') else 'sudo -n sh -s'}"
     return ["ssh", "-F", str(ssh.server_configuration(login, NAME, target.data)), NAME, shell]
 

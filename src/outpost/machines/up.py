@@ -18,7 +18,7 @@ from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import DIRECTORY, Guest, Site, site_of
 from outpost.machines.server import Server
 from outpost.office.model import Office
-from outpost.office.tables.topology import LOGIN, Host
+from outpost.office.tables.topology import LOGIN, Host, parted
 from outpost.target import Target
 from outpost.transport import answers, ssh
 from outpost.transport.remote import run_script
@@ -72,7 +72,7 @@ class Work:
                 "steps": [vars(step) for step in steps],
             }
             declared.write_text(json.dumps(data), encoding="utf-8")
-            user = ssh.parted(self.login)[0] or "root"
+            user = parted(self.login)[0] or "root"
             given = {
                 "openssh_config": ssh.server_configuration(self.login, server.NAME, self.target.data),
                 "declared": declared,

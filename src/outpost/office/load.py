@@ -197,8 +197,8 @@ def _with_names(data: dict[str, Any]) -> dict[str, Any]:
 PLACEHOLDERS = {
     "name": "placeholder",
     "organisation": "placeholder",
-    "domain": "placeholder.invalid",
-    "postmaster": "placeholder@placeholder.invalid",
+    "domain": "placeholder.example",
+    "postmaster": "placeholder@placeholder.example",
 }
 """Substitutes for a required value that is missing or wrong, so that the rest of the file is still checked."""
 

@@ -6,8 +6,9 @@ are in its package below ``roles/``, the graph of connections in ``flows``, the 
 
 from collections.abc import Iterator
 from ipaddress import ip_interface
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from outpost.office.tables.operation import (
     Alarms,
@@ -35,6 +36,16 @@ SCHEMA = 1
 """The newest schema of the office file that this version knows (docs/stability.md says when it grows)."""
 
 
+NEVER_PUBLIC = {"local", "localhost", "invalid", "onion", "arpa"}
+"""Top-level domains in which no mail domain can be (RFC 2606, 3172, 6761, 6762, 7686)."""
+
+
+def _public(domain: str) -> str:
+    if (top := domain.rpartition(".")[2]) in NEVER_PUBLIC:
+        raise ValueError(f"no mail domain: .{top} is reserved, and no server finds it")
+    return domain
+
+
 class Office(Part):
     """One project office: the content of ``inventory/<office>/office.toml``."""
 
@@ -43,13 +54,13 @@ class Office(Part):
     name: HostLabel = Field(description="Short name of the office.", examples=["po"])
     organisation: Line = Field(min_length=1, examples=["Myertor project office"])
     """Shown to users (webmail, client set-up)."""
-    domain: Fqdn = Field(examples=["po.myertor.test"])
+    domain: Annotated[Fqdn, AfterValidator(_public)] = Field(examples=["po.myertor.test"])
     """Its mail domain; the names of the hosts are below it."""
     platform: Platform = "machine"
     """Kind of the hosts. A container can neither set the clock nor load kernel modules."""
     postmaster: MailAddress = Field(examples=["maria@po.example.com"])
     """User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."""
-    zones: dict[str, Zone] = Field(description="Networks by trust.")
+    zones: dict[str, Zone] = Field(description="Networks by trust.", min_length=1)
     hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
     disks: Disks | None = Field(default=None, description="Encrypted disks of a site's server.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")

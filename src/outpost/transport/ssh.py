@@ -7,11 +7,10 @@ after it, for jump hosts and agents.
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 from outpost.office.model import Office
-from outpost.office.tables.topology import Host
+from outpost.office.tables.topology import Host, parted
 from outpost.target import written
 from outpost.templates import environment, render
 
@@ -28,13 +27,6 @@ def target(office: Office, host: Host) -> tuple[str, str, int]:
         return user or office.ssh.user, address, port
     addresses = office.addresses_of_kind(host, "management") or host.all_addresses
     return office.ssh.user, str(addresses[0]), 22
-
-
-def parted(login: str) -> tuple[str, str, int]:
-    """User (may be empty), address and port of `user@address:port`."""
-    user, _, rest = login.rpartition("@")
-    found = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d{1,5}))?", rest)
-    return (user, found[1].strip("[]"), int(found[2] or 22)) if found else (user, rest, 22)
 
 
 def configuration(office: Office, directory: Path) -> Path:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import get_args
 
 from outpost.office.checks.rule import rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
+from outpost.office.tables.operation import Weekday
 
 MESSAGES_IN_QUEUE = 20
 """Number of largest messages that the queue must hold at least: a morning's mail while the line is down."""
@@ -21,6 +23,10 @@ def _limits_hold(office: Office) -> Iterator[Problem]:
     if limits.scan_size > MAX_SCAN:
         remedy = f"use at most {_size(MAX_SCAN)}"
         yield Problem("limits.scan_size", _size(limits.scan_size), "more than ClamAV can scan", remedy)
+    if limits.user_recipients < limits.recipients_per_message:
+        what = f"one message to {limits.recipients_per_message} recipients, as limits.recipients_per_message allows, puts the account on hold"
+        remedy = "raise it, or lower limits.recipients_per_message"
+        yield Problem("limits.user_recipients", str(limits.user_recipients), what, remedy)
     if office.same_signature < len(office.users):
         few = f"fewer than the {len(office.users)} users"
         what = f"{few}: a list that writes to each of them would be stopped"
@@ -55,6 +61,19 @@ def _size(value: int) -> str:
     return f"{value} bytes"
 
 
+@rule("maintenance")
+def _some_day_is_for_changes(office: Office) -> Iterator[Problem]:
+    days = office.maintenance.read_only
+    if len(days) == len(get_args(Weekday)):
+        message = "every day: apply would always refuse"
+        yield Problem(
+            "maintenance.read_only",
+            ", ".join(days),
+            message,
+            "leave out the days on which hosts may be changed",
+        )
+
+
 @rule()
 def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
     policy = office.policy
@@ -73,6 +92,10 @@ def _reverse_zones(office: Office) -> Iterator[Problem]:
             message = f"its prefix does not end on {unit}, so it is no reverse zone of its own"
             remedy = f"give the delegated networks with a prefix that {step} divides (RFC 2317 delegations stay with the provider)"
             yield Problem(f"dns.reverse[{index}]", str(network), message, remedy)
+        for other in office.dns.reverse:
+            if other != network and other.version == network.version and other.supernet_of(network):  # type: ignore[arg-type]
+                message = f"within {other}, which would have to delegate it"
+                yield Problem(f"dns.reverse[{index}]", str(network), message, "remove one of the two")
 
 
 @rule("dns", "link")
@@ -80,6 +103,7 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
     """A key must live longer than its replacement takes, a signature longer than a cache keeps it."""
     dns = office.dns
     steps = 2 * (dns.propagation + dns.ttl)
+    short = []
     for field, needed, what in (
         ("zsk_lifetime", steps, "two steps of propagation and TTL"),
         ("ksk_lifetime", steps + dns.parent_propagation, "two steps of propagation and TTL, and the parent's time"),
@@ -88,7 +112,13 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
     ):  # fmt: skip
         if (value := getattr(dns, field)) <= needed:
             message = f"shorter than a roll takes: {needed} s ({what})"
-            yield Problem(f"dns.{field}", f"{value}s", message, f"give more than {needed}s")
+            short.append(Problem(f"dns.{field}", f"{value}s", message, f"give more than {needed}s"))
+    if len(short) > 1:  # the cause is what they have in common
+        cause = "ttl" if dns.ttl >= dns.propagation else "propagation"
+        several = ", ".join(problem.field.removeprefix("dns.") for problem in short)
+        message = f"a roll then takes longer than keys and signatures last ({several})"
+        short = [Problem(f"dns.{cause}", f"{getattr(dns, cause)}s", message, "shorten it, or lengthen those")]
+    yield from short
     if dns.dkim_retention < office.link.queue_lifetime:
         longest = office.link.queue_lifetime
         message = f"mail signed with the old key may wait in a queue for {longest} s (link.queue_lifetime)"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from outpost.office.checks.rule import nearest, path_back, placed, rule
+from outpost.office.checks.rule import nearest, own_names, path_back, placed, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.role import serving
@@ -20,6 +20,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
             continue
         if zone.kind not in ("internet", "partner"):
             yield wrong("a peer inside the office", "name a partner's zone or the Internet's")
+            continue
         for mta in serving(office, "transport"):
             if placed(office, mta) and peer.zone not in mta.addresses:
                 message = f"{mta.name} has no address there, so there is no route"
@@ -68,14 +69,27 @@ def _peer_waits(office: Office) -> Iterator[Problem]:
             message = f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)"
             remedy = "shorten it, or lengthen link.queue_lifetime"
             yield Problem(f"peers[{index}].lifetime", f"{peer.lifetime}s", message, remedy)
+        if peer.large is not None and len(set(peer.large_hours.split("-"))) == 1:
+            message = "ends when it begins: is that the whole day, or never?"
+            remedy = "write two different times"
+            yield Problem(f"peers[{index}].large_hours", peer.large_hours, message, remedy)
         zone = office.zones.get(peer.zone)
-        if peer.backup_mx and zone is not None and zone.kind != "internet":
+        if peer.backup_mx and zone is not None and zone.kind == "partner":
             message = f"strangers cannot reach a next hop in {peer.zone}"
             remedy = "leave it out, or place the peer in the Internet's zone"
             yield Problem(f"peers[{index}].backup_mx", "true", message, remedy)
-    soonest = office.link.retry_soonest
-    if soonest > office.link.retry_latest:
-        yield Problem("link.retry_soonest", f"{soonest}s", "longer than link.retry_latest", "shorten it")
+
+
+@rule("link")
+def _link_waits(office: Office) -> Iterator[Problem]:
+    link = office.link
+    if link.retry_soonest > link.retry_latest:
+        message = "longer than link.retry_latest"
+        yield Problem("link.retry_soonest", f"{link.retry_soonest}s", message, "shorten it")
+    if link.queue_lifetime <= link.delay_warning:
+        message = f"not longer than link.delay_warning ({link.delay_warning} s): mail bounces before its sender gets a notice"
+        remedy = "lengthen it, or shorten link.delay_warning"
+        yield Problem("link.queue_lifetime", f"{link.queue_lifetime}s", message, remedy)
 
 
 @rule("domain")
@@ -88,7 +102,7 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
         names.add(peer.name)
         for domain in peer.domains:
             wrong = partial(Problem, f"peers[{index}].domains", domain)
-            if domain == office.domain:
+            if domain in own_names(office):
                 yield wrong("the office's own domain would be sent away: a mail loop", "remove it")
             elif domain in owner:
                 yield wrong(f"routed to {owner[domain]} already", "keep it with one peer")
@@ -97,7 +111,7 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
 
 @rule()
 def _peer_loops(office: Office) -> Iterator[Problem]:
-    own = {host.fqdn for host in office.hosts}
+    own = own_names(office)
     addresses = {address for host in office.hosts for address in host.all_addresses}
     edges = {peer.name: tuple(_routed_through(office, peer)) for peer in office.peers}
     for index, peer in enumerate(office.peers):

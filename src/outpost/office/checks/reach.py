@@ -1,12 +1,13 @@
 """What hosts need elsewhere, and whether one of their zones leads there."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from outpost.office.certificates import mode
-from outpost.office.checks.rule import placed, rule
+from outpost.office.checks.rule import ends, placed, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import Host
@@ -18,6 +19,10 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
     """Services for the hosts must not run on one of the office's own hosts."""
     hosts = {str(address): host for host in office.hosts for address in host.all_addresses}
     hosts |= {host.fqdn: host for host in office.hosts}
+    if office.smarthost and office.smarthost.host == office.domain:
+        message = "the office's own domain: mail would return to the office: a mail loop"
+        yield Problem("smarthost.host", office.domain, message, "name a machine outside")
+    networks = [network for zone in office.zones.values() for network in zone.networks]
     named: list[tuple[str, object, str]] = [
         *((f"resolver.forwarders[{i}]", a, "it would ask itself") for i, a in enumerate(office.resolver.forwarders)),
         *((f"time.servers[{i}]", a, "it would ask itself for the time") for i, a in enumerate(office.time.servers)),
@@ -27,11 +32,15 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
         ("smarthost.host", office.smarthost and office.smarthost.host, "mail would return to the office: a mail loop"),
         ("archive.proxy", urlsplit(office.archive.proxy).hostname, "a host has one role"),
         ("acme.proxy", urlsplit(office.acme.proxy).hostname, "a host has one role"),
+        *((f"alarms.tell[{i}]", urlsplit(path).hostname, "its alarms would be lost with it") for i, path in enumerate(office.alarms.tell)),
     ]  # fmt: skip
     for field, value, why in named:
         if value and (host := hosts.get(str(value))):
             message = f"{host.name} of this office has this address: {why}"
             yield Problem(field, str(value), message, "name a machine outside")
+        address = _address(str(value))
+        if address and (what := ends(address, networks)):
+            yield Problem(field, str(value), f"{what}: no machine can have it", "name a machine")
 
 
 @rule("zones", "hosts")
@@ -85,15 +94,22 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
             remedy = "write https:// for a name"
             yield Problem(f"alarms.tell[{index}]", path, "not encrypted, and it crosses the Internet", remedy)
         parameters = parse_qs(urlsplit(path).query)
-        if path.startswith("smtp") and not (parameters.get("to") and parameters.get("from")):
-            message = "the sender (from) or the recipient (to) is missing"
+        people = [value for name in ("to", "from") for value in parameters.get(name, ())]
+        if path.startswith("smtp") and not (
+            {"to", "from"} <= parameters.keys() and all(re.fullmatch(r"[!-~]+@[!-~]+", one) for one in people)
+        ):
+            message = "the sender (from) or the recipient (to) is missing, or is no mail address"
             remedy = "write smtp://RELAY/?to=ADDRESS&from=ADDRESS"
             yield Problem(f"alarms.tell[{index}]", path, message, remedy)
 
 
 def _literal(url: str) -> IPAddress | None:
+    return _address(urlsplit(url).hostname or "")
+
+
+def _address(text: str) -> IPAddress | None:
     try:
-        return ip_address(urlsplit(url).hostname or "")
+        return ip_address(text)
     except ValueError:
         return None
 
@@ -104,8 +120,8 @@ def _backup_fits(office: Office) -> Iterator[Problem]:
     backup = office.backup
     if backup is None:
         return
-    around = (zone for zone in office.zones.values() if any(backup.server in net for net in zone.networks))
-    zone = next(around, None)
+    around = [(n.prefixlen, z) for z in office.zones.values() for n in z.networks if backup.server in n]
+    _, zone = max(around, key=lambda found: found[0], default=(0, None))
     for host in office.hosts:
         if zone and placed(office, host) and zone.name not in host.addresses:
             message = f"{host.name} has no address in its zone {zone.name}"

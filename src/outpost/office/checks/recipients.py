@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from outpost.office.checks.rule import nearest, path_back, rule
+from outpost.office.checks.rule import nearest, own_names, path_back, rule
 from outpost.office.model import ROLE_NAMES, Office
 from outpost.office.problems import Problem
 
@@ -79,6 +79,13 @@ def _shared_mailboxes(office: Office) -> Iterator[Problem]:
         if mailbox.folder in folders[:index]:
             message = f"the same folder Shared/{mailbox.folder} as another one"
             yield Problem(f"shared[{index}].address", mailbox.address, message, "give it another name")
+        if not mailbox.members + mailbox.readers:
+            remedy = "name users in members or readers, or remove the mailbox"
+            yield Problem(f"shared[{index}].members", mailbox.address, "nobody reads it", remedy)
+        for address in mailbox.readers:
+            if address in mailbox.members:
+                message = "among its members, too, who may do more"
+                yield Problem(f"shared[{index}].readers", address, message, "remove it here")
         for key, addresses in (("members", mailbox.members), ("readers", mailbox.readers)):
             yield from _unknown(f"shared[{index}].{key}", addresses, people, "not a user of this office")
 
@@ -86,12 +93,13 @@ def _shared_mailboxes(office: Office) -> Iterator[Problem]:
 @rule("users", "aliases", "shared", "domain", "limits")
 def _users_rights(office: Office) -> Iterator[Problem]:
     ours = [alias.address for alias in office.all_aliases] + list(office.mailboxes)
+    own = own_names(office)
     for index, user in enumerate(office.users):
         message = "not an address of this office: its mail would be refused elsewhere as forged"
         remedy = "name one of its users, aliases or shared mailboxes"
         yield from _unknown(f"users[{index}].send_as", user.send_as, ours, message, remedy)
         for address in user.forward:
-            if address.endswith(f"@{office.domain}"):
+            if address.partition("@")[2] in own:
                 remedy = "forwarding is for addresses outside: make an alias with both members"
                 yield Problem(f"users[{index}].forward", address, "an address of this office", remedy)
         if len(user.forward) > office.limits.redirects:
@@ -102,11 +110,33 @@ def _users_rights(office: Office) -> Iterator[Problem]:
 @rule()
 def _alias_loops(office: Office) -> Iterator[Problem]:
     members = {alias.address: alias.members for alias in office.aliases}
+    reported: set[str] = set()
     for index, alias in enumerate(office.aliases):
-        path = path_back(alias.address, members)
+        path = () if alias.address in reported else path_back(alias.address, members)
+        reported |= {*path}
         if path:
             message, remedy = "an alias that leads back to itself", "remove the member that leads back"
             yield Problem(f"aliases[{index}].members", " -> ".join(path), message, remedy)
+
+
+@rule("users", "aliases", "shared", "domain", "postmaster", "limits")
+def _alias_sizes(office: Office) -> Iterator[Problem]:
+    known = {*office.mailboxes, *(alias.address for alias in office.all_aliases)}
+    if not office.limits.alias_members or any({*alias.members} - known for alias in office.all_aliases):
+        return
+    address, mailboxes = max(office.expanded.items(), key=lambda found: len(found[1]))
+    if len(mailboxes) > office.alias_members:
+        message = f"{address} stands for {len(mailboxes)} mailboxes: mail to it would wait"
+        remedy = f"write {len(mailboxes)} or more"
+        yield Problem("limits.alias_members", str(office.alias_members), message, remedy)
+
+
+@rule("domain", "closing")
+def _closing(office: Office) -> Iterator[Problem]:
+    address = office.closing.forward
+    if address and address.partition("@")[2] in own_names(office):
+        message = "an address of this office: its mail would come back for ever"
+        yield Problem("closing.forward", address, message, "give an address outside")
 
 
 @rule("users", "postmaster")

@@ -1,13 +1,15 @@
 """What a rule is, and helpers that several rules use."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import NamedTuple
 
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.tables.topology import Host
+from outpost.office.role import role_of
+from outpost.office.tables.topology import Host, ZoneKind
+from outpost.office.tables.values import IPAddress, IPNetwork
 
 Finder = Callable[[Office], Iterator[Problem]]
 """Finds problems in a whole office."""
@@ -32,7 +34,30 @@ def rules_of(module: ModuleType) -> Iterator[Rule]:
 
 def placed(office: Office, host: Host) -> bool:
     """Whether a host's own zones are correct; if not, that is reported, and its consequences are not."""
-    return any(host.addresses.values()) and all(zone in office.zones for zone in host.addresses)
+    known = any(host.addresses.values()) and all(zone in office.zones for zone in host.addresses)
+    return known and not any(unreached(office, host))
+
+
+def unreached(office: Office, host: Host) -> Iterator[tuple[ZoneKind, list[str]]]:
+    """Kinds of zones in which a host needs an address and has none, with the office's zones of the kind."""
+    for kind in (*role_of(host).published(office), "management"):
+        zones = [zone.name for zone in office.zones_of_kind(kind)]
+        if zones and not office.addresses_of_kind(host, kind):
+            yield kind, zones
+
+
+def own_names(office: Office) -> set[str]:
+    """Names for which mail stays here, or is never taken: the domain and its hosts."""
+    return {office.domain, *(host.fqdn for host in office.hosts)}
+
+
+def ends(address: IPAddress, networks: Iterable[IPNetwork]) -> str:
+    """The network whose own address or broadcast address this is: no host can have it; empty for any other address."""
+    for net in networks:
+        last = net.broadcast_address if net.version == 4 else None
+        if address in net and address in (net.network_address, last) and net.num_addresses > 2:
+            return f"the network's own address or the broadcast address of {net}"
+    return ""
 
 
 def path_back(start: str, edges: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

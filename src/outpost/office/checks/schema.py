@@ -20,14 +20,14 @@ from outpost.office.tables.values import plainer
 
 BY_EXAMPLE = (
     "IP address", "IP network", "not an address", "not the address", "domain name", "host label", "mailbox address", "age public key",
-    "neither a fully",
+    "neither a fully", "hardware address",
 )  # fmt: skip
 """Field types that an example explains best."""
 KINDS = {
     "list": ("tuple_type", "list_type"),
     "table": ("dict_type", "model_type"),
     "text": ("string_type",),
-    "whole number": ("int_type", "int_parsing", "int_from_float"),
+    "whole number": ("int_type", "int_parsing", "int_from_float", "finite_number"),
     "day": ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
 }
 """What pydantic expected, in the words of the office file."""
@@ -67,7 +67,9 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     ):
         like = f'write it like "{guess}"'
     by_kind = {
-        "too_short": ("an empty list", f"name at least one ({what}){_or_left_out(location)}"),
+        "too_short": ("an empty table", like)
+        if isinstance(detail["input"], dict)
+        else ("an empty list", f"name at least one ({what}){_or_left_out(location)}"),
         "string_pattern_mismatch": ("not a valid value", like),
         "string_too_short": ("an empty text", like),
     }
@@ -84,6 +86,10 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     if "public SSH key" in message:
         return Problem(field, value[:32], message, "paste the whole line of the .pub file")
     by_words = dict.fromkeys(BY_EXAMPLE, like) | {
+        "it stands for": f"write {message.rpartition(' ')[2]}",
+        "stands twice": "remove one",
+        "a password": "remove it",
+        "no mail domain": "register a domain, or use one below your organisation's",
         "full path": f"{like}, without wildcards",
         "duration": "write it like 90s, 15m, 6h or 30d",
         "not true or false": f"write true or false, without quotes ({_about(location)})",
@@ -94,7 +100,7 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     for words, remedy in by_words.items():
         if words in message:
             return Problem(field, value, message, remedy)
-    return Problem(field, value, message[:1].lower() + message[1:], f"see {what}")
+    return Problem(field, value, message[:1].lower() + message[1:], f"{like} ({_about(location)})")
 
 
 def syntax_problem(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
@@ -220,7 +226,7 @@ def _like(location: tuple[int | str, ...]) -> str:
 def _in_units(bound: Any, location: tuple[int | str, ...]) -> str:
     info = _field_info(location)
     extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
-    if extra.get("format") == "size":
+    if info and ByteSize in _flatten(info.annotation):
         return ByteSize(bound).human_readable().replace(".0", "")
     return f"{bound}s" if extra.get("format") == "duration" else str(bound)
 
@@ -276,6 +282,7 @@ def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any
         each = node.items() if isinstance(node, dict) else enumerate(node)
         below = ((key, item, (*location, key)) for key, item in each)
         kept = {key: strip(item, place) for key, item, place in below if dotted(place) not in fields}
+        kept = {key: item for key, item in kept.items() if item != [] or node[key] == []}
         return kept if isinstance(node, dict) else list(kept.values())
 
     stripped: dict[str, Any] = strip(data, ())

@@ -4,25 +4,42 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
-from outpost.office.checks.rule import nearest, rule
+from outpost.office.checks.rule import ends, nearest, rule, unreached
+from outpost.office.dns import CLIENT_SETUP
 from outpost.office.model import Office
 from outpost.office.problems import Problem
-from outpost.office.role import every_role
-from outpost.office.tables.topology import Host, Zone
+from outpost.office.role import every_role, serves
+from outpost.office.tables.topology import Host, Zone, parted
 from outpost.office.tables.values import IPAddress, IPNetwork
 
 
 @rule()
 def _zones_apart(office: Office) -> Iterator[Problem]:
-    seen: list[tuple[str, IPNetwork]] = []
-    for zone in office.zones.values():
-        for network in zone.networks:
-            for other, taken in seen:
-                if network.version == taken.version and network.overlaps(taken):
-                    message = f"overlaps {taken} of zone {other}"
-                    remedy = "give each zone networks of its own: trust goes by address"
-                    yield Problem(f"zones.{zone.name}.networks", str(network), message, remedy)
-            seen.append((zone.name, network))
+    left = _overlapping(office)
+    while wrong := max(
+        left, key=lambda found: len(left[found]), default=None
+    ):  # one finding for all that it overlaps
+        others = left.pop(wrong)
+        left = {found: kept for found, all_of in left.items() if (kept := all_of - {wrong})}
+        listed = ", ".join(f"{network} of zone {name}" for name, network in sorted(others, key=str))
+        remedy = "give each zone networks of its own: trust goes by address"
+        yield Problem(f"zones.{wrong[0]}.networks", str(wrong[1]), f"overlaps {listed}", remedy)
+
+
+def _overlapping(office: Office) -> dict[tuple[str, IPNetwork], set[tuple[str, IPNetwork]]]:
+    """Networks that overlap others, by zone and network; of two equal candidates the later one comes first."""
+    every = [(zone.name, network) for zone in office.zones.values() for network in zone.networks][::-1]
+    return {
+        one: others
+        for one in every
+        if (
+            others := {
+                other
+                for other in every
+                if other != one and other[1].version == one[1].version and other[1].overlaps(one[1])
+            }
+        )
+    }
 
 
 @rule("zones")
@@ -49,10 +66,11 @@ def _elsewhere(zone: Zone, hosts: Sequence[Host]) -> list[int]:
 
 @rule("zones")
 def _hosts_in_zones(office: Office) -> Iterator[Problem]:
+    reported = {name for name, _ in _overlapping(office)}
     wrong = {zone.name: _elsewhere(zone, office.hosts) for zone in office.zones.values()}
     for name, versions in wrong.items():
         none = [net for net in office.zones[name].networks if net.version in versions]
-        if none:
+        if none and name not in reported:
             message = "the network contains no host's address of this zone"
             remedy = "correct the network, or the hosts' addresses"
             yield Problem(f"zones.{name}.networks", ", ".join(map(str, none)), message, remedy)
@@ -111,6 +129,10 @@ def _addresses_fit(
 ) -> Iterator[Problem]:
     wanted = {network.version for network in networks}
     wrong = partial(Problem, field, ", ".join(map(str, addresses)))
+    if not addresses:
+        remedy = f"give one of each of {', '.join(map(str, networks))}, or remove the key"
+        yield wrong("no address", remedy)
+        return
     counts = {version: sum(address.version == version for address in addresses) for version in (4, 6)}
     for version, count in counts.items():
         if count > 1:
@@ -122,12 +144,9 @@ def _addresses_fit(
             message = f"an IPv{version} address in a zone without IPv{version}"
             yield wrong(message, "use the family of the zone's networks")
     for address in addresses:
-        for network in networks:
-            ends = {network.network_address, network.broadcast_address if network.version == 4 else None}
-            if address in network and address in ends and network.num_addresses > 2:
-                what = f"the network's own address or the broadcast address of {network}"
-                remedy = "use one between the first and the last"
-                yield Problem(field, str(address), f"{what}: no host can have it", remedy)
+        if what := ends(address, networks):
+            remedy = "use one between the first and the last"
+            yield Problem(field, str(address), f"{what}: no host can have it", remedy)
         if address.version in wanted and not any(address in network for network in networks):
             remedy = f"use an address in {', '.join(map(str, networks))}"
             yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -139,7 +158,7 @@ def _addresses_unique(office: Office) -> Iterator[Problem]:
     for host in office.hosts:
         for zone, addresses in host.addresses.items():
             for address in addresses:
-                if address in owner:
+                if owner.get(address, host.name) != host.name:
                     taken = f"{owner[address]} has this address already"
                     message = f"{taken}, so two roles would share one machine"
                     remedy = "give every host its own address"
@@ -157,6 +176,10 @@ def _first_boot(office: Office) -> Iterator[Problem]:
             if address in taken:
                 message = "a host of the office has this address"
                 yield Problem(field, str(address), message, "give the router's address")
+            elif what := ends(address, zone.networks):
+                yield Problem(
+                    field, str(address), f"{what}: no router can have it", "give the router's address"
+                )
             elif not any(address in network for network in zone.networks):
                 remedy = f"give the router's address in {', '.join(map(str, zone.networks))}"
                 yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -174,6 +197,50 @@ def _first_boot(office: Office) -> Iterator[Problem]:
                 message = f"{owner[mac]} has this hardware address already"
                 yield Problem(field, mac, message, "give each card its own")
             owner.setdefault(mac, f"{host.name}.{name}")
+
+
+@rule("zones", "domain")
+def _hosts_reached(office: Office) -> Iterator[Problem]:
+    """A host needs an address where its clients are, and where administrators come from."""
+    why = {
+        "internet": ("the Internet's", "other mail systems reach it only there"),
+        "users": ("the users'", "people reach it only there"),
+        "management": ("the management", "sshd listens only there"),
+    }
+    for host in office.hosts:
+        if not any(host.addresses.values()) or not all(zone in office.zones for zone in host.addresses):
+            continue
+        for kind, zones in unreached(office, host):
+            named, reason = why[kind]
+            message, remedy = f"no address in {named} zone: {reason}", f"give it one in {' or '.join(zones)}"
+            yield Problem(f"hosts.{host.name}.addresses", ", ".join(host.addresses), message, remedy)
+
+
+@rule()
+def _hosts_by_themselves(office: Office) -> Iterator[Problem]:
+    """What the file says of one host must not be about another one, or contradict itself."""
+    addresses = {str(address): host.name for host in office.hosts for address in host.all_addresses}
+    logins: dict[tuple[str, int], str] = {}
+    labels = ("localhost", "mta-sts", *CLIENT_SETUP)
+    for host in office.hosts:
+        field = f"hosts.{host.name}"
+        _, place, port = parted(host.ssh)
+        if host.ssh and addresses.get(place, host.name) != host.name:
+            message, remedy = f"an address of {addresses[place]}", f"write an address of {host.name}"
+            yield Problem(f"{field}.ssh", host.ssh, message, remedy)
+        elif host.ssh and logins.setdefault((place, port), host.name) != host.name:
+            message = f"{logins[place, port]} is reached there"
+            yield Problem(f"{field}.ssh", host.ssh, message, "give each host an address or a port of its own")
+        for index, thing in enumerate(host.refused):
+            if thing in host.accepted + office.maintenance.accepted:
+                yield Problem(
+                    f"{field}.refused[{index}]", thing, "accepted, too", "remove it from one of the two"
+                )
+        if host.retiring and not serves(host, "transport"):
+            yield Problem(f"{field}.retiring", "true", "only an MTA can retire", "remove it")
+        if host.name in labels:
+            message = f"another host answers under {host.fqdn}"
+            yield Problem(field, host.role, message, "give the host another name")
 
 
 @rule()

@@ -56,7 +56,7 @@ class Limits(Part):
     member separately brings it once for each: keep this above the number of users. Default: 100, or twice the users
     where that is more."""
     mime_depth: int = counted(20, "Nested parts of one message; a forward of a forward has four.", least=5)
-    header_bytes: Size = sized("64KiB")
+    header_bytes: Size = sized("64KiB", ge=8 * 1024)
     """Header of one message; the largest honest ones (long lists of recipients, many hops) have about 30 KiB."""
     redirects: int = counted(4, least=0)
     """Addresses to which one user's filters may send a copy of a message."""

@@ -53,10 +53,17 @@ LOGIN = rf"^(([a-z_][a-z0-9_-]{{0,31}}@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]|[0-9
 """`user@address:port`; user and port may be missing."""
 
 
+def parted(login: str) -> tuple[str, str, int]:
+    """User (may be empty), address and port of `user@address:port`."""
+    user, _, rest = login.rpartition("@")
+    found = re.fullmatch(r"(\[[^\]]+\]|[^:]*)(?::(\d{1,5}))?", rest)
+    return (user, found[1].strip("[]"), int(found[2] or 22)) if found else (user, rest, 22)
+
+
 class Zone(Part):
     """A network with one level of trust (`[zones.NAME]`)."""
 
-    name: HostLabel = Field(description="Set from the table's name.", exclude=True)
+    name: HostLabel = Field(description="Set from the table's name.", exclude=True, examples=["lan"])
     kind: ZoneKind = Field(examples=["servers"])
     """How much its machines are trusted: the Internet is hostile, a partner is untrusted, servers talk only along
     declared flows, users reach the store and webmail, management reaches SSH."""
@@ -92,9 +99,9 @@ class Host(Part):
     macs: dict[str, Mac] = Field(default={}, examples=[{"core": "52:54:00:12:34:56"}])
     """Hardware address of its card in a zone, for `outpost machines seed`. Left out: one is made from the names, and
     you give it to the virtual card."""
-    memory: Size | None = Field(default=None, examples=["2GiB"])
+    memory: Size | None = Field(default=None, ge=256 * 1024**2, examples=["2GiB"])
     """For `outpost machines up`: memory of the virtual machine, if it differs from what the role needs for this number of users."""
-    disk: Size | None = Field(default=None, examples=["200GiB"])
+    disk: Size | None = Field(default=None, ge=2 * 1024**3, examples=["200GiB"])
     """For `outpost machines up`: size of its disk, if it differs from what role and quotas need. A disk can only grow."""
     server: str = Field(default="", max_length=300, pattern=LOGIN, examples=["root@192.0.2.5"])
     """For `outpost machines up`: the server that runs it, as `--on` names it. Empty: every server that `--on` names. With it

@@ -65,10 +65,17 @@ def _trimmed(value: str) -> str:
     return value
 
 
+def _foreign(value: str) -> str:
+    """The first character that is not ASCII, by name: it may look like one that is."""
+    odd = next((character for character in value if not character.isascii()), "")
+    return f"; it contains {odd} ({unicodedata.name(odd, 'a character without a name')})" if odd else ""
+
+
 def _fqdn(value: str) -> str:
     labels = value.split(".")
     if len(value) > 253 or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("not a fully qualified domain name in lower-case A-labels (RFC 1123, section 2.1)")
+        form = "not a fully qualified domain name in lower-case A-labels (RFC 1123, section 2.1)"
+        raise ValueError(f"{form}{_foreign(value)}")
     if labels[-1].isdigit():
         raise ValueError("not a fully qualified domain name: it ends in a number, like an address")
     return value
@@ -77,9 +84,8 @@ def _fqdn(value: str) -> str:
 def _mail_address(value: str) -> str:
     local, _, domain = value.rpartition("@")
     if not _LOCAL_PART.fullmatch(local) or ".." in local:
-        raise ValueError(
-            "not a mailbox address: before the @ Outpost takes lower-case letters, digits and inner dots, hyphens and underscores"
-        )
+        taken = "lower-case letters, digits and inner dots, hyphens and underscores, 64 at most"
+        raise ValueError(f"not a mailbox address: before the @ Outpost takes {taken}{_foreign(local)}")
     _fqdn(domain)
     return value
 
@@ -96,6 +102,8 @@ def _to_address(value: object) -> object:
     special = address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local
     if special or address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
         raise ValueError("not an IP address of one machine that others can reach")
+    if mapped := getattr(address, "ipv4_mapped", None):
+        raise ValueError(f"IPv4 written as IPv6, which no packet carries: it stands for {mapped}")
     return address
 
 
@@ -110,7 +118,13 @@ def _to_network(value: object) -> object:
         raise ValueError("not an IP network; the bits behind its prefix must be zero") from None
     if not network.prefixlen:
         raise ValueError("not a network of this office: it contains every address")
+    if network.is_loopback or network.is_multicast or network.is_link_local or _maps(network):
+        raise ValueError("not an IP network of hosts that others can reach")
     return network
+
+
+def _maps(network: IPNetwork) -> bool:
+    return getattr(network.network_address, "ipv4_mapped", None) is not None and network.prefixlen >= 96
 
 
 def _ssh_key(value: str) -> str:
@@ -128,18 +142,34 @@ def _ssh_key(value: str) -> str:
 
 def _url(value: str) -> str:
     """Others split it again, and must not stumble."""
+    unreadable = "not an address: its host or its port cannot be read"
     try:
-        _ = urlsplit(value).port
+        url = urlsplit(value)
+        readable = not value or (url.port != 0 and all((url.hostname or "").split(".")))
     except ValueError:
-        raise ValueError("not an address: its host or its port cannot be read") from None
+        raise ValueError(unreadable) from None
+    if not readable:
+        raise ValueError(unreadable)
+    return value
+
+
+def _alarm_path(value: str) -> str:
+    if urlsplit(_url(value)).password is not None:
+        raise ValueError("a password in the data file, which is not encrypted")
     return value
 
 
 def plainer(value: str) -> str:
-    """The domain name or mail address that a text probably means, as the office file accepts it; empty without a guess."""
+    """The domain name or mail address that a text probably means, as the office file accepts it; empty without a guess.
+
+    A word with letters of two scripts gets none: a letter of it probably only looks right.
+    """
     text = (
         unicodedata.normalize("NFC", value.strip().lower()).removeprefix("https://").removeprefix("http://")
     )
+    words = re.findall(r"[^\W\d_]+", text)
+    if any(len({unicodedata.name(letter, "").partition(" ")[0] for letter in word}) > 1 for word in words):
+        return ""
     local, at, domain = text.rstrip("./").rpartition("@")
     plain = unicodedata.normalize("NFKD", local.replace("ß", "ss")).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9._-]", "", plain.replace(" ", "."))
@@ -211,20 +241,36 @@ Proxy = Annotated[
     like(r"(http://[A-Za-z0-9.:\[\]-]+(:\d{1,5})?/?)?", "not the address of an HTTP proxy, http://HOST:PORT"),
     AfterValidator(_url),
 ]
-AlarmPath = Annotated[str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_url)]
+AlarmPath = Annotated[
+    str, Field(pattern=r"^(smtps?|https?)://[!-.0->@-~]+[!-~]*$"), AfterValidator(_alarm_path)
+]
 """A path of alarms."""
 Address = Annotated[IPAddress, BeforeValidator(_to_address)]
 Network = Annotated[IPNetwork, BeforeValidator(_to_network)]
 Mac = Annotated[
     str,
     like(
-        r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}",
+        r"(?!00(:00){5})[0-9a-f][02468ace](:[0-9a-f]{2}){5}",
         "not the hardware address of one card: 52:54:00:12:34:56, in lower case",
     ),
 ]
 FilePort = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[int, BeforeValidator(_to_seconds), Field(ge=1, le=20 * 366 * 86400), _form("duration")]
 """Seconds; the file may say `90s`, `15m`, `6h` or `30d`."""
+
+
+DS_DIGESTS = {"1": 40, "2": 64, "4": 96}
+"""Digest types of DS records, and the length of each in hexadecimal digits (RFC 4034, 4509, 6605)."""
+
+
+def _ds_record(value: str) -> str:
+    found = re.fullmatch(r"\. IN DS (\d{1,5}) \d{1,3} (\d{1,3}) ([0-9A-Fa-f]+)", value)
+    if not found or int(found[1]) > 65535 or len(found[3]) != DS_DIGESTS.get(found[2]):
+        raise ValueError("not a DS record of the root: . IN DS TAG ALGORITHM TYPE DIGEST")
+    return value
+
+
+RootKey = Annotated[str, AfterValidator(_ds_record)]
 
 
 def lasting(default: str, description: str | None = None) -> Any:
@@ -262,8 +308,17 @@ def _texts(value: Any) -> list[str]:
     return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []
 
 
+def once(value: Any) -> Any:
+    """The value, if it is no list of simple values in which one stands twice."""
+    if isinstance(value, tuple) and not any(isinstance(item, BaseModel) for item in value):
+        for number, item in enumerate(value):
+            if item in value[:number]:
+                raise ValueError(f"{str(item)[:80]} stands twice")
+    return value
+
+
 class Part(BaseModel):
-    """Base of every table in the office file: frozen, no unknown keys."""
+    """Base of every table in the office file: frozen, no unknown keys, nothing twice in a list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     judged_elsewhere: ClassVar[frozenset[str]] = frozenset()
@@ -281,3 +336,5 @@ class Part(BaseModel):
                 seen = f"an invisible character (U+{ord(character):04X})"
                 raise ValueError(f"{seen}; only one line of text is allowed")
         return value
+
+    _once = field_validator("*")(once)
