@@ -1,7 +1,6 @@
 """Files of a machine before it starts: configuration, names, keys."""
 
 import uuid
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from outpost.office import peering
@@ -22,30 +21,6 @@ class File(NamedTuple):
     content: bytes = b""
     mode: int = 0o644
     target: str = ""
-
-
-@dataclass(frozen=True)
-class Me:
-    """What a machine's templates know about it; addresses are text."""
-
-    machine: Machine
-    resolver: str
-    known_hosts: tuple[tuple[str, str], ...]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.machine, name)
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(item for pair in self.machine.addresses.values() for item in pair)
-
-    @property
-    def wan(self) -> tuple[str, str]:
-        return self.machine.addresses["wan"]
-
-    @property
-    def client(self) -> tuple[str, str]:
-        return self.machine.addresses["client"]
 
 
 def files(instance: Instance, machine: Machine) -> list[File]:
@@ -93,7 +68,7 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
     context = {
         "me": _me(instance, machine),
         "networks": [network for zone in world.zones() for network in world.network(zone, instance.slot)],
-        "root": Me(instance.machine("root"), "", ()),
+        "root": _me(instance, instance.machine("root")),
         "zones": dnszones.zones(instance),
         "children": dnszones.children(instance),
         "registry": dnszones.REGISTRY,
@@ -109,15 +84,22 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
     return result
 
 
-def _me(instance: Instance, machine: Machine) -> Me:
-    gateway = instance.machine("gw")
-    shared = next(zone for zone in gateway.addresses if zone in machine.addresses)
-    resolver = "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0]
+def _me(instance: Instance, machine: Machine) -> dict[str, Any]:
+    """What a machine's templates know about it; addresses are text."""
+    gateway, addresses = instance.machine("gw"), machine.addresses
+    shared = next(zone for zone in gateway.addresses if zone in addresses)
     known: list[tuple[str, str]] = []
     if machine.role == "clientsite":
         servers = instance.office.with_role("mta")
         known = [(str(item), mta.fqdn) for mta in servers for item in mta.in_zone("client")]
-    return Me(machine, resolver, tuple(known))
+    return vars(machine) | {
+        "machine": machine,
+        "outside_name": machine.outside_name,
+        "addresses": [item for pair in addresses.values() for item in pair],
+        "resolver": "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0],
+        "known_hosts": known,
+        **{zone: addresses.get(zone) for zone in ("wan", "client")},
+    }
 
 
 def _office(instance: Instance, machine: Machine) -> dict[str, Any]:
