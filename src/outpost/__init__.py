@@ -2,7 +2,7 @@
 
 The packages, from the bottom up; each may import only those above it in this list (docs/adr/0032, ``tests/lint/test_layers.py``):
 
-- `errors`, `units`, `target`, `templates`: small things that every package uses.
+- `errors`, `units`, `target`, `templates`, `tools`: small things that every package uses.
 - `onhost`: programs that run on the hosts. They import nothing of the others.
 - `office`: the model of an office and its views; pure. `office_file` writes ``office.toml``.
 - `transport`: how a host is reached, and its answers.

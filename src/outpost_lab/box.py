@@ -16,8 +16,9 @@ from typing import Any
 import docker
 import tomlkit
 
+from outpost.tools import run
 from outpost_lab.containers import packed
-from outpost_lab.engine import Note, apt_install, run
+from outpost_lab.engine import Note, apt_install
 from outpost_lab.errors import LabError
 from outpost_lab.images import SUITE, bootstrap
 from outpost_lab.instance import Instance

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from outpost_lab.engine import connect, run
+from outpost.tools import run
+from outpost_lab.engine import connect
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import docker
 from docker.errors import DockerException
 
+from outpost.tools import run
 from outpost_lab.errors import EngineMissing, LabError, NotAllowed
 
 PACKAGES = ("docker.io", "docker-cli")
@@ -68,17 +68,6 @@ def apt_install(*packages: str) -> None:
     by_hand = f"apt-get install {' '.join(packages)}, by hand"
     run(*apt, "update", remedy=by_hand)
     run(*apt, "install", "-y", "--no-install-recommends", *packages, remedy=by_hand)
-
-
-def run(*command: str, remedy: str = "", lines: int = 1, **options: Any) -> None:
-    """Runs a command; if it fails, raises `LabError` with its last lines of output."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options
-    )
-    if done.returncode:
-        last = (done.stdout + done.stderr).strip().splitlines()[-lines:] or ["no message"]
-        message = "\n".join(" ".join(line.split()) for line in last)
-        raise LabError(f"{command[0]}: {message}", remedy or f"run it by hand: {' '.join(command)}")
 
 
 def start() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
+from outpost.tools import run
 from outpost_lab import aptcache
-from outpost_lab.engine import Note, apt_install, run
+from outpost_lab.engine import Note, apt_install
 from outpost_lab.errors import LabError
 from outpost_lab.paths import IMAGES
 

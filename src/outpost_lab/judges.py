@@ -25,9 +25,9 @@ from outpost.evidence.opinions import TOOLS, Opinion
 from outpost.office import Host, Office, ports
 from outpost.office.flows import inbound
 from outpost.target import ROOT, Target, labs
+from outpost.tools import run
 from outpost.transport import answers
 from outpost.transport.remote import run_script
-from outpost_lab import engine
 
 ENVIRONMENT = labs() / "judges"
 REQUIREMENTS = ROOT / "tests" / "judges.txt"
@@ -74,7 +74,7 @@ def environment(home: Path = ENVIRONMENT, requirements: Path = REQUIREMENTS, *, 
     venv.create(home, clear=True, with_pip=True)
     options = [*["--require-hashes"] * hashed, "--requirement", str(requirements)]
     remedy = "check access to the package index"
-    engine.run(str(python), "-m", "pip", "install", "--quiet", *options, remedy=remedy)
+    run(str(python), "-m", "pip", "install", "--quiet", *options, remedy=remedy)
     done.write_text(wanted)
     return python
 

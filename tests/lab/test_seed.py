@@ -23,10 +23,10 @@ from outpost.errors import OutpostError
 from outpost.machines.seed import mac
 from outpost.office import load
 from outpost.target import ROOT, find
+from outpost.tools import run
 from outpost.transport.remote import run_script
 from outpost_lab import keys
 from outpost_lab.box import INCLUDED
-from outpost_lab.engine import run
 from outpost_lab.images import bootstrap
 from tests.awaiting import until
 

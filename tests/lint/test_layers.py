@@ -11,7 +11,7 @@ import pytest
 from tests.lint.test_project import ROOT, files, imports
 
 ORDER = (
-    "outpost", "outpost.errors", "outpost.units", "outpost.target", "outpost.templates", "outpost.onhost", "outpost.office",
+    "outpost", "outpost.errors", "outpost.units", "outpost.target", "outpost.templates", "outpost.tools", "outpost.onhost", "outpost.office",
     "outpost.office_file", "outpost.transport", "outpost.verification", "outpost.engine", "outpost.keys", "outpost.hosts",
     "outpost.drift", "outpost.converge", "roles", "outpost.mail", "outpost.machines", "outpost.recovery", "outpost.evidence", "outpost_lab", "outpost_lab.attack",
     "outpost_lab.benchmarks", "outpost.cli", "outpost.__main__",

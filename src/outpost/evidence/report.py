@@ -5,7 +5,6 @@ The page needs nothing beside itself: no script, no font, no picture from anywhe
 """
 
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from outpost.evidence.effect import Line
 from outpost.office import Host, Office
 from outpost.recovery.restore import Drill
 from outpost.templates import environment
+from outpost.tools import run
 from outpost.transport.answers import printable
 from outpost.verification import history
 from outpost.verification.history import Run
@@ -238,13 +238,10 @@ def print_page(html: str, pdf: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="outpost-report-") as directory:
         source = Path(directory) / "report.html"
         source.write_text(html, encoding="utf-8")
-        done = subprocess.run(
-            [
-                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer",
-                f"--user-data-dir={directory}/profile", f"--print-to-pdf={pdf.resolve()}", source.as_uri(),
-            ],
-            capture_output=True, text=True, check=False, timeout=180,
+        run(
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer",
+            f"--user-data-dir={directory}/profile", f"--print-to-pdf={pdf.resolve()}", source.as_uri(),
+            remedy="print the page from a browser", timeout=180,
         )  # fmt: skip
-    if done.returncode or not pdf.is_file():
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OutpostError(f"Chromium could not print: {reason}", "print the page from a browser")
+    if not pdf.is_file():
+        raise OutpostError("Chromium did not print the page", "print the page from a browser")

@@ -22,6 +22,7 @@ from outpost.keys.model import Secrets
 from outpost.machines.seed import Seed
 from outpost.office.model import Office
 from outpost.templates import environment, render
+from outpost.tools import run
 
 FILES = Path(__file__).with_suffix(".files")
 """What mkosi reads, as templates; the path mirrors its directory."""
@@ -30,6 +31,7 @@ BOOTS = (
     "iproute2", "linux-image-amd64", "procps", "shim-signed", "systemd", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "zstd",
 )  # fmt: skip
 """Packages for booting and for reading a seed, besides the office's own packages."""
+FAILED = "check that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default"
 TOOLS = {"mkosi": "mkosi grub-pc-bin grub-common", "qemu-img": "qemu-utils"}
 
 
@@ -93,29 +95,17 @@ def build(files: dict[str, str], output: Path, name: str, *, epoch: int, tools: 
             program = path.startswith(("mkosi.postinst", "mkosi.finalize"))
             file.chmod(0o755 if program else 0o600 if "seed" in path else 0o644)
         command = ["mkosi", "--directory", str(place), "--force", f"--source-date-epoch={epoch}"]
-        _run([*command, *([f"--tools-tree={tools}"] if tools else []), "build"])
+        run(*command, *([f"--tools-tree={tools}"] if tools else []), "build", lines=6, remedy=FAILED)
         raw, compressed = output / f"{name}.raw", output / f"{name}.qcow2"
         for file in (raw, compressed):
             file.unlink(missing_ok=True)
             file.touch(mode=0o600)
         (place / "image.raw").replace(raw)
         raw.chmod(0o600)
-    _run(["qemu-img", "convert", "-c", "-O", "qcow2", str(raw), str(compressed)])
+    run("qemu-img", "convert", "-c", "-O", "qcow2", str(raw), str(compressed))
     for file in (raw, compressed):
         file.with_name(f"{file.name}.sha512").write_text(f"{digest(file)}  {file.name}\n", encoding="utf-8")
     return Built(raw, compressed)
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
-        raise OutpostError(
-            f"{command[0]} failed: {' | '.join(lines)[-1500:]}",
-            "check that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default",
-        )
 
 
 def digest(file: Path) -> str:

@@ -7,7 +7,6 @@ secret.
 
 import hashlib
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from outpost.keys.pairs import ssh_public
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
+from outpost.tools import run
 from outpost.transport.ssh import target
 
 VOLUME = "CIDATA"
@@ -131,20 +131,12 @@ def write(seeds: list[Seed], directory: Path) -> list[Path]:
         image = directory / f"{each.host}.iso"
         image.unlink(missing_ok=True)
         image.touch(mode=0o600, exist_ok=False)
-        _make(["xorriso", "-as", "genisoimage", "-quiet", "-volid", VOLUME, "-joliet", "-rational-rock",
-               "-output", str(image), str(place)])  # fmt: skip
+        run(
+            "xorriso", "-as", "genisoimage", "-quiet", "-volid", VOLUME, "-joliet", "-rational-rock",
+            "-output", str(image), str(place),
+        )  # fmt: skip
         images.append(image)
     return images
-
-
-def _make(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError:
-        raise OutpostError("xorriso is not installed", "apt-get install xorriso") from None
-    if done.returncode:
-        problem = f"xorriso failed: {done.stderr.strip()[-500:]}"
-        raise OutpostError(problem, f"run it by hand: {' '.join(command)}")
 
 
 def pins(office: Office, keys: dict[str, SecretStr]) -> dict[str, str]:

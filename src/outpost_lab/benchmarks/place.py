@@ -20,8 +20,8 @@ import tomlkit
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target
+from outpost.tools import run
 from outpost.transport import ssh
-from outpost_lab import engine
 
 CHUNK = 16 * 1024
 
@@ -187,7 +187,7 @@ class Place(NamedTuple):
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
         """Seconds of a command at the top of the checkout; it must succeed."""
         started = time.monotonic()
-        engine.run(*command, lines=25, cwd=ROOT, env=self.environment() | (environment or {}))
+        run(*command, lines=25, cwd=ROOT, env=self.environment() | (environment or {}))
         return time.monotonic() - started
 
 

@@ -24,8 +24,9 @@ from outpost.engine.run import Silent, Watcher
 from outpost.errors import OutpostError
 from outpost.office import load
 from outpost.target import ROOT, Target
+from outpost.tools import run
 from outpost.transport import ssh
-from outpost_lab import engine, office
+from outpost_lab import office
 from outpost_lab import up as lab
 from outpost_lab.benchmarks import reapply, size
 from outpost_lab.benchmarks.measure import Figures, Measurement, Sense, median, of_samples
@@ -82,7 +83,7 @@ def _plan(environment: dict[str, str], *words: str) -> float:
     """Seconds that a command takes."""
     started = time.monotonic()
     remedy = "run ./outpost apply lab -y first: the lab's hosts must be as declared"
-    engine.run(sys.executable, "-m", "outpost", *words, lines=15, remedy=remedy, cwd=ROOT, env=environment)
+    run(sys.executable, "-m", "outpost", *words, lines=15, remedy=remedy, cwd=ROOT, env=environment)
     return time.monotonic() - started
 
 
@@ -122,7 +123,7 @@ def _on_each(instance: Instance, scripts: dict[str, str]) -> float:
 
     def one(host: str) -> None:
         command = "docker", "exec", instance.container_name(host), "sh", "-c", scripts[host]
-        engine.run(*command, remedy="check that the package archive is reached", lines=5, timeout=PATIENCE)
+        run(*command, remedy="check that the package archive is reached", lines=5, timeout=PATIENCE)
 
     started = time.monotonic()
     with ThreadPoolExecutor(len(scripts)) as pool:

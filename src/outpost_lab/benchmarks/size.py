@@ -9,7 +9,6 @@ import asyncio
 import json
 import re
 import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 import tomlkit
 from imap_tools import AND
 
+from outpost import tools
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load, ports
@@ -113,10 +113,9 @@ def _plan(target: Target) -> float:
 
 def _add(target: Target, user: str) -> float:
     started = time.monotonic()
-    command = [str(ROOT / "outpost"), "user", "add", target.name, user, "--name", target.instance or "lab"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OutpostError(f"`user add` failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    tools.run(
+        str(ROOT / "outpost"), "user", "add", target.name, user, "--name", target.instance or "lab", lines=25
+    )
     return time.monotonic() - started
 
 
