@@ -14,8 +14,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 from rich.console import Console
-from rich.progress import Progress as Bar
-from rich.progress import SpinnerColumn, TaskID, TextColumn
+from rich.markup import escape
 
 from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost_lab.dnszones import trust_anchor
@@ -31,25 +30,21 @@ TRIES = 5  # other labs that may take the same networks at the same moment
 
 
 class Progress:
-    """Shows steps, possibly of several threads: a live line for each on a terminal, plain lines elsewhere, nothing without a console."""
+    """Shows steps, one after the other: with a spinner on a terminal, as plain lines elsewhere, not at all without a console."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(quiet=True)
-        columns, live = (SpinnerColumn(), TextColumn("{task.description}")), console and console.is_terminal
-        self._bar = Bar(*columns, console=self._console, transient=True, disable=not live)
-        self._running: dict[str, TaskID] = {}
+        self._status = self._console.status("")
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
         """A step, and a function to call for its parts. An interrupted step has no time."""
-        self._bar.start()
-        self._running[name] = self._bar.add_task(name)
         started = time.monotonic()
-        yield partial(self.note, name)
+        self._status.update(name)
+        with self._status:
+            yield partial(self.note, name)
         self.seconds[name] = round(time.monotonic() - started, 1)
-        if name in self._running:
-            self._bar.remove_task(self._running.pop(name))
         self._console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
 
     def note(self, step: str, text: str) -> None:
@@ -60,14 +55,7 @@ class Progress:
 
     def doing(self, step: str, text: str) -> None:
         """What a running step is doing this moment; worth showing only where it can be overwritten."""
-        if step in self._running:
-            self._bar.update(self._running[step], description=f"{step} [dim]{text}[/]")
-
-    def close(self) -> None:
-        """Takes the live lines off the screen, also of steps that were broken off."""
-        while self._running:
-            self._bar.remove_task(self._running.popitem()[1])
-        self._bar.stop()
+        self._status.update(f"{step} [dim]{escape(text)}[/]")
 
 
 def up(

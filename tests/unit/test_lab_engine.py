@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import DockerException
+from rich.console import Console
 
 from outpost_lab import engine
 from outpost_lab.errors import EngineMissing, LabError
+from outpost_lab.up import Progress
 
 
 @pytest.fixture
@@ -72,3 +75,16 @@ def test_pid_file_of_a_killed_daemon_is_removed_and_a_living_ones_kept(tmp_path:
     assert file.exists()
     engine.forget_dead(file, "dockerd")
     assert not file.exists()
+
+
+def test_steps_leave_one_line_each_and_an_interrupted_one_none() -> None:
+    for terminal in (False, True):
+        stream = StringIO()
+        progress = Progress(Console(file=stream, force_terminal=terminal, width=80))
+        with progress.step("images") as note:
+            note("base [x]")
+        with pytest.raises(ValueError, match="broken"), progress.step("networks"):
+            raise ValueError("broken")
+        assert list(progress.seconds) == ["images"]
+        assert ("  images: base [x]\n" in stream.getvalue()) == (not terminal)
+        assert stream.getvalue().count("✓") == 1

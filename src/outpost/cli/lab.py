@@ -34,7 +34,6 @@ def up(
 
     with shown() as progress:
         instance = bringing.up(name, progress=progress, install=yes)
-        progress.close()  # the deploy shows its own progress
         started = time.monotonic()
         office.deploy(instance, watcher())
         progress.seconds["deploy"] = round(time.monotonic() - started, 1)
@@ -131,9 +130,8 @@ def box(yes: bool = False) -> None:
 
 @lab.named("vm")
 def vm(hosts: list[str], name: str = DEFAULT) -> None:
-    with shown() as progress:
+    with shown():
         instance = _stored(name)
-        progress.close()  # Vagrant shows its own
         vagrant.replace(instance, tuple(hosts), client=engine.connect())
 
 
@@ -152,12 +150,9 @@ def _stored(name: str) -> Instance:
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """Progress on standard error; it is removed before an error is printed."""
-    progress = Progress(err)
+    """Progress on standard error, and a remedy where Docker fails."""
     try:
-        yield progress
+        yield Progress(err)
     except DockerException as error:
         reason = getattr(error, "explanation", None) or str(error)
         raise LabError(f"Docker: {reason}", "run the command again; it goes on where it stopped") from error
-    finally:
-        progress.close()
