@@ -552,13 +552,13 @@ def test_the_suite_counts_every_stage_and_ends_with_the_totals(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "test_one.py").write_text("def test_good():\n    pass\n\ndef test_bad():\n    assert False\n")
-    monkeypatch.setattr(
-        suite.Suite, "ruff", lambda self, stage: self._tool(stage, ("compileall", "-q", str(tmp_path)))
-    )
-    monkeypatch.setattr(suite.Suite, "mypy", lambda self, stage: self._tool(stage, ("no_such_tool",)))
+    monkeypatch.setattr(suite, "RUFF", (("compileall", "-q", str(tmp_path)),))
+    monkeypatch.setattr(suite, "MYPY", (("no_such_tool",),))
     one = suite.Suite.pytest
     monkeypatch.setattr(
-        suite.Suite, "pytest", lambda self, *_: one(self, str(tmp_path), "-p", "no:cacheprovider")
+        suite.Suite,
+        "pytest",
+        lambda self, stage, *_: one(self, stage, str(tmp_path), "-p", "no:cacheprovider"),
     )
     assert run("test", "--fast") == 1
     shown = capfd.readouterr().out
@@ -604,7 +604,7 @@ def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     )
     one.lab_runs = True
     stage = suite.Stage("live", "")
-    one.in_lab(str(tmp_path))(stage)
+    one.in_lab(stage, str(tmp_path), *suite.NAMED)
     suite._report([stage], fast=False)
     shown = capfd.readouterr().out
     assert shown.splitlines()[-1] == last

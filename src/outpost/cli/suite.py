@@ -6,10 +6,10 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import App
@@ -20,7 +20,11 @@ from outpost_lab.benchmarks import measure, run
 app = App()
 
 INSTANCE = "test"
+NAMED = ("--name", INSTANCE)
 SOURCES = ("src", "roles", "tests", "inventory", "deploy.py")
+RUFF = (("ruff", "check", *SOURCES), ("ruff", "format", "--check", *SOURCES))
+"""As the commit hook does."""
+MYPY = (("mypy",),)
 TOOLS = {"chromium": "chromium", "certutil": "libnss3-tools", "pdftotext": "poppler-utils"}
 """Program → its package: for webmail in a browser, and for reading the evidence page as printed."""
 REPEATED = 2
@@ -63,43 +67,32 @@ def run_suite(
     yes: bool = False, fast: bool = False, keep: bool = False, arguments: list[str] | None = None
 ) -> int:
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
-    stages: list[tuple[Stage, Callable[[Stage], None]]] = [
-        (Stage("ruff", "style and likely bugs"), suite.ruff),
-        (Stage("mypy", "types, strict"), suite.mypy),
-        (Stage("lint", "the project's own rules for code and documentation"), suite.pytest("tests/lint")),
-        (
-            Stage("unit", "office model, derivations, templates, command line"),
-            suite.pytest("tests/unit", "-n", "auto"),
-        ),
-    ]
+    stages: list[tuple[Any, ...]] = [
+        (Stage("ruff", "style and likely bugs"), suite.tools, *RUFF),
+        (Stage("mypy", "types, strict"), suite.tools, *MYPY),
+        (Stage("lint", "the project's own rules for code and documentation"), suite.pytest, "tests/lint"),
+        (Stage("unit", "office model, derivations, templates, command line"), suite.pytest, "tests/unit", "-n", "auto"),
+    ]  # fmt: skip
     if not fast:
         stages += [
             (Stage("lab up", "five bare hosts and their test environment, set up from nothing"), suite.lab_up),
-            (Stage("live", "the checks of every host"), suite.in_lab("tests/live", "-n", "2")),
-            (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab("tests/lab")),
-            (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab("tests/journeys")),
-            (Stage("attacks", "attacks on the case study's weaknesses, and what honest users notice"), suite.in_lab("tests/attacks")),
+            (Stage("live", "the checks of every host"), suite.in_lab, "tests/live", *NAMED, "-n", "2"),
+            (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab, "tests/lab", *NAMED),
+            (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab, "tests/journeys", *NAMED),
+            (Stage("attacks", "attacks on the case study's weaknesses, and what honest users notice"), suite.in_lab, "tests/attacks", *NAMED),
             (Stage("strangers", "other offices, from bare hosts by the README's commands"), suite.strangers),
         ]  # fmt: skip
     try:
-        for stage, work in stages:
-            with _timed(stage):
-                work(stage)
+        for stage, work, *what in stages:
+            title, started = f"{stage.name}: {stage.covers}", time.monotonic()
+            out.rule(title, align="left") if out.is_terminal else out.print(f"=== {title}", markup=False)
+            sys.stdout.flush()
+            work(stage, *what)
+            stage.seconds = time.monotonic() - started
     finally:
         if not fast:
             suite.lab_ends()
-    return _report([stage for stage, _ in stages], fast=fast)
-
-
-@contextmanager
-def _timed(stage: Stage) -> Iterator[None]:
-    out.rule(f"{stage.name}: {stage.covers}", align="left") if out.is_terminal else out.print(
-        f"=== {stage.name}: {stage.covers}", markup=False
-    )
-    sys.stdout.flush()
-    started = time.monotonic()
-    yield
-    stage.seconds = time.monotonic() - started
+    return _report([stage for stage, *_ in stages], fast=fast)
 
 
 def _report(stages: list[Stage], *, fast: bool) -> int:
@@ -131,79 +124,63 @@ class Suite:
     def _run(self, *command: str) -> int:
         return subprocess.run(command, cwd=ROOT, env=self.environment, check=False).returncode
 
-    def _tool(self, stage: Stage, *commands: tuple[str, ...]) -> None:
+    def tools(self, stage: Stage, *commands: tuple[str, ...]) -> None:
+        """Python's own tools, one after the other."""
         for command in commands:
             failed = self._run(sys.executable, "-m", *command) != 0
             stage.failed += failed
             stage.passed += not failed
         stage.ran = True
 
-    def ruff(self, stage: Stage) -> None:
-        """Lint and format, as the commit hook does."""
-        sources = [source for source in SOURCES if (ROOT / source).exists()]
-        self._tool(stage, ("ruff", "check", *sources), ("ruff", "format", "--check", *sources))
+    def pytest(self, stage: Stage, directory: str, *options: str) -> None:
+        """A directory of tests."""
+        with tempfile.TemporaryDirectory() as temporary:
+            report = Path(temporary) / "junit.xml"
+            code = self._run(
+                sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *SLOWEST, *options, *self.arguments,
+            )  # fmt: skip
+            for case in ET.parse(report).iter("testcase") if report.is_file() else ():  # noqa: S314  # pytest has just written it
+                found = {outcome.tag for outcome in case}
+                failed, skipped = bool(found & {"failure", "error"}), "skipped" in found
+                stage.failed += failed
+                stage.skipped += skipped
+                stage.passed += not (failed or skipped)
+                stage.fell += [case.get("name", "")] * failed
+        stage.ran = True
+        if code and not stage.failed:  # broke off, or found no test
+            stage.failed += 1
 
-    def mypy(self, stage: Stage) -> None:
-        self._tool(stage, ("mypy",))
-
-    def pytest(self, directory: str, *options: str) -> Callable[[Stage], None]:
-        """A stage that is a directory of tests."""
-
-        def work(stage: Stage) -> None:
-            with tempfile.TemporaryDirectory() as temporary:
-                report = Path(temporary) / "junit.xml"
-                code = self._run(
-                    sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *SLOWEST, *options, *self.arguments,
-                )  # fmt: skip
-                _count(stage, report)
-            stage.ran = True
-            if code and not stage.failed:  # broke off, or found no test
-                stage.failed += 1
-
-        return work
-
-    def in_lab(self, directory: str, *options: str) -> Callable[[Stage], None]:
-        """The same, against the suite's own lab instance."""
-        work = self.pytest(directory, "--name", INSTANCE, *options)
-
-        def in_lab(stage: Stage) -> None:
-            if self.lab_runs:
-                work(stage)
-                self._repeat(stage, directory, "--name", INSTANCE)
-                self.lab_failed |= stage.failed > 0
-            else:
-                out.print("not run: there is no lab to run it in")
-
-        return in_lab
-
-    def strangers(self, stage: Stage) -> None:
-        """Offices that bring up hosts of their own, when the lab has made room for them."""
-        if not self.lab_runs:
-            out.print("not run: this machine cannot run a lab")
-            return
-        self.lab_ends()
-        self.pytest("tests/strangers", "-o", "log_cli=true", "-o", "log_cli_level=INFO")(stage)
-        self._repeat(stage, "tests/strangers")
-
-    def _repeat(self, stage: Stage, directory: str, *options: str) -> None:
-        """Run failed tests once more, one after the other, on the same lab; for strangers, begin with bare hosts.
+    def in_lab(self, stage: Stage, directory: str, *options: str) -> None:
+        """The same with hosts. Few failed tests run once more, one after the other; for strangers, with bare hosts again.
 
         A test that passes then is ``unsteady``: the summary names it and prints its first failure. It is a defect to correct, but the
         suite passes.
         """
-        if not 0 < len(stage.fell) == stage.failed <= REPEATED:
+        if not self.lab_runs:
+            out.print("not run: there is no lab to run it in")
             return
-        out.print(f"repeating: {', '.join(stage.fell)}", markup=False)
-        again = Stage(stage.name, stage.covers)
-        self.pytest(directory, *options, "--last-failed", "--last-failed-no-failures=none")(again)
-        if not again.failed and again.passed == stage.failed:
-            stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
+        self.pytest(stage, directory, *options)
+        if 0 < len(stage.fell) == stage.failed <= REPEATED:
+            out.print(f"repeating: {', '.join(stage.fell)}", markup=False)
+            again = Stage(stage.name, stage.covers)
+            self.pytest(
+                again, directory, *options, "-n", "0", "--last-failed", "--last-failed-no-failures=none"
+            )
+            if not again.failed and again.passed == stage.failed:
+                stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
+        self.lab_failed |= stage.failed > 0
+
+    def strangers(self, stage: Stage) -> None:
+        """Offices that bring up hosts of their own, when the lab has made room for them."""
+        if self.lab_runs:
+            self.lab_ends()
+        self.in_lab(stage, "tests/strangers", "-o", "log_cli=true", "-o", "log_cli_level=INFO")
 
     def lab_up(self, stage: Stage) -> None:
         self._browser()
         consent = ("--yes",) if self.yes else ()
         self.lab_down()
-        self._tool(stage, ("outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent))
+        self.tools(stage, ("outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent))
         self.lab_runs = not stage.failed
         self.lab_failed = not self.lab_runs
 
@@ -243,23 +220,6 @@ class Suite:
         elif missing:
             needed = f"the tests of webmail and of the evidence page need {' and '.join(missing)}"
             err.print(f"{needed}: --yes installs them, or apt-get install {' '.join(missing)}")
-
-
-def _count(stage: Stage, report: Path) -> None:
-    if not report.is_file():
-        return
-    for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314  # pytest has just written it
-        tests, failures, errors, skipped = (
-            int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
-        )
-        stage.failed += failures + errors
-        stage.skipped += skipped
-        stage.passed += tests - failures - errors - skipped
-        stage.fell += [
-            case.get("name", "")
-            for case in suite.iter("testcase")
-            if case.find("failure") is not None or case.find("error") is not None
-        ]
 
 
 @app.named("bench")
