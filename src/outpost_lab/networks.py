@@ -1,8 +1,10 @@
 """Zones: one internal Docker network each, with fixed addresses, and a free slot for each instance."""
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 from docker.errors import APIError
@@ -12,37 +14,36 @@ from outpost_lab import world
 from outpost_lab.errors import LabError
 from outpost_lab.instance import LABEL, Instance
 
-
-class TakenMeanwhile(LabError):  # noqa: N818 (named for what is the matter)
-    """Something else took the addresses between the search for free ones and their use."""
+Site = TypeVar("Site", bound=Instance)
 
 
-def free_slot(client: docker.DockerClient) -> int:
-    """The lowest slot whose networks do not overlap with any network of Docker."""
-    for slot in range(world.SLOTS):
-        if is_free(client, slot):
-            return slot
+class TakenError(LabError):
+    """Something else on this machine has the addresses."""
+
+
+def settle(
+    client: docker.DockerClient, instance_in: Callable[[int], Site], slots: Iterable[int]
+) -> tuple[Site, dict[str, Any]]:
+    """The instance and its networks in the first slot whose addresses no network of Docker and no route of this machine has."""
+    for slot in slots:
+        wanted = ip_network(f"10.{world.FIRST_NET + slot}.0.0/16")
+        if not any(route.overlaps(wanted) for route in _routes()):
+            with suppress(TakenError):
+                return (instance := instance_in(slot)), ensure(client, instance)
     problem = "10.77.0.0/16 and all after it overlap with Docker's networks or this machine's routes"
     remedy = "`./outpost lab down --all`, or see `ip route` for a VPN that takes all of 10.0.0.0/8"
     raise LabError(problem, remedy)
 
 
-def is_free(client: docker.DockerClient, slot: int) -> bool:
-    """Whether a slot's networks overlap with no network of Docker and no route of this machine."""
-    wanted = ip_network(f"10.{world.FIRST_NET + slot}.0.0/16")
-    taken = [network for existing in client.networks.list() for network in _subnets(existing)] + _routes()
-    return not any(isinstance(network, IPv4Network) and network.overlaps(wanted) for network in taken)
-
-
 def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
-    """The instance's networks, zone → network; missing ones are made. `TakenMeanwhile` leaves none of them."""
+    """The instance's networks, zone → network; missing ones are made. `TakenError` leaves none of them."""
     existing = {network.name: network for network in mine(client, instance)}
     found: dict[str, Any] = {}
     for zone in world.zones():
         name = instance.network_name(zone)
         try:
             found[zone] = existing.get(name) or _create(client, instance, zone, name)
-        except TakenMeanwhile:
+        except TakenError:
             for made in found.values() if not existing else ():
                 made.remove()  # nothing is in them yet
             raise
@@ -68,14 +69,9 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
             labels={**instance.labels, "outpost.zone": zone},
         )
     except APIError as error:
-        kind = TakenMeanwhile if "overlap" in str(error.explanation) else LabError
+        kind = TakenError if "overlap" in str(error.explanation) else LabError
         remedy = "see `docker network ls` and `ip route` for what else uses the addresses, then run the command again"
         raise kind(f"the network {name} cannot be made: {error.explanation}", remedy) from error
-
-
-def _subnets(network: Any) -> list[Any]:
-    pools = (network.attrs.get("IPAM") or {}).get("Config") or []
-    return [ip_network(pool["Subnet"], strict=False) for pool in pools if pool.get("Subnet")]
 
 
 def _routes(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:

@@ -26,7 +26,6 @@ from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
 RESOLVES = ("kdig", "@127.0.0.1", "+retry=3", "+timeout=2", "+cd", "a.nic.test", "A")
-TRIES = 5  # other labs that may take the same networks at the same moment
 
 
 class Progress:
@@ -82,8 +81,8 @@ def up(
             wanted = ("base", "postfix", "exim", "acme", "collector", "vault", "apt-cache")
             images.build(client, wanted, install=install, note=note)
             aptcache.ensure(client, images.tag("apt-cache"))
-        with progress.step("networks") as note:
-            instance, zones = _networks(client, name, source, note)
+        with progress.step("networks"):
+            instance, zones = _networks(client, name, source)
             cache = world.address("mgmt", world.APT_CACHE_OCTET, instance.slot)
             aptcache.attach(client, zones["mgmt"], *cache)
 
@@ -153,31 +152,17 @@ def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Mac
             done.result()
 
 
-def _instance(client: docker.DockerClient, name: str) -> Instance:
-    """The instance with a slot: that of its networks, else the stored one if free, else a free one."""
-    stored = Instance.stored(name)
-    existing = networks.mine(client, Instance(name=name, slot=0))
+def _networks(client: docker.DockerClient, name: str, source: Path) -> tuple[Instance, dict[str, Any]]:
+    """The instance with its networks: in the slot that it has; else in the one that it had, or in the first one that is free."""
+    stored, existing = Instance.stored(name), networks.mine(client, Instance(name=name, slot=0))
     if existing:
-        return Instance(name=name, slot=int(existing[0].attrs["Labels"]["outpost.slot"]))
-    if stored and networks.is_free(client, stored.slot):
-        return stored
-    return Instance(name=name, slot=networks.free_slot(client))
-
-
-def _networks(
-    client: docker.DockerClient, name: str, source: Path, note: Callable[[str], None]
-) -> tuple[Instance, dict[str, Any]]:
-    """The instance with its networks; with another slot's if somebody took the first ones meanwhile."""
-    for left in range(TRIES - 1, -1, -1):
-        instance = _instance(client, name)
-        _write_state(instance, source)
-        try:
-            return instance, networks.ensure(client, instance)
-        except networks.TakenMeanwhile as taken:
-            if not left or networks.mine(client, instance):
-                raise
-            note(f"{taken.message}; trying others")
-    raise AssertionError("unreachable")
+        instance = Instance(name=name, slot=int(existing[0].attrs["Labels"]["outpost.slot"]))
+        zones = networks.ensure(client, instance)
+    else:
+        slots = [*([stored.slot] if stored else []), *range(world.SLOTS)]
+        instance, zones = networks.settle(client, partial(Instance, name), slots)
+    _write_state(instance, source)
+    return instance, zones
 
 
 def _write_state(instance: Instance, source: Path) -> None:

@@ -159,7 +159,8 @@ class Administrator:
         images.build(self.client, ("base", "stock", "apt-cache", *sorted(here)))
         (self.home / ".ssh").mkdir(parents=True, mode=0o700)
         self.key = keys.ssh_key(self.home / ".ssh" / "id_ed25519", "admin@desk")
-        self.site, self.zones = self._room(name)
+        made = partial(Site, name, delegated=False, home=self.home, around=self.shape.around)
+        self.site, self.zones = networks.settle(self.client, made, range(world.SLOTS))
         self.office = str(self.site.office_directory)
         self.command = _installed(directory / "tools") if shape.wheel else [sys.executable, "-m", "outpost"]
         self.typed: list[str] = []
@@ -169,18 +170,6 @@ class Administrator:
         until(self.socket.exists, "the agent listens", seconds=10)
         add = ["ssh-add", "-q", str(self.home / ".ssh" / "id_ed25519")]
         subprocess.run(add, env=os.environ | {"SSH_AUTH_SOCK": str(self.socket)}, check=True)
-
-    def _room(self, name: str) -> tuple[Site, dict[str, Any]]:
-        """The site's networks; others where a lab took the same ones at the same moment."""
-        for left in range(up.TRIES - 1, -1, -1):
-            slot = networks.free_slot(self.client)
-            site = Site(name=name, slot=slot, delegated=False, home=self.home, around=self.shape.around)
-            try:
-                return site, networks.ensure(self.client, site)
-            except networks.TakenMeanwhile:
-                if not left:
-                    raise
-        raise AssertionError("unreachable")
 
     # What the README says ---------------------------------------------------------------------------------------
 
