@@ -57,7 +57,8 @@ def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
         with tarfile.open(archive, "w") as box:
             for item in ("metadata.json", "Vagrantfile", "box.img", "vmlinuz", "initrd.img"):
                 box.add(work / item, item)
-        run("vagrant", "box", "add", "--force", "--name", NAME, str(archive))
+        # in the checkout Vagrant would read the Vagrantfile first, and ask a lab that does not run yet
+        run("vagrant", "box", "add", "--force", "--name", NAME, str(archive), cwd="/")
 
 
 def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.DockerClient) -> None:
