@@ -14,6 +14,7 @@ import outpost.onhost.accounts
 import outpost.onhost.attachment
 import outpost.onhost.davlogins
 import outpost.onhost.logins
+import outpost.onhost.passkeys
 import outpost.onhost.passwords
 import outpost.onhost.rescan
 import outpost.onhost.twice
@@ -42,7 +43,7 @@ from roles.webmail.view import SESSION_HOURS
 
 PACKAGES = (
     "dovecot-auth-lua", "dovecot-flatcurve", "dovecot-imapd", "dovecot-lmtpd", "dovecot-managesieved",
-    "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-pypdf", "python3-segno", "stunnel4",
+    "dovecot-sieve", "dovecot-submissiond", "python3-argon2", "python3-fido2", "python3-pypdf", "python3-segno", "stunnel4",
 )  # fmt: skip
 RELAY_SOCKET = "/run/outpost-relay/socket"
 """Between the two halves of the listener that takes users' mail when there are several MTAs."""
@@ -234,6 +235,7 @@ def _chosen(view: StoreView) -> Items:
         "ended": ENDED,
         "server": (view.me.fqdn, ports.IMAPS, ports.SUBMISSIONS),
         "profile": Guide(view.office).profile,
+        "site": Guide(view.office).webmail.fqdn,
     }
     # separate: a change of users is no reason to restart a service that others are using
     yield settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
@@ -243,6 +245,7 @@ def _chosen(view: StoreView) -> Items:
         files=[
             text(f"{ACCOUNTS}/outpost/__init__.py", ""),
             text(f"{ACCOUNTS}/outpost/onhost/__init__.py", ""),
+            program(f"{ACCOUNTS}/outpost/onhost/passkeys.py", outpost.onhost.passkeys),
             program(f"{ACCOUNTS}/outpost/onhost/passwords.py", outpost.onhost.passwords),
             program(f"{ACCOUNTS}/outpost/onhost/accounts.py", outpost.onhost.accounts),
             text(f"{ACCOUNTS}/__main__.py", "from outpost.onhost.accounts import main\n\nmain()\n"),

@@ -220,9 +220,47 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     page.click("#access-confirm_factor button[type=submit]")
     page.fill("#access-remove_factor-password", OWN)
     page.get_by_role("button", name="Remove telephone of Erin").click()
-    expect(page.locator("#messagestack")).to_contain_text("Device telephone of Erin removed")
+    expect(page.locator("#messagestack")).to_contain_text("telephone of Erin removed")
     expect(page.get_by_role("button", name="Remove tablet")).to_be_visible()
     log_out(page)
+
+
+@pytest.mark.control("AUT-06")
+def test_a_passkey_replaces_the_code_and_another_computer_has_none(
+    administrator: Administrator, page: Page, site: str, erin: OfficeUser
+) -> None:
+    user, stack = replace(erin, password=OWN), page.locator("#messagestack")
+    administrator.does("user", "reset-factor", "lab", "erin")
+    laptop = page.context.new_cdp_session(page)
+    laptop.send("WebAuthn.enable")
+    kind = {"protocol": "ctap2", "transport": "internal", "automaticPresenceSimulation": True}
+    own = laptop.send("WebAuthn.addVirtualAuthenticator", {"options": kind})
+    log_in(page, site, user)
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=plugin.access")
+    page.fill("#access-begin_passkey-password", OWN)
+    page.fill("#access-begin_passkey-name", "laptop")
+    page.click("#access-begin_passkey button[type=submit]")
+    page.get_by_role("button", name="Make the passkey now").click()
+    expect(page.get_by_role("button", name="Remove laptop")).to_be_visible()
+    expect(page.get_by_text("Unused recovery codes: 8.")).to_be_visible()
+    log_out(page)
+
+    assert not knows(user, OWN)
+    log_in(page, site, user)
+    expect(stack).to_contain_text("Use your passkey, or enter a code")
+    page.get_by_role("button", name="Use your passkey").click()
+    idle(page)
+    log_out(page)
+
+    laptop.send("WebAuthn.clearCredentials", own)  # as on a computer that has no passkey of hers
+    log_in(page, site, user)
+    page.get_by_role("button", name="Use your passkey").click()
+    expect(stack).to_contain_text("The browser has given no passkey")
+    page.fill("#rcmlogincode", "{}")
+    page.click("#rcmloginsubmit")
+    expect(stack).to_contain_text("The passkey was not accepted")
+    expect(page.locator("#rcmloginuser")).to_be_visible()
 
 
 @pytest.mark.control("AUT-06")

@@ -40,6 +40,45 @@ for command, question in json.loads(sys.argv[2]):
         print(json.load(answer)["status"])
 """
 
+PASSKEY = """
+import hashlib, json, sys
+sys.path.insert(0, "/usr/local/lib/outpost/accounts")
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from fido2 import cose, utils, webauthn
+from outpost.onhost.passkeys import Passkeys
+
+host = json.load(open("/etc/outpost/accounts.json"))["site"]
+passkeys, key = Passkeys(host), ec.generate_private_key(ec.SECP256R1())
+public = cose.ES256.from_cryptography_key(key.public_key())
+stored = bytes(webauthn.AttestedCredentialData.create(bytes(16), b"own", public)).hex()
+
+def sign(question, site, signer):
+    challenge = question["publicKey"]["challenge"]
+    client = json.dumps({"type": "webauthn.get", "challenge": challenge, "origin": site}).encode()
+    data = hashlib.sha256(host.encode()).digest() + b"\\1" + bytes(4)
+    signature = signer.sign(data + hashlib.sha256(client).digest(), ec.ECDSA(hashes.SHA256()))
+    parts = {"clientDataJSON": client, "authenticatorData": data, "signature": signature}
+    encoded = {name: utils.websafe_encode(part) for name, part in parts.items()}
+    name = utils.websafe_encode(b"own")
+    return json.dumps({"id": name, "rawId": name, "type": "public-key", "response": encoded})
+
+def opens(kept, answer):
+    try:
+        passkeys.check(kept, [stored], answer)
+    except ValueError:
+        return False
+    return True
+
+question, kept = passkeys.to_use([stored])
+results = {site: opens(kept, sign(question, site, key)) for site in sys.argv[1:]}
+other, _ = passkeys.to_use([stored])
+results["another key"] = opens(kept, sign(question, sys.argv[1], ec.generate_private_key(ec.SECP256R1())))
+results["another question"] = opens(kept, sign(other, sys.argv[1], key))
+print(json.dumps(results))
+"""
+"""A passkey in software, made for this check, and pages that ask it."""
+
 
 @pytest.fixture
 def store(office: Office, me: Host) -> StoreView:
@@ -202,6 +241,18 @@ def test_nobody_reads_what_users_chose_but_dovecot(host: TestinfraHost) -> None:
     assert host.run(looked, "nobody", "nogroup").rc != 0
     assert host.run(looked, "vmail", "vmail").rc != 0
     assert host.run(looked, "outpost-accounts", "outpost-accounts").rc == 0
+
+
+@pytest.mark.control("AUT-06")
+def test_a_passkey_opens_nothing_for_a_page_that_imitates_webmail(
+    host: TestinfraHost, office: Office
+) -> None:
+    """A passkey's answer opens webmail on its own page only, by the right key and to the question asked."""
+    name = office.with_role("webmail")[0].fqdn
+    own = f"https://{name}"
+    others = (f"http://{name}", f"https://{name}.example", f"https://not.{name}", f"https://{name}:444")
+    results = json.loads(host.check_output(f"python3 -I -B -c %s {own} {' '.join(others)}", PASSKEY))
+    assert results == {own: True} | dict.fromkeys((*others, "another key", "another question"), False)
 
 
 @pytest.mark.probe

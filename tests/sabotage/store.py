@@ -28,6 +28,10 @@ SABOTAGES = (
         "store", "every account can read users' passwords and settings", "chmod 0755 /var/lib/outpost-accounts",
         "store::nobody_reads_what_users_chose_but_dovecot", keeps=("/var/lib/outpost-accounts",),
     ),
+    edited(
+        "store", "passkeys belong to the page of a stranger", "/etc/outpost/accounts.json", r's/"site": "/&login./',
+        "store::a_passkey_opens_nothing_for_a_page_that_imitates_webmail",
+    ),
     broken(
         "store", "the nightly scan is off", "systemctl disable --now --quiet outpost-rescan.timer",
         "store::mailboxes_are_scanned_again_by_night", undo="systemctl enable --now --quiet outpost-rescan.timer",

@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import ANY
 
 import pytest
@@ -23,10 +24,34 @@ from outpost.onhost.accounts import (
     time_code,
     token_hash,
 )
+from outpost.onhost.passkeys import Passkeys
 from tests.awaiting import until
 
 ALICE = "alice@po.example.com"
 FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
+
+
+class Browser:
+    """Stands in for python3-fido2, which only the store has: the right answer to a question repeats its number."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+
+    def to_make(self, address: str, known: Iterable[str]) -> tuple[dict[str, Any], int]:
+        options, kept = self.to_use(known)
+        return options | {"user": address}, kept
+
+    def to_use(self, known: Iterable[str]) -> tuple[dict[str, Any], int]:
+        self.questions += 1
+        return {"question": self.questions, "known": list(known)}, self.questions
+
+    def made(self, kept: int, answer: str) -> str:
+        self.check(kept, ["key"], answer)
+        return "key"
+
+    def check(self, kept: int, known: Iterable[str], answer: str) -> None:
+        if json.loads(answer) != {"answer": kept} or "key" not in known:
+            raise ValueError
 
 
 @dataclass
@@ -56,6 +81,7 @@ class Desk:
             hash_password=lambda password: f"{{ARGON2ID}}{password}",
             draw=lambda text: f"data:{text}",
             ended=self.ended.append,
+            passkeys=cast(Passkeys, Browser()),
             server=("store.po.example.com", 993, 465),
             profile="https://autoconfig.po.example.com/mail/apple.mobileconfig",
             clock=lambda: self.now,
@@ -94,6 +120,18 @@ class Desk:
         assert "recovery" in self.ask("confirm_factor", session=session, code=self.code(secret))
         self.now += 60
         return session, secret
+
+    def with_passkey(self) -> str:
+        """A session of somebody whose only second factor is a passkey."""
+        session = self.settle()
+        begun = self.begin_passkey(session)
+        assert begun == {"make_passkey": {"question": ANY, "known": [], "user": ALICE}}
+        answer = json.dumps({"answer": begun["make_passkey"]["question"]})
+        assert "recovery" in self.ask("confirm_passkey", session=session, code=answer)
+        return session
+
+    def begin_passkey(self, session: str, name: str = "laptop") -> dict[str, Any]:
+        return self.ask("begin_passkey", session=session, password=GOOD, remote="192.0.2.7", name=name)
 
     def code(self, secret: str) -> str:
         return time_code(secret, int(self.now // 30))
@@ -488,3 +526,68 @@ def test_what_an_older_version_kept_is_read() -> None:
     old = "from x\nfactor AAAA 7\napplication hash my telephone\nsession hash 1700000000\n"
     assert Chosen.parse(old).factors == {"": ("AAAA", 7)}
     assert Chosen.parse(old).lines() == old
+
+
+def test_a_passkey_is_a_second_factor(desk: Desk) -> None:
+    session = desk.with_passkey()
+    assert desk.ended == [ALICE, ALICE]  # the password's change, and the passkey's
+    state = desk.ask("state", session=session)
+    assert (state["devices"], state["factor"], state["recovery"]) == (["laptop"], True, RECOVERY)
+    asked = desk.log_in(GOOD)
+    assert asked == {"refused": "code", "proven": ANY, "use_passkey": {"question": ANY, "known": ["key"]}}
+    right = json.dumps({"answer": asked["use_passkey"]["question"]})
+    assert "session" in desk.log_in(asked["proven"], right)
+
+
+def test_the_answer_of_a_passkey_is_good_once_for_the_last_question_and_for_minutes(desk: Desk) -> None:
+    desk.with_passkey()
+    asked = desk.log_in(GOOD)
+    right = json.dumps({"answer": asked["use_passkey"]["question"]})
+    wrong = desk.log_in(GOOD, '{"answer": 99}')
+    assert wrong == {"refused": "passkey", "proven": ANY, "use_passkey": ANY}
+    assert desk.log_in(GOOD, right)["refused"] == "passkey"  # the question before
+    again = desk.log_in(GOOD)
+    right = json.dumps({"answer": again["use_passkey"]["question"]})
+    assert "session" in desk.log_in(GOOD, right)
+    assert desk.log_in(GOOD, right)["refused"] == "passkey"  # replayed
+    late = desk.log_in(GOOD)
+    desk.now += 301
+    right = json.dumps({"answer": late["use_passkey"]["question"]})
+    assert desk.log_in(GOOD, right)["refused"] == "passkey"
+
+
+def test_wrong_answers_of_passkeys_count_as_wrong_codes(desk: Desk) -> None:
+    session, secret = desk.with_factor()
+    answer = {"answer": desk.begin_passkey(session)["make_passkey"]["question"]}
+    desk.ask("confirm_passkey", session=session, code=json.dumps(answer))
+    for _ in range(WRONG_CODES):
+        assert desk.log_in(GOOD, "{}")["refused"] == "passkey"
+    assert desk.log_in(GOOD, desk.code(secret))["refused"] == "locked"
+    assert desk.log_in(GOOD, "{}")["refused"] == "locked"
+
+
+def test_a_passkey_needs_a_name_of_its_own_and_the_answer_to_its_question(desk: Desk) -> None:
+    session, _ = desk.with_factor()
+    assert desk.begin_passkey(session, "telephone") == {"refused": "device_taken"}
+    assert desk.ask("confirm_passkey", session=session, code="{}") == {"refused": "not_begun"}
+    desk.begin_passkey(session)
+    assert desk.ask("confirm_passkey", session=session, code="{}") == {"refused": "passkey"}
+    assert desk.ask("confirm_factor", session=session, code="{}") == {"refused": "not_begun"}
+    assert desk.ask("state", session=session)["devices"] == ["telephone"]
+
+
+def test_without_the_last_passkey_the_password_is_enough_again_if_the_office_allows_that(desk: Desk) -> None:
+    session = desk.with_passkey()
+    common = {"session": session, "password": GOOD, "remote": "192.0.2.7", "name": "laptop"}
+    desk.declare(factor_from=desk.now + 60)
+    assert desk.ask("remove_factor", **common) == {"refused": "factor_required"}
+    desk.declare()
+    assert desk.ask("remove_factor", **common) == {}
+    assert "session" in desk.log_in(GOOD)
+
+
+def test_a_users_file_keeps_passkeys(desk: Desk) -> None:
+    desk.with_passkey()
+    text = (desk.own / ALICE).read_text()
+    assert "passkey key laptop\n" in text
+    assert Chosen.parse(text).lines() == text

@@ -5,7 +5,8 @@ Dovecot reads it at each login (``accounts.lua``). The file belongs to one first
 all of the file becomes invalid. Only Dovecot checks passwords, so that all guesses are counted in one place (AUT-03).
 
 Webmail sends each request as one line of JSON. For a password and, if the user has a second factor, a code (RFC 6238) it gets a
-session for webmail only, valid for a working day: so it never keeps a password (docs/adr/0015).
+session for webmail only, valid for a working day: so it never keeps a password (docs/adr/0015). A passkey replaces the
+code (docs/adr/0055).
 
 One file: each request reads and writes the same account under the same lock.
 """
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from outpost.onhost.passkeys import Passkeys
 from outpost.onhost.passwords import complaint
 
 SETTINGS = Path("/etc/outpost/accounts.json")
@@ -41,7 +43,7 @@ WRONG_CODES, WHILE = 5, 600
 PROVEN = 300
 """Seconds for which a login without the right code need not repeat the password."""
 DEVICES = 5
-"""Most devices of one user that show codes."""
+"""Most devices of one user that show codes, together with passkeys."""
 RECOVERY = 8
 """Codes that replace the second factor once each, for a user who has lost the telephone."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
@@ -52,7 +54,7 @@ STEP = 30
 LONGEST_LINE = 8192
 ENDING, PACE = 10.0, 0.05
 """Seconds to wait until open sessions have ended, and between two looks at them."""
-GUESSES = ("password", "code")
+GUESSES = ("password", "code", "passkey")
 """Refusals for a guesser."""
 
 
@@ -72,6 +74,7 @@ class Chosen:
         grown_from: The hash of the first password it belongs to.
         password: Hash of the user's own password; empty until it is chosen.
         factors: Name of a device to its secret (base32) and the time step of its last code, which is never right again.
+        passkeys: Name of a passkey to its identity and public key (`Passkeys.made`).
         recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
         sessions: Hash of a webmail session's token to its end, UNIX time.
@@ -82,6 +85,7 @@ class Chosen:
     grown_from: str
     password: str = ""
     factors: dict[str, tuple[str, int]] = field(default_factory=dict)
+    passkeys: dict[str, str] = field(default_factory=dict)
     recovery: list[str] = field(default_factory=list)
     applications: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
@@ -96,6 +100,7 @@ class Chosen:
             ("factor", f"{secret} {counter} {name}".rstrip())
             for name, (secret, counter) in self.factors.items()
         ]
+        rows += [("passkey", f"{credential} {name}") for name, credential in self.passkeys.items()]
         rows += [("recovery", hashed) for hashed in self.recovery]
         rows += [("application", f"{hashed} {name}") for name, hashed in self.applications.items()]
         rows += [("made", f"{self.made[name]} {name}") for name in self.applications if name in self.made]
@@ -104,6 +109,11 @@ class Chosen:
             for hashed, end in self.sessions.items()
         ]
         return "".join(f"{kind} {value}\n" for kind, value in rows)
+
+    @property
+    def devices(self) -> list[str]:
+        """Names of what is a second factor: while there is none, the password alone is enough."""
+        return [*self.factors, *self.passkeys]
 
     # AUT-07: without it a thief continues all day in sessions that were opened before the user locked him out.
     def keep_only(self, session: str) -> None:
@@ -125,6 +135,8 @@ class Chosen:
             elif kind == "factor":
                 counter, _, name = rest.partition(" ")
                 chosen.factors[name] = (first, int(counter or 0))
+            elif kind == "passkey":
+                chosen.passkeys[rest] = first
             elif kind == "recovery":
                 chosen.recovery.append(value)
             elif kind == "application":
@@ -167,6 +179,7 @@ class Accounts:
         server: Where programs read and send mail: name, port of IMAP, port of submission.
         profile: The address of the profile for Apple's programs.
         ended: Takes the address of a user whose open sessions with Dovecot have to end.
+        passkeys: Makes questions for passkeys and checks the answers.
     """
 
     domain: str
@@ -179,10 +192,12 @@ class Accounts:
     hash_password: Callable[[str], str]
     draw: Callable[[str], str]
     ended: Callable[[str], None]
+    passkeys: Passkeys
     server: tuple[str, int, int] = ("", 0, 0)
     profile: str = ""
     clock: Callable[[], float] = time.time
-    pending: dict[str, tuple[str, str]] = field(default_factory=dict)
+    pending: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict)
+    asked: dict[str, tuple[Any, float]] = field(default_factory=dict)
     proven: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -194,6 +209,7 @@ class Accounts:
             "add_application": self.add_application, "remove_application": self.remove_application,
             "end_session": self.end_session,
             "begin_factor": self.begin_factor, "confirm_factor": self.confirm_factor, "remove_factor": self.remove_factor,
+            "begin_passkey": self.begin_passkey, "confirm_passkey": self.confirm_passkey,
         }  # fmt: skip
         arguments = {str(key): str(value) for key, value in request.items()}
         action = actions.get(arguments.pop("do", ""))
@@ -212,7 +228,7 @@ class Accounts:
     # Coming and going -----------------------------------------------------------------------------------------
 
     def login(self, address: str, password: str, remote: str, code: str = "") -> dict[str, Any]:
-        """Make a session for the right password and, if there is a second factor, the right code.
+        """Make a session for the right password and, if there is a second factor, the right code or a passkey's answer.
 
         Without the right code the answer has a token that replaces the password for some minutes, so that nobody has to
         type it once more.
@@ -221,11 +237,11 @@ class Accounts:
             self._prove(address, password, remote)
         with self.lock:
             chosen = self._chosen(address)
-            if chosen.factors:
+            if chosen.devices:
                 if not code.strip():
                     return {"refused": "code"} | self._now_proven(address, chosen, remote)
                 try:
-                    self._use_code(address, chosen, code)
+                    (self._use_passkey if code.startswith("{") else self._use_code)(address, chosen, code)
                 except RefusedError as refusal:
                     refusal.answer |= self._now_proven(address, chosen, remote)
                     raise
@@ -252,7 +268,7 @@ class Accounts:
             chosen = self._in_session(address, session)
             return {
                 "recovery": len(chosen.recovery),
-                "devices": list(chosen.factors),
+                "devices": chosen.devices,
                 "applications": [
                     {"name": name, "made": chosen.made.get(name), "used": self._last_used(hashed)}
                     for name, hashed in chosen.applications.items()
@@ -338,55 +354,98 @@ class Accounts:
         self, address: str, session: str, password: str, name: str, remote: str
     ) -> dict[str, Any]:
         """Make a secret for one more device; it takes effect after the first right code."""
-        self._authorise(address, session, password, remote)
-        name = as_typed(name)
-        with self.lock:
-            chosen = self._in_session(address, session)
-            self._refuse_first(address, chosen)
-            if name in chosen.factors:
-                raise RefusedError("device_taken")
-            if len(chosen.factors) >= DEVICES:
-                raise RefusedError("devices_full", most=DEVICES)
-            secret = base64.b32encode(secrets.token_bytes(20)).decode()
-            self.pending[address] = (secret, name)
+        secret = base64.b32encode(secrets.token_bytes(20)).decode()
+        self._begin_device(address, session, password, name, remote, "factor", lambda _: secret)
         label = quote(f"{self.domain}:{address}")
         uri = f"otpauth://totp/{label}?secret={secret}&issuer={quote(self.domain)}"
         return {"secret": secret, "uri": uri, "picture": self.draw(uri)}
 
     def confirm_factor(self, address: str, session: str, code: str) -> dict[str, Any]:
         """Turn the second factor on: webmail then asks for a code, and programs need a password of their own."""
-        with self.lock:
-            chosen = self._in_session(address, session)
-            if address not in self.pending:
-                raise RefusedError("not_begun")
-            secret, name = self.pending[address]
+
+        def prove(chosen: Chosen, secret: str, name: str) -> None:
             trial = Chosen(chosen.grown_from, factors={name: (secret, 0)})
             self._use_code(address, trial, code)
             chosen.factors |= trial.factors
-            codes = [f"{secrets.randbelow(10**20):020}" for _ in range(RECOVERY)]
-            chosen.recovery = [token_hash(one) for one in codes]
-            del self.pending[address]
-            chosen.keep_only(session)
-            self._keep(address, chosen)
-        self.ended(address)
-        return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
+
+        return self._confirm_device(address, session, "factor", prove)
+
+    def begin_passkey(
+        self, address: str, session: str, password: str, name: str, remote: str
+    ) -> dict[str, Any]:
+        """Ask the browser to make a passkey; it takes effect when the browser has answered."""
+        options: dict[str, Any] = {}
+
+        def ask(chosen: Chosen) -> Any:
+            made, kept = self.passkeys.to_make(address, chosen.passkeys.values())
+            options.update(made)
+            return kept
+
+        self._begin_device(address, session, password, name, remote, "passkey", ask)
+        return {"make_passkey": options}
+
+    def confirm_passkey(self, address: str, session: str, code: str) -> dict[str, Any]:
+        """Keep the passkey that the browser has made: a second factor like a device with codes."""
+
+        def prove(chosen: Chosen, kept: Any, name: str) -> None:
+            try:
+                chosen.passkeys[name] = self.passkeys.made(kept, code)
+            except ValueError:
+                raise RefusedError("passkey") from None
+
+        return self._confirm_device(address, session, "passkey", prove)
 
     def remove_factor(
         self, address: str, session: str, password: str, name: str, remote: str
     ) -> dict[str, Any]:
-        """Remove a device that shows codes. Without the last one the password alone is enough again, if the office allows that."""
+        """Remove a device or passkey. Without the last one the password alone is enough again, if the office allows that."""
         self._authorise(address, session, password, remote)
         with self.lock:
             chosen = self._in_session(address, session)
-            if name not in chosen.factors:
+            if name not in chosen.devices:
                 raise RefusedError("unknown_device")
-            if len(chosen.factors) == 1 and self._declared(address).factor_from is not None:
+            if len(chosen.devices) == 1 and self._declared(address).factor_from is not None:
                 raise RefusedError("factor_required")
-            del chosen.factors[name]
-            if not chosen.factors:
+            (chosen.factors if name in chosen.factors else chosen.passkeys).pop(name)
+            if not chosen.devices:
                 chosen.recovery = []
             self._keep(address, chosen)
         return {}
+
+    def _begin_device(
+        self, address: str, session: str, password: str, name: str, remote: str, kind: str,
+        begin: Callable[[Chosen], Any],
+    ) -> None:  # fmt: skip
+        self._authorise(address, session, password, remote)
+        name = as_typed(name)
+        with self.lock:
+            chosen = self._in_session(address, session)
+            self._refuse_first(address, chosen)
+            if name in chosen.devices:
+                raise RefusedError("device_taken")
+            if len(chosen.devices) >= DEVICES:
+                raise RefusedError("devices_full", most=DEVICES)
+            self.pending[address, kind] = (begin(chosen), name)
+
+    def _confirm_device(
+        self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
+    ) -> dict[str, Any]:
+        """Add what was begun, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
+        with self.lock:
+            chosen = self._in_session(address, session)
+            if (address, kind) not in self.pending:
+                raise RefusedError("not_begun")
+            begun, name = self.pending[address, kind]
+            if name in chosen.devices:  # begun twice, in two windows
+                raise RefusedError("device_taken")
+            prove(chosen, begun, name)
+            codes = [f"{secrets.randbelow(10**20):020}" for _ in range(RECOVERY)]
+            chosen.recovery = [token_hash(one) for one in codes]
+            del self.pending[address, kind]
+            chosen.keep_only(session)
+            self._keep(address, chosen)
+        self.ended(address)
+        return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
 
     # What all of it rests on ----------------------------------------------------------------------------------
 
@@ -399,7 +458,11 @@ class Accounts:
         token = secrets.token_urlsafe(32)
         until = self.clock() + PROVEN
         self.proven[address] = (token_hash(token), chosen.grown_from, chosen.password, remote, until)
-        return {"proven": token}
+        if not chosen.passkeys:
+            return {"proven": token}
+        options, kept = self.passkeys.to_use(chosen.passkeys.values())
+        self.asked[address] = (kept, until)
+        return {"proven": token, "use_passkey": options}
 
     def _was_proven(self, address: str, token: str, remote: str) -> bool:
         """Whether that stands for the password: from the same place, and the password is still the same."""
@@ -423,12 +486,29 @@ class Accounts:
             raise RefusedError("session")
         return chosen
 
-    def _use_code(self, address: str, chosen: Chosen, code: str) -> None:
-        """Accept a code once. After several wrong codes none is accepted for a while; further attempts do not extend it."""
+    def _use_passkey(self, address: str, chosen: Chosen, answer: str) -> None:
+        """Accept the answer of one of the user's passkeys to the last question, once."""
+        recent = self._wrong_codes(address)
+        kept, until = self.asked.pop(address, (None, 0))
+        try:
+            if until <= self.clock():
+                raise ValueError
+            self.passkeys.check(kept, chosen.passkeys.values(), answer)
+        except ValueError:
+            self.wrong[address] = [*recent, self.clock()]
+            raise RefusedError("passkey") from None
+
+    def _wrong_codes(self, address: str) -> list[float]:
+        """When there were wrong codes. After several none is accepted for a while; further attempts do not extend it."""
         now = self.clock()
         recent = [at for at in self.wrong.get(address, []) if now - at < WHILE]
         if len(recent) >= WRONG_CODES:
             raise RefusedError("locked", minutes=math.ceil((recent[0] + WHILE - now) / 60))
+        return recent
+
+    def _use_code(self, address: str, chosen: Chosen, code: str) -> None:
+        """Accept a code once."""
+        now, recent = self.clock(), self._wrong_codes(address)
         digits = re.sub(r"\D", "", code)
         if (hashed := token_hash(digits)) in chosen.recovery:
             chosen.recovery.remove(hashed)
@@ -450,8 +530,8 @@ class Accounts:
         begins = self._declared(address).factor_from
         return {
             "must_change": self._is_first(address, chosen),
-            "must_factor": not chosen.factors and begins is not None and begins <= self.clock(),
-            "factor": bool(chosen.factors),
+            "must_factor": not chosen.devices and begins is not None and begins <= self.clock(),
+            "factor": bool(chosen.devices),
             "factor_from": begins,
         }
 
@@ -625,6 +705,7 @@ def main() -> None:
         hash_password=lambda password: "{ARGON2ID}" + hasher.hash(password),
         draw=picture,
         ended=lambda address: end_sessions(Path(settings["ended"]), address),
+        passkeys=Passkeys(settings["site"]),
         server=tuple(settings["server"]),
         profile=settings["profile"],
     )
