@@ -114,8 +114,8 @@ def _seen(place: str, ours: dict[str, tuple[str, str]]) -> tuple[str, str]:
     return device, f"{root.rstrip('/')}{rest}" or "/"
 
 
-SESSIONS = "user/"
-"""Directories below /run that only their user may enter."""
+OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+$")
+"""Below /run: sessions, whose directories only their user may enter, and services of systemd that are public by design (systemd-networkd)."""
 
 
 # SYS-05: without it every account can talk to a service as its clients do, once somebody has changed its socket's mode.
@@ -131,7 +131,7 @@ def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
                 and stat.S_ISSOCK(status.st_mode)
                 and status.st_mode & 0o002
                 and status.st_uid
-                and not path.startswith(SESSIONS)
+                and not OPEN.match(path)
             ):
                 _, pid = holders.get(inode.rpartition(" ")[2], ("", ""))
                 found.append(f"opened\t{named(f'/run/{path}')}\t{unit_of(pid) if pid else ''}")
