@@ -14,7 +14,3 @@ Parts that work on a lab, or in containers of their own:
 - `drill`: the restore drill, in throw-away containers (`drill_machines`). `judges`: other people's scanners, run on an office.
 - `pace`: how busy this machine is, for everything that waits.
 """
-
-from outpost_lab.errors import LabError
-
-__all__ = ["LabError"]

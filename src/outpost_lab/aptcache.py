@@ -5,7 +5,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from outpost_lab.errors import LabError
+from outpost.errors import OutpostError
 
 NAME = "outpost-apt-cache"  # container and volume
 PORT = 3142
@@ -33,7 +33,7 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
     container.reload()
     answers = f"until (exec 3<>/dev/tcp/127.0.0.1/{PORT}) 2>/dev/null; do sleep 0.1; done"
     if container.exec_run(["timeout", "20", "bash", "-c", answers])[0]:
-        raise LabError("the apt cache does not answer", f"docker logs {NAME}")
+        raise OutpostError("the apt cache does not answer", f"docker logs {NAME}")
     return container
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import docker
 import tomlkit
 
+from outpost.errors import OutpostError
 from outpost.tools import run
 from outpost_lab.containers import packed
 from outpost_lab.engine import Note, apt_install
-from outpost_lab.errors import LabError
 from outpost_lab.images import SUITE, bootstrap
 from outpost_lab.instance import Instance
 from outpost_lab.paths import IMAGES, ROOT
@@ -70,7 +70,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     for host in hosts:
         if host not in document["hosts"]:
             remedy = f"choose one of: {', '.join(document['hosts'])}"
-            raise LabError(f"{host} is no host of the office", remedy)
+            raise OutpostError(f"{host} is no host of the office", remedy)
         document["hosts"][host]["platform"] = "vagrant"
     for host in hosts:
         instance.container(host, client).stop()
@@ -79,7 +79,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     environment = os.environ | {"OUTPOST_LAB": instance.name}
     if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
         remedy = f"OUTPOST_LAB={instance.name} {' '.join(command)}, after you have read the above"
-        raise LabError("vagrant up failed", remedy)
+        raise OutpostError("vagrant up failed", remedy)
 
 
 def first_files(instance: Instance, host: str) -> bytes:
@@ -98,7 +98,7 @@ def _tools(*, install: bool, note: Note) -> None:
         return
     if not install:
         remedy = f"apt-get install {' '.join(missing)}, or let the lab do it: --yes"
-        raise LabError(f"not installed: {', '.join(missing)}", remedy)
+        raise OutpostError(f"not installed: {', '.join(missing)}", remedy)
     note(f"installing {', '.join(missing)}")
     apt_install(*missing, *LIBVIRT)
 
@@ -114,7 +114,7 @@ def _bootstrap(root: Path) -> None:
     # the well-known public key that Vagrant logs in with until the lab's own is installed
     found = [path for path in Path("/usr").glob("**/vagrant-*/keys/vagrant.pub") if path.is_file()]
     if not found:
-        raise LabError("Vagrant's public key is not below /usr", "apt-get install vagrant")
+        raise OutpostError("Vagrant's public key is not below /usr", "apt-get install vagrant")
     keys = root / "root/.ssh/authorized_keys"
     keys.parent.mkdir(mode=0o700, exist_ok=True)
     keys.write_bytes(found[0].read_bytes())

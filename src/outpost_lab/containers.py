@@ -10,8 +10,8 @@ from typing import Any
 import docker
 from docker.errors import NotFound
 
+from outpost.errors import OutpostError
 from outpost_lab import images
-from outpost_lab.errors import LabError
 from outpost_lab.instance import Instance
 from outpost_lab.render import File, files
 from outpost_lab.world import Machine
@@ -85,7 +85,7 @@ def wait(container: Any, machine: Machine) -> None:
         listed = container.exec_run(units)[1].decode().splitlines()
         names = " ".join(line.split()[0] for line in listed if line.strip()) or state
         remedy = f"docker exec {container.name} systemctl status {names}"
-        raise LabError(f"{container.name} started with failed units: {names}", remedy)
+        raise OutpostError(f"{container.name} started with failed units: {names}", remedy)
 
 
 def put(container: Any, content: Iterable[File]) -> None:
@@ -116,7 +116,7 @@ def run(container: Any, *command: str) -> str:
     if code:
         last = (text.strip().splitlines() or ["no message"])[-1]
         problem = f"{container.name}: {' '.join(command)}: {last}"
-        raise LabError(problem, f"docker exec -it {container.name} bash")
+        raise OutpostError(problem, f"docker exec -it {container.name} bash")
     return text
 
 

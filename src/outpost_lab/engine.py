@@ -11,8 +11,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
+from outpost.errors import OutpostError
 from outpost.tools import run
-from outpost_lab.errors import EngineMissing, LabError, NotAllowed
 
 PACKAGES = ("docker.io", "docker-cli")
 START_TIMEOUT = 90.0  # seconds that dockerd may take until it is ready
@@ -25,6 +25,14 @@ INSTALL = "apt-get install"
 CONSENT = "let the lab do it: --yes"
 
 Note = Callable[[str], None]
+
+
+class EngineMissing(OutpostError):  # noqa: N818 (named for what is the matter)
+    """Docker is not installed, or its daemon does not answer."""
+
+
+class NotAllowed(EngineMissing):
+    """Docker runs, but this user may not use it; installing anything would not help."""
 
 
 def connect() -> docker.DockerClient:
@@ -63,7 +71,7 @@ def apt_install(*packages: str) -> None:
     """Installs Debian packages on this machine, as root or through sudo."""
     if shutil.which("apt-get") is None:
         problem = f"{' and '.join(packages)}: this machine has no apt-get to install it with"
-        raise LabError(problem, "install it by hand")
+        raise OutpostError(problem, "install it by hand")
     apt = (*as_root(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq")
     by_hand = f"apt-get install {' '.join(packages)}, by hand"
     run(*apt, "update", remedy=by_hand)

@@ -9,10 +9,10 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
+from outpost.errors import OutpostError
 from outpost.tools import run
 from outpost_lab import aptcache
 from outpost_lab.engine import Note, apt_install
-from outpost_lab.errors import LabError
 from outpost_lab.paths import IMAGES
 
 SUITE = "trixie"
@@ -89,7 +89,7 @@ def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note)
         output = "".join(str(line.get("stream", "")) for line in log if isinstance(line, dict))
         last = "".join(f"\n    {line}" for line in output.strip().splitlines()[-8:])
         remedy = "check that deb.debian.org can be reached, then run the command again"
-        raise LabError(f"the image {name} cannot be built: {error}{last}", remedy) from error
+        raise OutpostError(f"the image {name} cannot be built: {error}{last}", remedy) from error
 
 
 def _rootfs(client: docker.DockerClient, *, install: bool, note: Note) -> None:
@@ -110,7 +110,7 @@ def _rootfs(client: docker.DockerClient, *, install: bool, note: Note) -> None:
         client.images.pull("debian", tag=SUITE).tag(repository, version)
     except DockerException:
         problem = "no Debian root file system: mmdebstrap is not installed and debian:trixie cannot be pulled"
-        raise LabError(problem, "apt-get install mmdebstrap, or let the lab do it: --yes") from None
+        raise OutpostError(problem, "apt-get install mmdebstrap, or let the lab do it: --yes") from None
 
 
 def bootstrap(into: Path, *options: str) -> None:

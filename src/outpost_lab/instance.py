@@ -11,11 +11,11 @@ import docker
 import tomlkit
 from docker.errors import NotFound
 
+from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts
 from outpost.office.load import load
 from outpost.office.model import Office
 from outpost_lab import engine, keys, world
-from outpost_lab.errors import LabError, NotUp
 from outpost_lab.paths import OFFICE, ROOT, state
 from outpost_lab.world import Machine
 
@@ -50,16 +50,16 @@ class Instance:
 
     @classmethod
     def load(cls, name: str = DEFAULT) -> "Instance":
-        """The instance of that name; raises `NotUp` if there is none, or its containers are gone or stopped."""
+        """The instance of that name; raises `OutpostError` if there is none, or its containers are gone or stopped."""
         found = cls.stored(name)
         if found is None:
-            raise NotUp(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
+            raise OutpostError(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
         containers = found.containers(engine.connect())
         running = {container.name for container in containers if container.status == "running"}
         names = [machine.name for machine in found.contained]
         if absent := [each for each in names if found.container_name(each) not in running]:
             remedy = f"./outpost lab up{_option(name)} starts what is missing"
-            raise NotUp(f"{', '.join(absent)} of the lab {name}: not running", remedy)
+            raise OutpostError(f"{', '.join(absent)} of the lab {name}: not running", remedy)
         return found
 
     @classmethod
@@ -107,7 +107,7 @@ class Instance:
     def machine(self, name: str) -> Machine:
         machines = {machine.name: machine for machine in self.machines}
         if name not in machines:
-            raise LabError(f"no machine {name} in the lab", f"choose one of: {', '.join(machines)}")
+            raise OutpostError(f"no machine {name} in the lab", f"choose one of: {', '.join(machines)}")
         return machines[name]
 
     def container_name(self, machine: str) -> str:
@@ -122,7 +122,7 @@ class Instance:
             return (client or engine.connect()).containers.get(self.container_name(machine))
         except NotFound as error:
             problem = f"{machine} of the lab {self.name} does not exist"
-            raise NotUp(problem, f"./outpost lab up{_option(self.name)}") from error
+            raise OutpostError(problem, f"./outpost lab up{_option(self.name)}") from error
 
     def containers(self, client: docker.DockerClient) -> list[Any]:
         """Every container with the instance's label, running or not, even after an incomplete start."""
@@ -165,7 +165,7 @@ def directory(name: str) -> Path:
     """Where an instance of that name keeps its state."""
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
         remedy = "choose a name of at most 16 lower-case letters and digits that begins with a letter"
-        raise LabError(f"{name!r} cannot name a lab", remedy)
+        raise OutpostError(f"{name!r} cannot name a lab", remedy)
     return state() / name
 
 

@@ -10,14 +10,14 @@ import docker
 from docker.errors import APIError
 from docker.types import IPAMConfig, IPAMPool
 
+from outpost.errors import OutpostError
 from outpost_lab import world
-from outpost_lab.errors import LabError
 from outpost_lab.instance import LABEL, Instance
 
 Site = TypeVar("Site", bound=Instance)
 
 
-class TakenError(LabError):
+class TakenError(OutpostError):
     """Something else on this machine has the addresses."""
 
 
@@ -32,7 +32,7 @@ def settle(
                 return (instance := instance_in(slot)), ensure(client, instance)
     problem = "10.77.0.0/16 and all after it overlap with Docker's networks or this machine's routes"
     remedy = "`./outpost lab down --all`, or see `ip route` for a VPN that takes all of 10.0.0.0/8"
-    raise LabError(problem, remedy)
+    raise OutpostError(problem, remedy)
 
 
 def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
             labels={**instance.labels, "outpost.zone": zone},
         )
     except APIError as error:
-        kind = TakenError if "overlap" in str(error.explanation) else LabError
+        kind = TakenError if "overlap" in str(error.explanation) else OutpostError
         remedy = "see `docker network ls` and `ip route` for what else uses the addresses, then run the command again"
         raise kind(f"the network {name} cannot be made: {error.explanation}", remedy) from error
 

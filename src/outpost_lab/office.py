@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import tomlkit
 
 from outpost.engine import run
+from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.rotation import aftermath
 from outpost.onhost.observe.declared import APPLIED
 from outpost.recovery import backup
 from outpost.target import LAB, find
 from outpost.transport.remote import run_script
-from outpost_lab.errors import LabError
 from outpost_lab.instance import Instance, info
 from outpost_lab.post import Correspondent, NotArrivedError, Town, compose
 
@@ -90,7 +90,7 @@ def first_messages(instance: Instance) -> Iterator[tuple[str, str]]:
             except (NotArrivedError, OSError) as error:
                 problem = f"mail from {sender.address} to {reader.address}: {error}"
                 remedy = f"./outpost lab shell mta --name {instance.name} -- journalctl -n 50 -t postfix"
-                raise LabError(problem, remedy) from error
+                raise OutpostError(problem, remedy) from error
             yield sender.address, reader.address
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import docker
 
+from outpost.errors import OutpostError
 from outpost_lab.engine import as_root
-from outpost_lab.errors import LabError
 from outpost_lab.instance import LABEL
 
 PROC, SYS = Path("/proc"), Path("/proc/sys")
@@ -58,14 +58,14 @@ def _limit(machines: int, *, consent: bool, note: Callable[[str], None]) -> None
     by_hand = f"sudo sysctl -w {word}"
     if not consent:
         problem = f"the kernel allows too little for {machines} machines of labs: {SETTING}"
-        raise LabError(problem, f"{by_hand}, or --yes")
+        raise OutpostError(problem, f"{by_hand}, or --yes")
     note(f"raising {word} until the next boot")
     command = [*as_root(), "sysctl", "-q", "-w", word]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or _small(least):
         reason = (done.stderr.strip().splitlines() or ["sysctl changed nothing"])[-1]
         remedy = f"{by_hand}; in a container, on the machine that runs it"
-        raise LabError(f"the kernel's limits cannot be raised here: {reason}", remedy)
+        raise OutpostError(f"the kernel's limits cannot be raised here: {reason}", remedy)
 
 
 def _memory(machines: int) -> None:
@@ -76,7 +76,7 @@ def _memory(machines: int) -> None:
     available = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
     if available and available < (needed := MEMORY_MIB * machines):
         message = f"{available} MiB of memory are free, and {machines} machines take {needed} MiB"
-        raise LabError(message, "end other programs, or another lab: ./outpost lab down --name NAME")
+        raise OutpostError(message, "end other programs, or another lab: ./outpost lab down --name NAME")
 
 
 def _disk(client: docker.DockerClient, machines: int) -> None:
@@ -87,4 +87,4 @@ def _disk(client: docker.DockerClient, machines: int) -> None:
     free, least = shutil.disk_usage(root).free // MIB, images + DISK_MIB * machines
     if free < least:
         remedy = "docker system prune, or ./outpost lab down --name NAME for another lab"
-        raise LabError(f"{free} MiB are free below {root}, and the lab takes {least} MiB", remedy)
+        raise OutpostError(f"{free} MiB are free below {root}, and the lab takes {least} MiB", remedy)

@@ -13,11 +13,11 @@ import dns.query
 import dns.rdataclass
 import dns.rdatatype
 
+from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.office.certificates import acme_hosts
 from outpost.recovery.backup import other_end
 from outpost_lab import containers, dnszones, engine, pace, render
-from outpost_lab.errors import LabError
 from outpost_lab.instance import VAULT, Instance
 
 SIGNED_WITHIN = 30.0  # seconds that the primary may take to sign and answer
@@ -90,7 +90,7 @@ def zone_ds(instance: Instance, name: str) -> list[str]:
             problem = str(error) or type(error).__name__
         time.sleep(0.5)
     remedy = f"docker exec {instance.container_name(primary.name)} knotc zone-status {name}"
-    raise LabError(f"{primary.fqdn} ({server}) does not show a signed zone {name}: {problem}", remedy)
+    raise OutpostError(f"{primary.fqdn} ({server}) does not show a signed zone {name}: {problem}", remedy)
 
 
 def _ds(zone: dns.name.Name, server: str) -> list[str]:

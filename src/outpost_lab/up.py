@@ -16,9 +16,9 @@ from docker.errors import APIError, NotFound
 from rich.console import Console
 from rich.markup import escape
 
+from outpost.errors import OutpostError
 from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost_lab.dnszones import trust_anchor
-from outpost_lab.errors import LabError
 from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
 from outpost_lab.material import world_authority
 from outpost_lab.paths import OFFICE, ROOT, state
@@ -184,7 +184,7 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
     for item in Instance(name=name, slot=0).containers(client):
         if (owner := item.labels.get(CHECKOUT)) != str(ROOT):
             remedy = "give this one another name (--name), or take that one down first"
-            raise LabError(f"the lab {name} belongs to another checkout, {owner}", remedy)
+            raise OutpostError(f"the lab {name} belongs to another checkout, {owner}", remedy)
 
 
 @contextmanager

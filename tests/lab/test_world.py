@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from outpost_lab import LabError, aptcache, containers, dnszones, engine, images, pace
+from outpost.errors import OutpostError
+from outpost_lab import aptcache, containers, dnszones, engine, images, pace
 from outpost_lab.instance import Instance, info
 from tests.awaiting import until
 
@@ -66,7 +67,7 @@ def test_dns_is_validated_from_the_root_down_to_the_office(lab: Instance) -> Non
 
 def test_a_zone_is_not_reached_from_another(lab: Instance) -> None:
     core = lab.machine("store").addresses["core"][0]
-    with pytest.raises(LabError):
+    with pytest.raises(OutpostError):
         on(lab, "attacker", "nc", "-zw2", core, "22")
 
 

@@ -11,7 +11,14 @@ from outpost.target import ROOT
 from tests.lint.test_project import files
 
 PRODUCT = sorted(file for top in ("src", "roles") for file in (ROOT / top).rglob("*.py"))
-REMEDY = {"say_error": 1, "Problem": 3, "OutpostError": 1, "LabError": 1, "EngineMissing": 1, "NotAllowed": 1}
+REMEDY = {
+    "say_error": 1,
+    "Problem": 3,
+    "OutpostError": 1,
+    "TakenError": 1,
+    "EngineMissing": 1,
+    "NotAllowed": 1,
+}
 """Call → which of its arguments is the remedy."""
 PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}
 SAYS = {"message", "problem", "remedy", "seen", "question", "what"}

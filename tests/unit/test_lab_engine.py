@@ -12,8 +12,9 @@ import pytest
 from docker.errors import DockerException
 from rich.console import Console
 
+from outpost.errors import OutpostError
 from outpost_lab import engine
-from outpost_lab.errors import EngineMissing, LabError
+from outpost_lab.engine import EngineMissing
 from outpost_lab.up import Progress
 
 
@@ -63,7 +64,7 @@ def test_a_user_without_access_is_not_offered_an_installation(
 
 def test_a_machine_without_apt_gets_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _name: None)
-    with pytest.raises(LabError, match="no apt-get"):
+    with pytest.raises(OutpostError, match="no apt-get"):
         engine.apt_install("docker.io")
 
 

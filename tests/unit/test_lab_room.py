@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
+from outpost.errors import OutpostError
 from outpost_lab import networks, room, up
-from outpost_lab.errors import LabError
 from outpost_lab.instance import LABEL, Instance
 from outpost_lab.paths import OFFICE
 
@@ -68,7 +68,7 @@ def fits(machines: int, *, consent: bool = False, **running: int) -> list[str]:
 
 
 def test_two_labs_do_not_fit_into_a_stock_kernel_and_the_remedy_can_be_typed(kernel: Path) -> None:
-    with pytest.raises(LabError) as caught:
+    with pytest.raises(OutpostError) as caught:
         fits(15, lab=15)
     assert "30 machines" in caught.value.message
     assert caught.value.remedy == "sudo sysctl -w fs.inotify.max_user_instances=512, or --yes"
@@ -88,7 +88,7 @@ def test_a_limit_that_cannot_be_raised_is_said_before_anything_starts(
 ) -> None:
     refused = subprocess.CompletedProcess([], 255, "", "sysctl: permission denied on key\n")
     monkeypatch.setattr(subprocess, "run", lambda *_arguments, **_options: refused)
-    with pytest.raises(LabError, match="permission denied on key"):
+    with pytest.raises(OutpostError, match="permission denied on key"):
         fits(15, consent=True, lab=15)
     assert int(kernel.read_text()) == STOCK
 
@@ -97,12 +97,12 @@ def test_a_machine_without_memory_or_disk_says_so(kernel: Path, monkeypatch: pyt
     kernel.write_text("8192\n")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     (room.PROC / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable: 900000 kB\n")
-    with pytest.raises(LabError, match="878 MiB of memory are free"):
+    with pytest.raises(OutpostError, match="878 MiB of memory are free"):
         fits(15)
     (room.PROC / "meminfo").write_text("MemAvailable: 9000000 kB\n")
     fits(15)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=2**30))
-    with pytest.raises(LabError, match="1024 MiB are free below /"):
+    with pytest.raises(OutpostError, match="1024 MiB are free below /"):
         fits(15)
 
 
@@ -145,5 +145,5 @@ def test_it_does_not_try_for_ever_and_reports_what_takes_all(
     monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
     monkeypatch.setattr(networks, "_routes", list)
     client: Any = SimpleNamespace(networks=Race(999))
-    with pytest.raises(LabError, match="overlap"):
+    with pytest.raises(OutpostError, match="overlap"):
         up._networks(client, "unit", OFFICE)

@@ -13,9 +13,9 @@ import dns.zone
 import pytest
 from cryptography import x509
 
+from outpost.errors import OutpostError
 from outpost.office.dns import reverse_zone
 from outpost_lab import box, dnszones, images, keys, render
-from outpost_lab.errors import LabError
 from outpost_lab.instance import Instance, directory, info
 from outpost_lab.material import credentials, world_authority
 from outpost_lab.paths import IMAGES, OFFICE
@@ -164,7 +164,7 @@ def test_ssh_host_keys_are_unique_and_private(lab: Instance) -> None:
 
 @pytest.mark.parametrize("name", ["", "UP", "a-b", "x" * 17, "../x", "1a"])
 def test_names_that_docker_or_the_file_system_would_misread_are_refused(name: str) -> None:
-    with pytest.raises(LabError):
+    with pytest.raises(OutpostError):
         directory(name)
 
 

@@ -12,10 +12,11 @@ from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import App
+from outpost.errors import OutpostError
 from outpost.target import LAB
 from outpost.templates import environment, render
-from outpost_lab import LabError, engine
 from outpost_lab import box as vagrant
+from outpost_lab import engine
 from outpost_lab import up as bringing
 from outpost_lab.instance import DEFAULT, Instance
 from outpost_lab.instance import info as lab_info
@@ -145,7 +146,7 @@ def _stored(name: str) -> Instance:
     """An instance, running or not."""
     if instance := Instance.stored(name):
         return instance
-    raise LabError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
+    raise OutpostError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
 
 
 @contextmanager
@@ -155,4 +156,6 @@ def shown() -> Iterator[Progress]:
         yield Progress(err)
     except DockerException as error:
         reason = getattr(error, "explanation", None) or str(error)
-        raise LabError(f"Docker: {reason}", "run the command again; it goes on where it stopped") from error
+        raise OutpostError(
+            f"Docker: {reason}", "run the command again; it goes on where it stopped"
+        ) from error
