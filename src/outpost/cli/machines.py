@@ -6,10 +6,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-import typer
 from rich.markup import escape
 
-from outpost.cli.console import Table, count, err, out
+from outpost.cli.console import Table, agreed, count, err, out
 from outpost.cli.options import App, OfficeArgument, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
@@ -62,8 +61,7 @@ def make_guests(
     _show(list(server.judge(work.found, work.site, on)))
     new, changed = guests.new(work.site, work.found), guests.to_restart(work.site, work.found)
     of = _image(image, sha512, new, work)
-    agreed = changed if restart or not yes else ()
-    steps = list(guests.steps(work.site, work.found, of, agreed))
+    steps = list(guests.steps(work.site, work.found, of, changed if restart or not yes else ()))
     planned = work.outcome(steps, watcher(), dry=True).expect_success("see above", "not reached:")
     certain = [change.operation for change in planned.changes if not change.conditional]
     if not certain and not guests.unfinished(work.site, work.found):
@@ -75,7 +73,7 @@ def make_guests(
         out.print(f"  {escape(operation)}")
     if not yes and not _agreed("Change the server?"):
         return 1
-    allowed = _restarts(changed, asked=not yes, agreed=restart)
+    allowed = [guest for guest in changed if restart or (not yes and _agreed(f"Restart {guest.name} now?"))]
     keys = passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
         kept = secrets_file.read(target.data)
@@ -152,18 +150,11 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
     out.print(table)
 
 
-def _restarts(changed: tuple[Guest, ...], *, asked: bool, agreed: bool) -> tuple[Guest, ...]:
-    """Guests that may be restarted now: it asks for each of them."""
-    if agreed:
-        return changed
-    return tuple(guest for guest in changed if asked and _agreed(f"Restart {guest.name} now?"))
-
-
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         problem = "this command asks a question, and standard input is not a terminal"
         raise OutpostError(problem, "agree with --yes")
-    return typer.confirm(question, err=True)
+    return agreed(question)
 
 
 @machines.named("check")
