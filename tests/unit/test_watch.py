@@ -226,8 +226,8 @@ def test_guesses_at_a_second_factor_are_an_alarm(
         ("b@po.test", "10.0.3.8", 4),
         ("c@po.test", "", 9),
     ):
-        for _ in range(times):
-            accounts.tell_of_guess(address, place, "code")
+        for number in range(times):
+            accounts.tell_of_guess(address, place, "passkey" if number % 2 else "code")
     lines = capsys.readouterr().err.splitlines(keepends=True)
     answers["journalctl"] = "".join(line.partition(">")[2] for line in lines)
     (alarm,) = watch.logins(settings("store"), NOW)
