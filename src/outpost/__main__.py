@@ -1,14 +1,18 @@
 """`python -m outpost`: what the launcher ./outpost starts. It reports in one line how it ended."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
+
+UNCHANGED = "nothing was changed"
 
 
 def broken_off(words: list[str], how: str, status: int) -> int:
     """Report what is left, and return the exit code."""
-    from outpost.cli import COMMANDS
-
-    left = COMMANDS.get(words[0] if words else "", {}).get("interrupted", "nothing was changed")
+    left = UNCHANGED
+    with suppress(Exception):  # a module that was interrupted while it was loaded: no command has begun
+        left = _left(words)
     if target := sys.modules.get("outpost.target"):  # else no office is known yet
         left = target.typeable(left)
     try:
@@ -17,6 +21,19 @@ def broken_off(words: list[str], how: str, status: int) -> int:
     except OSError:
         pass  # nobody reads this stream either
     return status
+
+
+def _left(words: list[str]) -> str:
+    """What a command leaves, by its entry in commands.toml."""
+    from outpost.cli import COMMANDS
+
+    console, target = (sys.modules.get(f"outpost.{name}") for name in ("cli.console", "target"))
+    name = next((word for word in words if word in COMMANDS), "")
+    about = COMMANDS.get(name, {})
+    below = next((about[word] for word in words if isinstance(about.get(word), dict)), about)
+    left = str(below.get("interrupted", about.get("interrupted", UNCHANGED)))
+    begun = target and target.known() if "OFFICE" in left else True
+    return left if begun and not (console and console.asking) else UNCHANGED
 
 
 def silent() -> None:
@@ -58,6 +75,8 @@ def _passing(name: str) -> str:
 def main(words: list[str]) -> int:
     """Run a command line; gives the exit code."""
     try:
+        if os.environ.pop("OUTPOST_INTERRUPTS", ""):  # the launcher ignored them until here
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         find_room()
         from outpost.cli.app import run
 
@@ -73,7 +92,16 @@ def main(words: list[str]) -> int:
 
 def start() -> int:
     """The installed command `outpost`."""
-    return main(sys.argv[1:])
+    try:
+        status = main(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what ends from here on has nothing to report
+        if status == 130:
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)  # without a wait for threads that ask hosts
+    except KeyboardInterrupt:  # once more, while it was reported
+        os._exit(130)
+    return status
 
 
 if __name__ == "__main__":

@@ -96,6 +96,11 @@ _found: list[Target] = []
 """The office that this command is about, once it is known."""
 
 
+def known() -> bool:
+    """Whether the command has got as far as its office."""
+    return bool(_found)
+
+
 def typeable(text: str) -> str:
     """A text in which commands stand as they can be typed here: with this program's name, and with the office of this command."""
     if _found and " OFFICE" in text:

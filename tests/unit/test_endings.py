@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from outpost import __main__ as entry
+from outpost import target
 from outpost.cli import COMMANDS, app, apply, console, office
 from outpost.cli.console import Table
 from outpost.cli.options import At
@@ -20,6 +22,7 @@ from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
 from outpost.target import INVENTORY, Target
 from outpost.templates import TemplateMistakeError, environment, render
+from outpost.transport import answers
 from outpost.verification import live
 from outpost.verification.live import Result
 
@@ -30,7 +33,12 @@ HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 @pytest.mark.parametrize(
     ("command", "left"),
     [
-        (["apply", "lab", "-y"], "apply goes on where it stopped"),
+        (["apply", "lab", "-y"], "./outpost plan harbour shows what is left, and apply goes on"),
+        (["--offices", "/srv/offices", "apply", "harbour"], "apply goes on where it stopped"),
+        (["user", "add", "harbour", "erin"], "office.toml may be changed"),
+        (["user", "list", "harbour"], "nothing was changed"),
+        (["machines", "up", "harbour"], "the server may be changed in part"),
+        (["lab", "info"], "nothing was changed"),
         (["lab", "up"], "or ./outpost lab down to remove it"),
         (["verify", "lab"], "nothing was changed"),
         ([], "nothing was changed"),
@@ -48,8 +56,92 @@ def test_what_is_broken_off_says_what_is_left(
 
     monkeypatch.setattr(app, "run", stopped)
     monkeypatch.setattr(entry, "silent", lambda: None)
+    monkeypatch.setattr(target, "_found", [HARBOUR])
     assert entry.main(command) == (130 if error is KeyboardInterrupt else 141)
     assert left in capsys.readouterr().err
+
+
+def test_what_is_interrupted_before_it_knows_its_office_has_changed_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(target, "_found", [])
+    assert entry.broken_off(["apply", "harbour"], "interrupted", 130) == 130
+    assert capsys.readouterr().err == "\noutpost: interrupted; nothing was changed.\n"
+
+
+@pytest.mark.parametrize("answer", ["n", "", "\N{REPLACEMENT CHARACTER}", KeyboardInterrupt, EOFError])
+def test_a_person_who_does_not_agree_reads_that_nothing_was_changed(
+    answer: str | type[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*_: object, **__: object) -> str:
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr(target, "_found", [HARBOUR])
+    monkeypatch.setattr(console.err, "input", typed)
+    monkeypatch.setattr(console, "asking", False)
+    monkeypatch.setattr(app, "run", lambda _words: int(console.agreed("Apply?")))
+    if answer is EOFError:
+        with pytest.raises(OutpostError, match=r"nothing was changed. Remedy: agree with --yes"):
+            console.agreed("Apply?")
+    else:
+        assert entry.main(["apply", "harbour"]) == (130 if answer is KeyboardInterrupt else 0)
+        assert "nothing was changed" in capsys.readouterr().err
+
+
+def test_interrupts_that_the_launcher_ignored_are_accepted_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_words: list[str]) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    monkeypatch.setattr(app, "run", interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert entry.main(["check", "harbour"]) == 0, "by nohup"
+        monkeypatch.setenv("OUTPOST_INTERRUPTS", "accept")
+        assert entry.main(["check", "harbour"]) == 130
+        assert "OUTPOST_INTERRUPTS" not in os.environ, "for no other program"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "\noutpost: interrupted; nothing was changed.\n"
+
+
+def test_an_interrupt_while_modules_are_loaded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a module is left then, and importing it again fails."""
+    monkeypatch.setitem(sys.modules, "outpost.cli", None)
+    monkeypatch.setattr(target, "_found", [])
+    assert entry.broken_off(["apply", "harbour"], "interrupted", 130) == 130
+    assert capsys.readouterr().err == "\noutpost: interrupted; nothing was changed.\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["trace", "harbour", "\udcff@x"], ["new", "/tmp/none/x", "--domain", "\udcff"]]
+)
+def test_an_argument_in_another_encoding_is_no_bug(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main(words) == 1
+    assert "is not in UTF-8 Remedy: run locale" in capsys.readouterr().err.replace(".", "")
+
+
+def test_an_interrupt_waits_for_no_host() -> None:
+    answered = threading.Event()
+
+    def asked() -> None:
+        with answers.Pool(1) as pool:
+            pool.submit(answered.wait, 60)
+            raise KeyboardInterrupt
+
+    waiting = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        asked()
+    assert threading.active_count() > waiting, "it still waits, and nobody for it"
+    answered.set()
 
 
 def test_a_remedy_names_the_office_so_that_it_can_be_typed(
@@ -209,6 +301,13 @@ def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
         "outpost.templates.TemplateMistakeError: templates/mta/x.j2:2: no. Remedy: correct templates/mta/x.j2:2."
     )
     error = run._stopped(follower, 1, "read the log")
+    follower = Follower()
+    follower.feed("no secrets at x/secrets.age. Remedy: make them with: ./outpost secrets init x.")
+    ended = run._stopped(follower, 1, "read the log")
+    assert (ended.message, ended.remedy) == (
+        "no secrets at x/secrets.age",
+        "make them with: ./outpost secrets init x",
+    )
     assert (error.message, error.remedy) == ("templates/mta/x.j2:2: no", "correct templates/mta/x.j2:2")
     assert run._stopped(Follower(), 1, "read the log").remedy == "read the log"
 

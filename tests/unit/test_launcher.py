@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,25 @@ def path(tmp_path: Path) -> Path:
         assert found, tool
         (directory / tool).symlink_to(found)
     return directory
+
+
+LISTS_SIGNALS = """\
+import os
+ignored = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("SigIgn"))
+print(bool(int(ignored, 16) & 2), os.environ.get("OUTPOST_INTERRUPTS"))
+"""
+
+
+def test_an_interrupt_while_python_starts_is_no_traceback(checkout: Path) -> None:
+    """It is ignored until the program itself handles it; where somebody had it ignored, the program does not accept it."""
+    (checkout / "src" / "outpost" / "__main__.py").write_text(LISTS_SIGNALS)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert launch(checkout / "outpost").stdout == "True accept\n"
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert launch(checkout / "outpost").stdout == "True None\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def launch(

@@ -140,6 +140,11 @@ def run(arguments: list[str]) -> int:
 
             show_problems(error.problems)
             return 1
+        if isinstance(error, UnicodeEncodeError):  # Python keeps octets that are not UTF-8 as surrogates
+            say_error(
+                "an argument or an answer is not in UTF-8", "run locale, and set LANG to one with UTF-8"
+            )
+            return 1
         if isinstance(error, OSError) and (cure := OUT_OF_ROOM.get(error.errno or 0)):
             place = f"{error.filename}: " if error.filename else ""
             say_error(f"{place}{error.strerror}", f"{cure}; then run the same command again")

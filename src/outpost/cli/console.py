@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from typing_extensions import override
 
+from outpost.errors import OutpostError
 from outpost.target import typeable
 from outpost.transport.answers import json_text, printable
 
@@ -59,9 +60,24 @@ def say_error(message: str, remedy: str = "") -> None:
     err.print(f"[bold red]outpost:[/] {_plain(message)}{todo}")
 
 
+asking = False
+"""Whether the command waits for the answer to its only question: it has changed nothing yet."""
+
+
 def agreed(question: str) -> bool:
-    """Whether the person at the terminal says yes; anything else is no."""
-    return err.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
+    """Whether the person at the terminal says yes to what a command is about to begin; anything else is no."""
+    global asking
+    asking = True
+    try:
+        answer = err.input(f"{question} [y/N] ", markup=False).strip().lower()
+    except EOFError:
+        err.print()
+        raise OutpostError("nobody answered the question; nothing was changed", "agree with --yes") from None
+    asking = False
+    if answer in ("y", "yes"):
+        return True
+    err.print("nothing was changed")
+    return False
 
 
 def say_line(line: str, indent: int = 0) -> None:

@@ -24,6 +24,7 @@ from outpost import __version__
 from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, written
+from outpost.transport.answers import Pool
 from outpost.transport.remote import ANSWER, failure, of_each, run_script, shell_command
 from outpost.verification import history
 
@@ -198,7 +199,7 @@ def changing(
                 list(pool.map(_Held.end, claim.held.values(), keeps))
 
         stack.callback(let_go)
-        with ThreadPoolExecutor(len(wanted)) as pool:
+        with Pool(len(wanted)) as pool:
             found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
         if any(isinstance(each, _BusyError) for each in found):
             # two controllers may each hold a part: in the same order, one after the other, one of them gets all

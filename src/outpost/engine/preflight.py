@@ -9,7 +9,6 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -54,7 +53,7 @@ def examine(target: Target, office: Office, via: str | None, names: tuple[str, .
     """Examine everything, hosts side by side."""
     hosts = [office.host(name) for name in names]
     found: list[Finding] = []
-    with ThreadPoolExecutor(1) as pool:
+    with answers.Pool(1) as pool:
         world = pool.submit(lambda: [*delegation(office), *reverse_names(office)])
         for name, answer in of_each(hosts, lambda host: _ask(target, office, host, via)).items():
             if isinstance(answer, Finding):

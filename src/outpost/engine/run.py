@@ -333,11 +333,7 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
         return OutpostError(_of_hosts(ended), otherwise)
     if message:
         return OutpostError(f"pyinfra stopped: {message}", otherwise)
-    if not how:
-        last = next((line.strip() for line in reversed(follower.log) if line.strip()), "nothing")
-        how = (
-            f"stopped with exit code {returncode}{'' if follower.executing else f'; it printed last: {last}'}"
-        )
+    how = how or f"stopped with exit code {returncode}"
     return OutpostError(f"pyinfra {how}{_during(follower)}", otherwise)
 
 
@@ -375,7 +371,7 @@ def _of_hosts(reasons: Mapping[str, str]) -> str:
 
 
 def _exception(follower: Follower) -> str:
-    """The line of the log that names an exception or an error; empty without one."""
+    """The line of the log that names an exception or an error, else the last one before any operation began."""
     lines = [
         line.strip() for line in follower.log if line.strip() and not line.startswith("--> Disconnecting")
     ]
@@ -385,4 +381,4 @@ def _exception(follower: Follower) -> str:
     for line in reversed(lines):
         if "rror" in line:
             return line.removeprefix("--> ")
-    return ""
+    return "" if follower.executing or not lines else lines[-1]

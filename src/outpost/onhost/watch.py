@@ -249,7 +249,11 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
     tried = Counter(
         (match[1], match[2])
         for line in lines
-        if (match := re.search(r"webmail login refused: wrong (?:code|passkey), user=<([^>]*)>, rip=(\S+)", line))
+        if (
+            match := re.search(
+                r"webmail login refused: wrong (?:code|passkey), user=<([^>]*)>, rip=(\S+)", line
+            )
+        )
     )
     for user, place in sorted(who for who, times in tried.items() if times >= WRONG_CODES):
         yield Alarm(

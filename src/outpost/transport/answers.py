@@ -102,6 +102,14 @@ def at_once(shell: Sequence[str], script: str) -> list[str]:
     return [*start, f"{last.removesuffix('-s')}-c {shlex.quote(script)}"]
 
 
+class Pool(ThreadPoolExecutor):
+    """Threads that ask hosts. An interrupt does not wait for them: a host may take half a minute to not answer."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        interrupted = kind is KeyboardInterrupt
+        self.shutdown(wait=not interrupted, cancel_futures=interrupted)
+
+
 def exchange(
     command: Sequence[str],
     stdin: bytes | IO[bytes] = b"",

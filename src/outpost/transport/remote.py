@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from outpost.errors import OutpostError
@@ -47,7 +46,7 @@ def _typeable(remedy: str, office: Office, host: Host) -> str:
 def of_each(hosts: Iterable[Host], ask: Callable[[Host], _T]) -> dict[str, _T]:
     """Host → its answer; all are asked side by side."""
     asked = tuple(hosts)
-    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+    with answers.Pool(max(1, len(asked))) as pool:
         return dict(zip((host.name for host in asked), pool.map(ask, asked), strict=True))
 
 
