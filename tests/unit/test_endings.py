@@ -90,6 +90,19 @@ def test_a_person_who_does_not_agree_reads_that_nothing_was_changed(
         assert "nothing was changed" in capsys.readouterr().err
 
 
+def test_a_later_question_says_what_stays_and_not_that_nothing_was_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*_: object, **__: object) -> str:
+        assert not console.asking, "an interrupt now is none before the beginning"
+        return "n"
+
+    monkeypatch.setattr(console.err, "input", typed)
+    monkeypatch.setattr(console, "asking", False)
+    assert not console.agreed("Restart ns2 now?", "ns2 stays on")
+    assert capsys.readouterr().err == "ns2 stays on\n"
+
+
 def test_interrupts_that_the_launcher_ignored_are_accepted_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

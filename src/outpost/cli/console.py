@@ -61,22 +61,27 @@ def say_error(message: str, remedy: str = "") -> None:
 
 
 asking = False
-"""Whether the command waits for the answer to its only question: it has changed nothing yet."""
+"""Whether the command waits for the answer to a question, and has changed nothing yet."""
+UNCHANGED = "nothing was changed"
 
 
-def agreed(question: str) -> bool:
-    """Whether the person at the terminal says yes to what a command is about to begin; anything else is no."""
+def agreed(question: str, otherwise: str = UNCHANGED) -> bool:
+    """Whether the person at the terminal says yes to what a command is about to do; anything else is no.
+
+    Args:
+        otherwise: What to print then.
+    """
     global asking
-    asking = True
+    asking = otherwise == UNCHANGED
     try:
         answer = err.input(f"{question} [y/N] ", markup=False).strip().lower()
     except EOFError:
         err.print()
-        raise OutpostError("nobody answered the question; nothing was changed", "agree with --yes") from None
+        raise OutpostError(f"nobody answered the question; {otherwise}", "agree with --yes") from None
     asking = False
     if answer in ("y", "yes"):
         return True
-    err.print("nothing was changed")
+    err.print(otherwise, markup=False)
     return False
 
 

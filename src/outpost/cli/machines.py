@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from outpost.cli.console import Table, agreed, count, err, out
+from outpost.cli.console import UNCHANGED, Table, agreed, count, err, out
 from outpost.cli.options import App, OfficeArgument, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
@@ -73,7 +73,11 @@ def make_guests(
         out.print(f"  {escape(operation)}")
     if not yes and not _agreed("Change the server?"):
         return 1
-    allowed = [guest for guest in changed if restart or (not yes and _agreed(f"Restart {guest.name} now?"))]
+    allowed = [
+        guest
+        for guest in changed
+        if restart or (not yes and _agreed(f"Restart {guest.name} now?", f"{guest.name} stays on"))
+    ]
     keys = passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
         kept = secrets_file.read(target.data)
@@ -150,11 +154,11 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
     out.print(table)
 
 
-def _agreed(question: str) -> bool:
+def _agreed(question: str, otherwise: str = UNCHANGED) -> bool:
     if not sys.stdin.isatty():
         problem = "this command asks a question, and standard input is not a terminal"
         raise OutpostError(problem, "agree with --yes")
-    return agreed(question)
+    return agreed(question, otherwise)
 
 
 @machines.named("check")
@@ -226,7 +230,7 @@ def build_image(
         return 0
     described = disk_image.describe(device, built.raw.stat().st_size)
     out.print(escape(described))
-    if not yes and not _agreed(f"Overwrite all of {device}?"):
+    if not yes and not _agreed(f"Overwrite all of {device}?", f"{device} was not changed"):
         return 1
     disk_image.write(built.raw, device)
     out.print(f"{escape(str(device))} holds the image: it was read back and compared")
