@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -161,6 +162,41 @@ class _Busy(BaseHTTPRequestHandler):
 
 
 @pytest.mark.skipif(not Path("/usr/lib/apt/apt-helper").exists(), reason="asks as apt does: needs apt")
+def test_a_program_of_no_package_is_named_before_the_first_apply(office: Office) -> None:
+    programs = [*facts(office, "ns1"), ("program", "/opt/vendor/agent")]
+    (found,) = seen(office, "ns1", programs)
+    assert (found.level, "/opt/vendor/agent" in found.seen) == ("note", True)
+    assert 'write ["/opt/vendor/agent"] into hosts.ns1.local' in found.remedy
+    ns1 = office.host("ns1").model_copy(update={"local": ("/opt/vendor/",)})
+    kept = office.model_copy(update={"hosts_by_name": office.hosts_by_name | {"ns1": ns1}})
+    assert seen(kept, "ns1", programs) == []
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="the hosts are Debian, and this machine is not")
+def test_the_program_is_known_by_its_file_and_not_by_its_name(tmp_path: Path) -> None:
+    """A copy of sleep that calls itself `unbound`; the shell itself belongs to a package."""
+    agent = tmp_path / "agent [1]"
+    for program in (tmp_path / "agent", agent):
+        shutil.copy("/usr/bin/sleep", program)
+    head = (
+        "try_25= resolvers= clocks= urls= proxy= wait=1; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n"
+    )
+    running = [
+        subprocess.Popen(["unbound", "60"], executable=program) for program in (tmp_path / "agent", agent)
+    ]
+    try:
+        done = subprocess.run(
+            ["sh", "-s"], input=head + preflight._SCRIPT, capture_output=True, text=True, check=True
+        )
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    named = [line for line in done.stdout.splitlines() if line.startswith("program ")]
+    assert f"program {tmp_path}/agent" in named
+    assert not [line for line in named if line.endswith(("/bin/sh", "/dash", "/bash"))]
+
+
 def test_a_proxy_that_refuses_once_is_asked_again() -> None:
     """apt itself gives up at the first 503."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as proxy:

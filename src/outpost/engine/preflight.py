@@ -138,6 +138,7 @@ def judge(
         yield Finding(host.name, "bad", "its IPv6 default route comes from router advertisements", remedy)
     yield _ports(office, host, [value for key, value in facts if key == "port"])
     yield from _filters(host, [value for key, value in facts if key == "filter"])
+    yield from _programs(host, [value for key, value in facts if key == "program"])
     if serves(host, "transport") and not office.smarthost:
         yield _outbound(host, any(key == "outbound" for key, _ in facts))
     if first.get("asked"):
@@ -248,6 +249,13 @@ def _filters(host: Host, tables: list[str]) -> Iterator[Finding]:
         yield Finding(
             host.name, "bad", f"what it has drops the office's connections: {', '.join(waiting)}", remedy
         )
+
+
+def _programs(host: Host, paths: list[str]) -> Iterator[Finding]:
+    """Programs of no package. A plan names them only once an apply has installed the observer, and the apply after that ends them."""
+    if strange := [path for path in paths if not host.keeps(path)]:
+        remedy = f"write {json.dumps(strange)} into hosts.{host.name}.local to keep what belongs there: the second apply ends the others"
+        yield Finding(host.name, "note", f"runs programs of no package: {', '.join(strange)}", remedy)
 
 
 def _outbound(host: Host, reached: bool) -> Finding:
