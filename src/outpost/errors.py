@@ -9,8 +9,7 @@ class OutpostError(Exception):
         remedy: What to do next; empty where nothing can be done.
     """
 
-    def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:
+    def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(f"{message}. Remedy: {remedy}." if remedy else message)
         self.message = message
         self.remedy = remedy
-        self.exit_code = exit_code

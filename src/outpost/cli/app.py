@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 from outpost import __version__
 from outpost.cli import COMMANDS, PROGRAM
 from outpost.cli.options import declared
-from outpost.errors import OutpostError
 from outpost.target import OFFICES_VARIABLE, expect_checkout
 
 INTERRUPTED = 130
@@ -100,7 +99,6 @@ def run(arguments: list[str]) -> int:
         KeyboardInterrupt: Somebody interrupted it.
         BrokenPipeError: Nobody reads its output any more.
     """
-    debug = bool(os.environ.get("OUTPOST_DEBUG"))
     try:
         status = int(app(_renamed(arguments), prog_name="outpost", standalone_mode=False) or 0)
         if status == INTERRUPTED:  # typer's own answer to it
@@ -113,44 +111,34 @@ def run(arguments: list[str]) -> int:
         return 64
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except (KeyboardInterrupt, BrokenPipeError):
+    except BrokenPipeError:
         raise
-    except OutpostError as error:
-        from outpost.cli.console import say_error
-
-        say_error(error.message, error.remedy)
-        if debug:
-            raise
-        return error.exit_code
     except Exception as error:
-        from outpost.cli.console import say_error
-        from outpost.office.problems import OfficeError
-
-        if (
-            str(error).rstrip(": \n").endswith("KeyboardInterrupt")
-        ):  # pydantic passes this on while models are made
-            raise KeyboardInterrupt from None
-        if debug:
+        if str(error).rstrip(": \n").endswith("KeyboardInterrupt"):
+            raise KeyboardInterrupt from None  # pydantic passes it on so while models are made
+        _report(error)
+        if os.environ.get("OUTPOST_DEBUG"):
             raise
-        if remedy := getattr(error, "remedy", ""):
-            say_error(getattr(error, "message", str(error)), remedy)
-            return 1
-        if isinstance(error, OfficeError):
-            from outpost.cli.office import show_problems
+        return 1
 
-            show_problems(error.problems)
-            return 1
-        if isinstance(error, UnicodeEncodeError):  # Python keeps octets that are not UTF-8 as surrogates
-            say_error(
-                "an argument or an answer is not in UTF-8", "run locale, and set LANG to one with UTF-8"
-            )
-            return 1
-        if isinstance(error, OSError) and (cure := OUT_OF_ROOM.get(error.errno or 0)):
-            place = f"{error.filename}: " if error.filename else ""
-            say_error(f"{place}{error.strerror}", f"{cure}; then run the same command again")
-            return 1
+
+def _report(error: Exception) -> None:
+    """Print what is wrong and what to do."""
+    from outpost.cli.console import say_error
+
+    if hasattr(error, "remedy"):
+        say_error(getattr(error, "message", str(error)), error.remedy)
+    elif hasattr(error, "problems"):
+        from outpost.cli.office import show_problems
+
+        show_problems(error.problems)
+    elif isinstance(error, UnicodeEncodeError):  # Python keeps octets that are not UTF-8 as surrogates
+        say_error("an argument or an answer is not in UTF-8", "run locale, and set LANG to one with UTF-8")
+    elif isinstance(error, OSError) and (cure := OUT_OF_ROOM.get(error.errno or 0)):
+        place = f"{error.filename}: " if error.filename else ""
+        say_error(f"{place}{error.strerror}", f"{cure}; then run the same command again")
+    else:
         say_error(
             f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
             "run it again with OUTPOST_DEBUG=1, and report this bug in Outpost with what it prints",
         )
-        return 1
