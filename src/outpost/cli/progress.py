@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from outpost.cli.console import Console, err
+from outpost.cli.console import err
 from outpost.engine.follower import Follower, HostState
 from outpost.engine.run import Watcher
 
@@ -28,23 +28,17 @@ STILL = 15.0  # seconds between two signs of life
 class LiveTable(Watcher):
     """One row for each host: its operation, how long it takes, and the changes so far."""
 
-    def __init__(self, console: Console = err) -> None:
-        self._console = console
-        self._live: Live | None = None
-        self._spinner = Spinner("dots")
-
     def start(self, what: str, follower: Follower) -> None:
         self._what, self._follower, self._started = what, follower, time.monotonic()
-        self._live = Live(self._table(), console=self._console, transient=True, refresh_per_second=8)
+        self._spinner = Spinner("dots")
+        self._live = Live(self._table(), console=err, transient=True, refresh_per_second=8)
         self._live.start()
 
     def tick(self) -> None:
-        if self._live:
-            self._live.update(self._table())
+        self._live.update(self._table())
 
     def stop(self) -> None:
-        if self._live:
-            self._live.stop()
+        self._live.stop()
 
     def _table(self) -> Group:
         now = time.monotonic()
@@ -65,9 +59,6 @@ def _row(name: str, host: HostState, now: float) -> tuple[Text, Text, Text]:
 
 class Lines(Watcher):
     """For logs and pipes: each phase, and each operation that changed something or was slow."""
-
-    def __init__(self, console: Console = err) -> None:
-        self._console = console
 
     def start(self, what: str, follower: Follower) -> None:
         self._follower = follower
@@ -112,7 +103,7 @@ class Lines(Watcher):
 
     def _say(self, text: str) -> None:
         self._printed = time.monotonic()
-        self._console.print(text, markup=False)
+        err.print(text, markup=False)
 
 
 def watcher() -> Watcher:
