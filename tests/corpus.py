@@ -21,6 +21,8 @@ from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from secrets import token_hex
 
+from outpost_lab.attack.content import signed
+
 SENDER = "peter@internet.test"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -359,6 +361,26 @@ def smime_encrypted() -> Message:
     message = MIMEApplication(b"\x30\x82" + bytes(range(256)) * 3, "pkcs7-mime", name="smime.p7m")
     message.set_param("smime-type", "enveloped-data")
     message.add_header("Content-Disposition", "attachment", filename="smime.p7m")
+    return message
+
+
+@_written
+def smime_signed_within() -> Message:
+    message = MIMEApplication(signed(b"Content-Type: text/plain\r\n\r\nSigned words.\r\n"), "pkcs7-mime")
+    message.set_param("smime-type", "signed-data")
+    message.add_header("Content-Disposition", "attachment", filename="smime.p7m")
+    return message
+
+
+@_written
+def signed_invoice() -> Message:
+    message = _text("Please find our invoice attached. Unpack it with begin 644 in mind.\n")
+    message.add_attachment(
+        signed(b"<?xml version='1.0'?><invoice/>"),
+        maintype="application",
+        subtype="octet-stream",
+        filename="IT01234567890_00001.xml.p7m",
+    )
     return message
 
 

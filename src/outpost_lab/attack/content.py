@@ -57,18 +57,58 @@ def renamed_zip(shown: str, name: str, data: bytes) -> bytes:
     return made.getvalue()
 
 
+def _attribute(number: int, body: bytes) -> bytes:
+    return struct.pack("<BII", 2, number, len(body)) + body + struct.pack("<H", sum(body) & 0xFFFF)
+
+
 def tnef(name: str, data: bytes, *, long: bool = False) -> bytes:
     """Outlook's winmail.dat (MS-OXTNEF) with one attachment, its name in 8 bits or, `long`, in UTF-16."""
-
-    def attribute(number: int, body: bytes) -> bytes:
-        return struct.pack("<BII", 2, number, len(body)) + body + struct.pack("<H", sum(body) & 0xFFFF)
-
-    made = struct.pack("<IH", 0x223E9F78, 1) + attribute(0x00069002, bytes(14))
-    made += attribute(0x00018010, (b"A.DAT" if long else name.encode()) + b"\0") + attribute(0x0006800F, data)
+    made = struct.pack("<IH", 0x223E9F78, 1) + _attribute(0x00069002, bytes(14))
+    made += _attribute(0x00018010, (b"A.DAT" if long else name.encode()) + b"\0")
+    made += _attribute(0x0006800F, data)
     if long:
         text = f"{name}\0".encode("utf-16-le")
-        made += attribute(0x00069005, struct.pack("<IHHII", 1, 0x1F, 0x3707, 1, len(text)) + text)
+        made += _attribute(0x00069005, struct.pack("<IHHII", 1, 0x1F, 0x3707, 1, len(text)) + text)
     return made
+
+
+IID_IMESSAGE = bytes.fromhex("0703020000000000c000000000000046")
+
+
+def tnef_property(kind: int, data: bytes) -> bytes:
+    """A winmail.dat with one attachment that is a property (PidTagAttachDataBinary, PidTagAttachDataObject)."""
+    made = struct.pack("<IH", 0x223E9F78, 1) + _attribute(0x00069002, bytes(14))
+    made += _attribute(0x00018010, b"A.DAT\0")
+    return made + _attribute(0x00069005, struct.pack("<IHHII", 1, kind, 0x3701, 1, len(data)) + data)
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return bytes((tag, 0x84)) + struct.pack(">I", len(body)) + body
+
+
+_PKCS = bytes.fromhex("2a864886f70d01")
+
+
+def _message_in(kind: bytes, content: bytes, *fields: bytes) -> bytes:
+    """Cryptographic message syntax (RFC 5652): a content and what stands before it."""
+    held = _der(0x30, _der(6, _PKCS, b"\7\1"), _der(0xA0, _der(4, content)))
+    return _der(0x30, _der(6, _PKCS, kind), _der(0xA0, _der(0x30, *fields, held)))
+
+
+def signed(content: bytes) -> bytes:
+    """A message within its signature (S/MIME, signed-data), without any."""
+    return _message_in(b"\7\2", content, _der(2, b"\1"), _der(0x31))
+
+
+def compressed(content: bytes) -> bytes:
+    """A compressed message (S/MIME, RFC 3274)."""
+    return _message_in(
+        b"\x09\x10\1\x09",
+        zlib.compress(content),
+        _der(2, b"\0"),
+        _der(0x30, _der(6, _PKCS, b"\x09\x10\3\x08")),
+    )
 
 
 def outlook(name: str, encoding: str = "utf-16-le") -> bytes:

@@ -100,6 +100,7 @@ def structures() -> dict[str, bytes]:
         "part": part, "text": text, "lines": _encoded(virus).rstrip(), "inner": inner.decode(), "inner64": _encoded(inner),
         "script": script, "quoted": quoted,
         "inner_file": _part('attachment; filename="x.eml"', inner), "uuencoded": _uuencoded("a.bin", virus),
+        "below64": _encoded(f"See below.\r\n{_uuencoded('a.bin', virus)}".encode()), "signed64": _encoded(content.signed(part.encode())),
         "junk": "!".join(text), "letters": "\r\n".join(text), "blanks": quoted.replace("=\r\n", "= \t\r\n"),
         "halves": "".join(f"{base64.b64encode(half).decode()}\r\n" for half in (virus[:20], virus[20:])),
         "whole64": _encoded(f"--cut\r\n{part}\r\n--cut--\r\n".encode()), "script16": _encoded(script.encode("utf-16-le")),
@@ -133,6 +134,10 @@ PACKERS: dict[str, Callable[[str, bytes], bytes]] = {
     "tgz": lambda name, data: content.tar_gz({name: data}),
     "tnef": content.tnef,
     "tnef_long": lambda name, data: content.tnef(name, data, long=True),
+    "tnef_message": lambda name, data: content.tnef_property(
+        0x0D, content.IID_IMESSAGE + content.tnef(name, data)
+    ),
+    "tnef_property": lambda _, data: content.tnef_property(0x0102, data),
     "pdf": lambda _, data: content.pdf_with(data),
     "message": _attached,
     "picture": lambda _, data: b"GIF89a" + bytes(100) + data,
@@ -208,6 +213,8 @@ def wrappings() -> dict[str, bytes]:
         "pax_dots": _long_name(tarfile.PAX_FORMAT, others=90), "pax_unmarked": _signed(note, 257, bytes(8)) + _long_name(tarfile.PAX_FORMAT),
         "unmarked_second": note + _signed(tarred, 257, bytes(8)), "kind": note + _signed(tarred, 156, b"N"),
         "long_name_unsigned": _signed(_long_name(tarfile.GNU_FORMAT), 0, b"x".ljust(13, b"\0")), **content.macros_elsewhere(),
+        "compressed_message": content.compressed(_part('attachment; filename="a.bin"', content.eicar()).encode()),
+        "binhex": b"(This file must be converted with BinHex 4.0)\r\n\r\n:",
         "calendar": content.calendar(content.eicar()), "calendar_folded": content.calendar(content.eicar(), fold=1),
         "compressed": b"\x1f\x9d\x90" + codes, "shrunk": _shrunk(codes, content.eicar()),
         "package": content.package("run.bat", SCRIPT), "ar": b"!<arch>\nrun.bat/        %-12d%-6d%-6d%-8o%-10d`\n" % (0, 0, 0, 0o644, 1) + b"x\n",
