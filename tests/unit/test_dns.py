@@ -196,6 +196,12 @@ def test_known_hosts_are_read_plain_bracketed_and_hashed(tmp_path: Path) -> None
         "[ns1.harbour.example.com]:2222 ssh-rsa BBBB",
     ]
     lines += [f"{hashed} ssh-ed25519 CCCC", "elsewhere.example ssh-ed25519 DDDD", "@revoked * ssh-rsa EEEE"]
+    lines += [
+        "|1|abcd ssh-ed25519 AAAA",
+        "|1|a|b ssh-ed25519 AAAA",
+        "|1|!|? ssh-ed25519 AAAA",
+        "|1|x",
+    ]  # cut off, or no base64
     (tmp_path / "known_hosts").write_text("\n".join(lines))
     keys = load(tmp_path).ssh.host_keys
     assert keys == {"mta": ("ssh-ed25519 AAAA",), "ns1": ("ssh-rsa BBBB",), "store": ("ssh-ed25519 CCCC",)}

@@ -325,6 +325,27 @@ def test_a_run_that_broke_off_has_the_remedy_of_its_reason() -> None:
     assert run._stopped(Follower(), 1, "read the log").remedy == "read the log"
 
 
+def test_a_mistake_in_the_inventory_is_named_with_its_line_or_its_stage() -> None:
+    follower = Follower()
+    for line in (
+        "--> Loading inventory...",
+        '  File "po/ssh.py", line 7',
+        "    def (",
+        "SyntaxError: invalid syntax",
+    ):
+        follower.feed(line)
+    assert (
+        run._stopped(follower, 1, "x").message
+        == "pyinfra stopped: SyntaxError: invalid syntax (po/ssh.py, line 7)"
+    )
+    follower = Follower()
+    follower.feed("--> Loading inventory...")
+    assert (
+        run._stopped(follower, 3, "x").message
+        == "pyinfra stopped with exit code 3 at the stage Loading inventory"
+    )
+
+
 def test_a_run_that_a_signal_ended_names_the_signal() -> None:
     follower = Follower()
     follower.feed("[]")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from outpost.office import Office, OfficeError, Problem, load
+from outpost.office import Office, OfficeError, Problem, check, load
 from outpost.office.load import parse
 from outpost.office.model import SCHEMA
 
@@ -768,6 +770,12 @@ def test_a_secret_is_never_repeated(lab: Data) -> None:
         ("\ufeffname = 'po'\n", "UTF-8 without BOM"),
         ("name = \u201cpo\u201d\n", "write straight quotes"),
         ("[peers]\nname = 'a'\n[peers]\nname = 'b'\n", r"write \[\[peers\]\] above each entry"),
+        (
+            "name = 'po'\n".encode("utf-16-le"),
+            "NUL characters, as UTF-16 does. Remedy: save the file as UTF-8",
+        ),
+        (f"rate = {'9' * 5000}\n", "not valid TOML .* Remedy: write a smaller number"),
+        (f"x = {'[' * 5000}{']' * 5000}\n", "too deep"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -775,6 +783,25 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str | bytes, 
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(OfficeError, match=message):
         load(file)
+
+
+@pytest.mark.parametrize("name", ["office.toml", "known_hosts", "mta.pem"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_of_text_is_not_read(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    """A FIFO would be waited for, and /dev/zero never ends."""
+    shutil.copy(ROOT / "inventory/harbour/office.toml", tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    found = [str(problem) for problem in check(tmp_path)]
+    assert len(found) == (name == "office.toml"), found
+    assert all("not a file of text). Remedy: put a text file there" in problem for problem in found)
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "office.toml").open("wb") as file:
+        file.truncate(2**40)
+    (problem,) = check(tmp_path)
+    assert "more than 16 MiB" in problem.message
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from outpost.cli import edit
 from outpost.cli.app import run
 from outpost.errors import OutpostError
 from outpost.office import OfficeError
-from outpost.office_file.people import Roster, difference, propose
+from outpost.office_file.people import Roster, difference, keep, propose
 from outpost.target import INVENTORY
 
 TEXT = (INVENTORY / "harbour" / "office.toml").read_text()
@@ -35,6 +35,15 @@ def test_a_user_is_added_behind_the_last_one(roster: Roster) -> None:
     assert [line[0] for line in difference(TEXT, roster.text, "office.toml")[3:] if line.strip()].count(
         "-"
     ) == 0
+
+
+def test_a_link_to_the_office_file_stays_a_link(tmp_path: Path) -> None:
+    """Otherwise the file in the administrators' repository would be left behind."""
+    (tmp_path / "real.toml").write_text(TEXT)
+    (tmp_path / "office.toml").symlink_to(tmp_path / "real.toml")
+    keep(tmp_path / "office.toml", f"{TEXT}# changed\n")
+    assert (tmp_path / "office.toml").is_symlink()
+    assert (tmp_path / "real.toml").read_text() == f"{TEXT}# changed\n"
 
 
 def test_adding_and_removing_gives_the_same_file_back(roster: Roster) -> None:

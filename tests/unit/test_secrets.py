@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from outpost.keys import pairs, secrets_file
 from outpost.keys.model import Secrets
 from outpost.office import Office
 from outpost.office.load import parse
+from outpost.target import INVENTORY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +120,28 @@ def test_sealed_secrets_open_to_their_reader_only(
     monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(tmp_path / "other.txt"))
     with pytest.raises(OutpostError, match=f"was not encrypted to the identity.*public key, {other}, for"):
         secrets_file.read(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["AGE-SECRET-KEY-1X", "AGE-SECRET-KEY-", "age1abc", ""])
+def test_a_damaged_identity_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "identity.txt").write_text(f"# mine\n{line}\n")
+    with pytest.raises(OutpostError, match=r"identity\.txt holds no age identity"):
+        secrets_file.read_identity(tmp_path / "identity.txt")
+
+
+def test_an_identity_that_others_may_read_is_named_by_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(INVENTORY / "harbour", tmp_path / "po")
+    identity = tmp_path / "identity.txt"
+    secrets_file.create_identity(identity)
+    (tmp_path / "po" / secrets_file.FILE_NAME).touch()
+    monkeypatch.setenv(secrets_file.IDENTITY_VARIABLE, str(identity))
+    assert run(["check", str(tmp_path / "po")]) == 0
+    assert "chmod" not in capsys.readouterr().err
+    identity.chmod(0o640)
+    assert run(["check", str(tmp_path / "po")]) == 0
+    assert f"chmod 600 {identity}" in capsys.readouterr().err
 
 
 def test_an_identity_is_never_overwritten_and_is_private(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Commands that read one office's file and ask no host: check, hosts, declare, dns, guide, reference."""
 
+import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def check_office(office: OfficeArgument, name: str | None = None, as_json: bool 
         loaded = case_study() if directory == template else load(directory)
         out.print(f"[green]{escape(shown(file))} is sound[/]: {_summary(loaded)}")
         _note_readers(directory, loaded, office)
+        _note_identity(directory)
     return 1 if problems else 0
 
 
@@ -60,6 +63,18 @@ def _note_readers(directory: Path, loaded: Office, office: str) -> None:
             f"./outpost secrets init {escape(office)} encrypts it to those",
             highlight=False,
         )
+
+
+def _note_identity(directory: Path) -> None:
+    """Whether other accounts of this machine can read what opens the secrets."""
+    identity = secrets_file.identity_path(directory)
+    with suppress(OSError):
+        if identity.stat().st_mode & 0o077 and (directory / secrets_file.FILE_NAME).exists():
+            place = shlex.quote(str(identity))
+            err.print(
+                f"[yellow]other accounts may read {escape(place)}:[/] chmod 600 {escape(place)}",
+                highlight=False,
+            )
 
 
 def _summary(office: Office) -> str:

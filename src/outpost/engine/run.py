@@ -340,7 +340,7 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
 def _during(follower: Follower) -> str:
     """What was done when pyinfra stopped without a reason: the operation, and the hosts that had not finished it."""
     if not follower.executing:
-        return ""
+        return "" if follower.stage == "starting" else f" at the stage {follower.stage}"
     busy = [
         f"{name} had not finished it"
         + (f", and printed last: {json.dumps(host.last, ensure_ascii=False)}" if host.last else "")
@@ -377,8 +377,13 @@ def _exception(follower: Follower) -> str:
     ]
     for line in reversed(lines):
         if re.match(r"^[A-Za-z_.]+(Error|Exception): ", line):
-            return line
+            places = [match for each in lines if (match := re.match(r'File "([^"]+)", line (\d+)', each))]
+            return (
+                f"{line} ({places[-1][1]}, line {places[-1][2]})"
+                if "SyntaxError" in line and places
+                else line
+            )
     for line in reversed(lines):
         if "rror" in line:
             return line.removeprefix("--> ")
-    return "" if follower.executing or not lines else lines[-1]
+    return "" if follower.executing or not lines or lines[-1].startswith("--> ") else lines[-1]

@@ -10,6 +10,7 @@ import os
 import secrets as random
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from string import ascii_lowercase
@@ -214,7 +215,8 @@ def read_identity(path: Path) -> pyrage.x25519.Identity:
         lines = []
     for line in lines:
         if line.startswith("AGE-SECRET-KEY-"):
-            return pyrage.x25519.Identity.from_str(line.strip())
+            with suppress(pyrage.IdentityError):
+                return pyrage.x25519.Identity.from_str(line.strip())
     raise OutpostError(f"{path} holds no age identity", "choose a file with a line AGE-SECRET-KEY-1…")
 
 

@@ -2,8 +2,11 @@
 
 import base64
 import copy
+import errno
 import hmac
+import stat
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,15 +86,16 @@ def _read(path: Path) -> tuple[Office | None, list[Problem]]:
     file = path / FILE_NAME if path.is_dir() else path
     text, wrong = "", partial(Problem, str(file))
     try:
-        text = file.read_text(encoding="utf-8")
+        text = _text(file)
         data = tomllib.loads(text)
     except FileNotFoundError:
         return None, [wrong("", "there is no such file", "name an office directory below inventory/")]
     except OSError as error:
-        return None, [wrong("", f"cannot be read ({error.strerror})", "make it readable")]
+        remedy = "make it readable" if isinstance(error, PermissionError) else "put a text file there"
+        return None, [wrong("", f"cannot be read ({error.strerror})", remedy)]
     except UnicodeDecodeError as error:
         return None, [wrong(f"byte {error.start}", "not UTF-8", "save the file as UTF-8")]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return None, [syntax_problem(file, text, error)]
     problems = _read_authorities(data, file.parent)
     _read_host_keys(data, file.parent)
@@ -110,7 +114,7 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
     authorities = []
     for index, name in enumerate(names):
         wrong = partial(Problem, f"tls.trusted_authorities[{index}]", name)
-        if not isinstance(name, str) or "/" in name:
+        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):
             message = "not the name of a file beside office.toml"
             problems.append(replace(wrong(message, "give a plain file name"), value=repr(name)))
         elif (pem := _beside(directory / name)) is None:
@@ -123,10 +127,24 @@ def _read_authorities(data: dict[str, Any], directory: Path) -> list[Problem]:
     return problems
 
 
+MOST = 16 * 1024**2
+"""Bytes of an office file, and of a file beside it."""
+
+
+def _text(file: Path) -> str:
+    """The text of a file, and of nothing that may never end (a FIFO, /dev/zero)."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a file of text")
+    if status.st_size > MOST:
+        raise OSError(errno.EFBIG, f"more than {MOST // 1024**2} MiB")
+    return file.read_text(encoding="utf-8")
+
+
 def _beside(file: Path) -> str | None:
     """The text of a file that may be missing beside the office file."""
     try:
-        return file.read_text(encoding="utf-8")
+        return _text(file)
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -174,9 +192,11 @@ def _host_key(line: str, names: set[str]) -> str | None:
     if len(fields) < 3 or line.startswith(("#", "@")):
         return None
     if fields[0].startswith("|1|"):
-        _, _, salt, digest = fields[0].split("|")
-        hashed = (hmac.digest(base64.b64decode(salt), name.encode(), "sha1") for name in names)
-        mine = any(hmac.compare_digest(base64.b64decode(digest), value) for value in hashed)
+        mine = False
+        with suppress(ValueError):  # a line that is cut off, or not base64
+            _, _, salt, digest = fields[0].split("|")
+            hashed = (hmac.digest(base64.b64decode(salt), name.encode(), "sha1") for name in names)
+            mine = any(hmac.compare_digest(base64.b64decode(digest), value) for value in hashed)
     else:
         mine = bool(names & {pattern.strip("[]").partition("]:")[0] for pattern in fields[0].split(",")})
     return f"{fields[1]} {fields[2]}" if mine else None

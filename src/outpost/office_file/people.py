@@ -129,8 +129,8 @@ def propose(file: Path, text: str) -> Office:
 
 
 def keep(file: Path, text: str) -> None:
-    """Replace the file by the changed text, completely or not at all."""
-    written(file, text, mode=file.stat().st_mode & 0o777)
+    """Replace the file by the changed text, completely or not at all; a link to it stays one."""
+    written(file.resolve(), text, mode=file.stat().st_mode & 0o777)
 
 
 def difference(before: str, after: str, name: str) -> list[str]:

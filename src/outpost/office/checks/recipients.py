@@ -9,6 +9,10 @@ from outpost.office.problems import Problem
 DAEMONS = ("mailer-daemon", "double-bounce", "bounce", "noreply-dmarc", "dmarc-noreply", "nobody", "daemon")
 
 
+MOST_SHOWN = 8
+"""Addresses of a circle that a message names."""
+
+
 def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
     for table in ("users", "shared", "aliases"):
         yield from (
@@ -116,7 +120,8 @@ def _alias_loops(office: Office) -> Iterator[Problem]:
         reported |= {*path}
         if path:
             message, remedy = "an alias that leads back to itself", "remove the member that leads back"
-            yield Problem(f"aliases[{index}].members", " -> ".join(path), message, remedy)
+            shown = path if len(path) <= MOST_SHOWN else (*path[: MOST_SHOWN - 1], "…", path[-1])
+            yield Problem(f"aliases[{index}].members", " -> ".join(shown), message, remedy)
 
 
 @rule("users", "aliases", "shared", "domain", "postmaster", "limits")

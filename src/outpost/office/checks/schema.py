@@ -103,11 +103,19 @@ def schema_problem(detail: ErrorDetails) -> Problem:
     return Problem(field, value, message[:1].lower() + message[1:], f"{like} ({_about(location)})")
 
 
-def syntax_problem(file: Path, text: str, error: tomllib.TOMLDecodeError) -> Problem:
+def syntax_problem(file: Path, text: str, error: ValueError | RecursionError) -> Problem:
     """Problems of a file that is not TOML; the line is not repeated: it may hold a secret."""
     message, wrong = str(error), partial(Problem, str(file), "")
     place = re.search(r"at line (\d+)", message)
     line = text.split("\n")[int(place[1]) - 1] if place else ""
+    if isinstance(error, RecursionError):
+        return wrong(
+            "lists or tables within each other, too deep", "write them as in docs/reference/office.md"
+        )
+    if not isinstance(error, tomllib.TOMLDecodeError):  # an integer of thousands of digits
+        return wrong(f"not valid TOML ({message.partition(';')[0]})", "write a smaller number")
+    if "\0" in text:
+        return wrong("it contains NUL characters, as UTF-16 does", "save the file as UTF-8")
     if text.startswith("\ufeff"):
         return wrong("it begins with a byte order mark (BOM)", "save the file as UTF-8 without BOM")
     if "Cannot declare" in message or "overwrite" in message:
