@@ -17,12 +17,12 @@ import docker
 import tomlkit
 
 from outpost.errors import OutpostError
+from outpost.target import ROOT
 from outpost.tools import run
 from outpost_lab.containers import packed
 from outpost_lab.engine import Note, apt_install
-from outpost_lab.images import SUITE, bootstrap
+from outpost_lab.images import IMAGES, SUITE, bootstrap
 from outpost_lab.instance import Instance
-from outpost_lab.paths import IMAGES, ROOT
 from outpost_lab.render import files
 
 NAME = "outpost/trixie"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from outpost.office.dns import reverse_zone
 from outpost_lab import keys, world
 from outpost_lab.instance import Instance
-from outpost_lab.material import credentials, environment
 from outpost_lab.world import Machine
 
 STORAGE = "/var/lib/knot"
@@ -104,8 +103,8 @@ def zone_file(instance: Instance, zone: Zone) -> bytes:
         "pointers": _pointers(instance, zone),
     }
     if mail:
-        context["mail"] = {"fqdn": mail.outside_name, "tlsa": keys.tlsa(credentials(instance, mail)[0])}
-    template = environment().get_template(f"root/var/lib/knot/{zone.template}.zone.j2")
+        context["mail"] = {"fqdn": mail.outside_name, "tlsa": keys.tlsa(instance.credentials(mail)[0])}
+    template = world.environment().get_template(f"root/var/lib/knot/{zone.template}.zone.j2")
     return template.render(context).encode()
 
 

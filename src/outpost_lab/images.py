@@ -13,8 +13,8 @@ from outpost.errors import OutpostError
 from outpost.tools import run
 from outpost_lab import aptcache
 from outpost_lab.engine import Note, apt_install
-from outpost_lab.paths import IMAGES
 
+IMAGES = Path(__file__).with_suffix("")
 SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"

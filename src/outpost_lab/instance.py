@@ -9,16 +9,19 @@ from typing import Any
 
 import docker
 import tomlkit
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from docker.errors import NotFound
 
 from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts
 from outpost.office.load import load
 from outpost.office.model import Office
+from outpost.target import ROOT, labs
 from outpost_lab import engine, keys, world
-from outpost_lab.paths import OFFICE, ROOT, state
 from outpost_lab.world import Machine
 
+OFFICE = ROOT / "inventory" / "lab" / "office.toml"
 DEFAULT = "lab"
 LABEL = "outpost.instance"
 CHECKOUT = "outpost.checkout"
@@ -128,6 +131,16 @@ class Instance:
         """Every container with the instance's label, running or not, even after an incomplete start."""
         return list(client.containers.list(all=True, filters={"label": f"{LABEL}={self.name}"}))
 
+    def world_authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """Certificate and key of the authority that the world's mail servers have theirs from, made on first use."""
+        path = self.directory / "world" / "ca.key"
+        return keys.authority(self.world_ca, path, f"Lab {self.name} world authority"), keys.ec_key(path)
+
+    def credentials(self, machine: Machine) -> tuple[Path, bytes]:
+        """Key file and PEM certificate of one of the world's mail servers, made on first use."""
+        key = self.directory / "world" / f"{machine.name}.key"
+        return key, keys.certificate(key, machine.certificate_names, *self.world_authority())
+
     @property
     def labels(self) -> dict[str, str]:
         """Docker labels of everything that belongs to the instance."""
@@ -166,7 +179,7 @@ def directory(name: str) -> Path:
     if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
         remedy = "choose a name of at most 16 lower-case letters and digits that begins with a letter"
         raise OutpostError(f"{name!r} cannot name a lab", remedy)
-    return state() / name
+    return labs() / name
 
 
 def _option(name: str) -> str:

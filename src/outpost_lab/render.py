@@ -7,9 +7,7 @@ from outpost.office import peering
 from outpost.office.peering import OtherEnd
 from outpost_lab import dnszones, keys, world
 from outpost_lab.instance import Instance
-from outpost_lab.material import credentials, environment
-from outpost_lab.paths import WORLD
-from outpost_lab.world import Machine
+from outpost_lab.world import WORLD, Machine
 
 WANTED = "/etc/systemd/system/multi-user.target.wants"
 
@@ -40,7 +38,7 @@ def files(instance: Instance, machine: Machine) -> list[File]:
         return result
     result += _templates(instance, machine, machine.name) + trust(instance)
     if machine.domain or machine.role in ("acme", "collector"):
-        key, certificate = credentials(instance, machine)
+        key, certificate = instance.credentials(machine)
         # readable by the mail server's account, whose number is not known here; it protects only the lab
         result += [
             File("/etc/outpost/host.pem", certificate),
@@ -64,7 +62,7 @@ def trust(instance: Instance) -> list[File]:
 
 def _templates(instance: Instance, machine: Machine, directory: str) -> list[File]:
     """Rendered templates of a directory with the container's layout; ``dnszones`` makes zone data."""
-    made = environment()
+    made = world.environment()
     context = {
         "me": _me(instance, machine),
         "networks": [network for zone in world.zones() for network in world.network(zone, instance.slot)],

@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from outpost.errors import OutpostError
+from outpost.target import ROOT, labs
 from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost_lab.dnszones import trust_anchor
-from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, Instance, directory
-from outpost_lab.material import world_authority
-from outpost_lab.paths import OFFICE, ROOT, state
+from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, OFFICE, Instance, directory
 from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
@@ -132,7 +131,7 @@ def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
 
 def instances(client: docker.DockerClient) -> tuple[str, ...]:
     """Names of all instances: those with anything in Docker, and those in this checkout's state."""
-    known = {path.parent.name for path in state().glob("*/instance.json")}
+    known = {path.parent.name for path in labs().glob("*/instance.json")}
     for item in client.containers.list(all=True, filters={"label": LABEL}):
         known.add(item.labels[LABEL])
     for network in client.networks.list(filters={"label": LABEL}):
@@ -168,7 +167,7 @@ def _networks(client: docker.DockerClient, name: str, source: Path) -> tuple[Ins
 def _write_state(instance: Instance, source: Path) -> None:
     instance.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     instance.save()
-    world_authority(instance)
+    instance.world_authority()
     if not instance.acme_ca.exists():  # the office file names it, and it makes its root when it starts
         instance.acme_ca.write_bytes(instance.world_ca.read_bytes())
     instance.write_office(trust_anchor(instance), source)
@@ -190,8 +189,8 @@ def _only_ours(client: docker.DockerClient, name: str) -> None:
 @contextmanager
 def _alone(progress: Progress) -> Iterator[None]:
     """Only one command at a time assigns slots and builds images."""
-    state().mkdir(parents=True, exist_ok=True)
-    with (state() / ".lock").open("w") as lock:
+    labs().mkdir(parents=True, exist_ok=True)
+    with (labs() / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

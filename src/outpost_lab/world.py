@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
+from jinja2 import Environment
+
+from outpost import templates
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost_lab.paths import WORLD
+from outpost.target import ROOT
 
+WORLD = ROOT / "templates" / "world"
 FIRST_NET = 77  # slot 0 is 10.77.0.0/16 and fd00:77::/32, slot 1 10.78.0.0/16 …
 SLOTS = 256 - FIRST_NET
 APT_CACHE_OCTET = 9
@@ -106,6 +110,13 @@ def hosts(office: Office) -> tuple[Machine, ...]:
 def rrtype(value: str) -> str:
     """``A`` or ``AAAA``, by the kind of the address."""
     return "A" if ip_address(value).version == 4 else "AAAA"
+
+
+def environment() -> Environment:
+    """Jinja2 as the lab's templates expect it, with the types of DNS records."""
+    made = templates.environment(WORLD)
+    made.filters["rrtype"] = rrtype
+    return made
 
 
 def _pair(found: Iterable[object]) -> tuple[str, str]:

@@ -12,7 +12,6 @@ import tomlkit
 from pydantic import SecretStr
 
 from outpost.keys import secrets_file
-from outpost_lab import material
 from outpost_lab.instance import Instance
 from outpost_lab.post import Neighbour, OfficeUser, compose
 from tests.awaiting import until
@@ -104,7 +103,7 @@ def test_a_relay_gets_the_password_only_after_its_name_is_proven(
     lab: Instance, relay: str, alice: OfficeUser, stranger: Neighbour
 ) -> None:
     mta = lab.container_name("mta")
-    impostor = certificate([f"other.{RELAY}"], Authority(*material.world_authority(lab)))
+    impostor = certificate([f"other.{RELAY}"], Authority(*lab.world_authority()))
     files = {"/etc/outpost/host.pem": impostor.certificate, "/etc/outpost/host.key": impostor.key}
     message, token = compose(alice.address, [stranger.address])
     with by_the_relay(lab, PASSWORD):

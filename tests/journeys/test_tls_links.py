@@ -24,7 +24,7 @@ from playwright.sync_api import Page, expect
 from outpost.keys import secrets_file
 from outpost.office import ports
 from outpost.target import ROOT, Target
-from outpost_lab import material, pace
+from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import Correspondent, Neighbour, NotArrivedError, OfficeUser, Town, compose
 from roles.mta.view import key_fingerprint
@@ -50,7 +50,7 @@ def wire(lab: Instance) -> Iterator[Wire]:
 @pytest.fixture(scope="module")
 def world_authority(lab: Instance) -> Authority:
     """Whom the office trusts for the peers' certificates."""
-    return Authority(*material.world_authority(lab))
+    return Authority(*lab.world_authority())
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,7 @@ from outpost.office import ports
 from outpost.target import ROOT
 from outpost_lab import engine, trust, up
 from outpost_lab import office as lab_office
-from outpost_lab.instance import Instance, info
-from outpost_lab.paths import OFFICE
+from outpost_lab.instance import OFFICE, Instance, info
 from outpost_lab.post import Town, compose
 from tests.awaiting import TimeUpError, until
 from tests.lab.test_certificates import on

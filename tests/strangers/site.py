@@ -33,10 +33,9 @@ from outpost.office.certificates import acme_hosts, mode
 from outpost.office.load import load
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
+from outpost.target import ROOT
 from outpost_lab import aptcache, containers, dnszones, engine, images, keys, networks, room, trust, up, world
-from outpost_lab.instance import VAULT, Instance
-from outpost_lab.material import world_authority
-from outpost_lab.paths import OFFICE, ROOT
+from outpost_lab.instance import OFFICE, VAULT, Instance
 from outpost_lab.render import File
 from outpost_lab.world import Machine
 from tests import wheel
@@ -238,7 +237,7 @@ class Administrator:
     def _edit(self) -> None:
         self.site.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.site.save()
-        world_authority(self.site)
+        self.site.world_authority()
         self.site.acme_ca.write_bytes(self.site.world_ca.read_bytes())
         for authority in (self.site.world_ca, self.site.acme_ca):
             (self.site.office_directory / authority.name).write_bytes(authority.read_bytes())
@@ -276,7 +275,7 @@ class Administrator:
     def certifies(self) -> None:
         """An authority that is asked by hand: a request for each host that shows a certificate, and what comes back."""
         office = load(self.site.office_file, uncertified=True)
-        certificate, key = world_authority(self.site)
+        certificate, key = self.site.world_authority()
         for host in (host for host in office.hosts if mode(office, host) == "provided"):
             request = x509.load_pem_x509_csr(
                 self.types("secrets", "csr", self.office, host.name).stdout.encode()

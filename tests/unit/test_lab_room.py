@@ -14,8 +14,7 @@ from docker.errors import APIError
 
 from outpost.errors import OutpostError
 from outpost_lab import networks, room, up
-from outpost_lab.instance import LABEL, Instance
-from outpost_lab.paths import OFFICE
+from outpost_lab.instance import LABEL, OFFICE, Instance
 
 SETTING = "fs/inotify/max_user_instances"
 STOCK = 128

@@ -16,9 +16,8 @@ from cryptography import x509
 from outpost.errors import OutpostError
 from outpost.office.dns import reverse_zone
 from outpost_lab import box, dnszones, images, keys, render
-from outpost_lab.instance import Instance, directory, info
-from outpost_lab.material import credentials, world_authority
-from outpost_lab.paths import IMAGES, OFFICE
+from outpost_lab.images import IMAGES
+from outpost_lab.instance import OFFICE, Instance, directory, info
 
 
 @pytest.fixture(params=[0, 5])
@@ -27,7 +26,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
     instance = Instance(name="unit", slot=request.param)
     instance.directory.mkdir()
-    world_authority(instance)
+    instance.world_authority()
     instance.acme_ca.write_bytes(instance.world_ca.read_bytes())  # Pebble makes its own when it starts
     instance.write_office(dnszones.trust_anchor(instance), OFFICE)
     return instance
@@ -107,10 +106,10 @@ def test_every_address_has_a_name_that_points_back(lab: Instance) -> None:
 
 
 def test_mail_servers_prove_every_name_they_are_known_by(lab: Instance) -> None:
-    ca, _key = world_authority(lab)
+    ca, _key = lab.world_authority()
     for machine in lab.machines:
         if machine.domain:
-            certificate = x509.load_pem_x509_certificate(credentials(lab, machine)[1])
+            certificate = x509.load_pem_x509_certificate(lab.credentials(machine)[1])
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             assert set(names.get_values_for_type(x509.DNSName)) == set(machine.certificate_names)
             certificate.verify_directly_issued_by(ca)
