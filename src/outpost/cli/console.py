@@ -76,6 +76,7 @@ def agreed(question: str, otherwise: str = UNCHANGED) -> bool:
     try:
         answer = err.input(f"{question} [y/N] ", markup=False).strip().lower()
     except EOFError:
+        asking = False
         err.print()
         raise OutpostError(f"nobody answered the question; {otherwise}", "agree with --yes") from None
     asking = False

@@ -1,6 +1,5 @@
 """`outpost machines`: what the hosts of an office need before their first apply."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Collection
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from outpost.cli.console import UNCHANGED, Table, agreed, count, err, out
+from outpost.cli.console import Table, agreed, count, err, out
 from outpost.cli.options import App, OfficeArgument, chosen_hosts
 from outpost.cli.progress import watcher
 from outpost.engine.preflight import Finding
@@ -71,12 +70,12 @@ def make_guests(
     _costs(work, new)
     for operation in certain:
         out.print(f"  {escape(operation)}")
-    if not yes and not _agreed("Change the server?"):
+    if not yes and not agreed("Change the server?"):
         return 1
     allowed = [
         guest
         for guest in changed
-        if restart or (not yes and _agreed(f"Restart {guest.name} now?", f"{guest.name} stays on"))
+        if restart or (not yes and agreed(f"Restart {guest.name} now?", f"{guest.name} stays on"))
     ]
     keys = passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
@@ -154,13 +153,6 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
     out.print(table)
 
 
-def _agreed(question: str, otherwise: str = UNCHANGED) -> bool:
-    if not sys.stdin.isatty():
-        problem = "this command asks a question, and standard input is not a terminal"
-        raise OutpostError(problem, "agree with --yes")
-    return agreed(question, otherwise)
-
-
 @machines.named("check")
 def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None) -> int:
     work = _examined(office, on, limit)
@@ -186,7 +178,7 @@ def remove_guests(
         return 0
     for step in steps:
         out.print(f"  {escape(step.name)}")
-    if not yes and not _agreed("Shut them down?"):
+    if not yes and not agreed("Shut them down?"):
         return 1
     work.outcome(steps, watcher(), files=False).expect_success("run the command again", "the server:")
     if not erase_disks:
@@ -230,7 +222,7 @@ def build_image(
         return 0
     described = disk_image.describe(device, built.raw.stat().st_size)
     out.print(escape(described))
-    if not yes and not _agreed(f"Overwrite all of {device}?", f"{device} was not changed"):
+    if not yes and not agreed(f"Overwrite all of {device}?", f"{device} was not changed"):
         return 1
     disk_image.write(built.raw, device)
     out.print(f"{escape(str(device))} holds the image: it was read back and compared")
