@@ -259,7 +259,7 @@ FAULTS = (
     ),
     Meaning(
         "muted", always, lambda it: f"set to {it.new[0]} in the running systemd by hand",
-        lambda it: "services that hang are not ended" if it.thing.startswith("Service") else "systemd does not say what it starts, ends and fails to start",
+        lambda it: "services that hang are not ended" if it.thing.startswith("Service") else "systemd does not log what it starts, ends and fails to start",
         ("LOG-01",), "systemctl log-target auto; systemctl log-level info; systemctl service-watchdogs yes", "systemd",
     ),
     Meaning(
@@ -278,7 +278,7 @@ FAULTS = (
         lambda it: f"echo 0 > {shlex.quote(it.new[0])}/cgroup.freeze; systemctl thaw {it.quoted} || true", "unit",
     ),
     Meaning(
-        "traced", always, "traced by hand (ptrace(2))", "who traces it reads all that it has in memory, passwords among it, and can change what it does", ("SYS-08",),
+        "traced", always, "traced by hand (ptrace(2))", "who traces it can read its memory, passwords included, and can change what it does", ("SYS-08",),
         lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
     Meaning(

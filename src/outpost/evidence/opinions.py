@@ -78,7 +78,11 @@ def left(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
     """What the tools would change, with the reason why it stays, as Markdown."""
     lines: list[str] = []
     for tool in dict.fromkeys(each.tool for each in judged if each.findings):
-        lines += [*([""] if lines else []), f"What {tool} would have otherwise, and why it stays:", ""]
+        lines += [
+            *([""] if lines else []),
+            f"What {tool} recommends otherwise, and why the office keeps its setting:",
+            "",
+        ]
         findings = sorted({finding for each in judged if each.tool == tool for finding in each.findings})
         why = known.get(tool, {})
         lines += [f"- **{finding}**: {why.get(finding, 'not explained yet')}" for finding in findings]

@@ -107,7 +107,7 @@ def public_pair(office: Office, host: Host, secrets: Secrets) -> KeyPair:
     given = KeyPair(certificate=pem, key=own.key)
     remedy = f"get a certificate for the request that `./outpost secrets csr OFFICE {host.name}` prints"
     if given.loaded.public_key() != own.loaded.public_key():
-        raise OutpostError(f"{host.name}.pem certifies another key than {host.name}'s", remedy)
+        raise OutpostError(f"{host.name}.pem is a certificate for another key than {host.name}'s", remedy)
     if missing := set(public_names(office, host)) - set(given.names.get_values_for_type(x509.DNSName)):
         raise OutpostError(f"{host.name}.pem lacks {', '.join(sorted(missing))}", remedy)
     return given

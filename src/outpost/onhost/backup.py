@@ -189,7 +189,7 @@ class Backup:
         try:
             while moving := [pid for pid, state in members(unit) if state not in "TtZX"]:
                 if time.monotonic() > deadline:
-                    raise BackupError(f"processes of {unit} do not stand still: {moving}")
+                    raise BackupError(f"processes of {unit} could not be stopped for the snapshot: {moving}")
                 subprocess.run(
                     ["systemctl", "kill", "--signal=SIGSTOP", unit], capture_output=True, check=False
                 )

@@ -103,7 +103,7 @@ def _to_address(value: object) -> object:
     if special or address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
         raise ValueError("not an IP address of one machine that others can reach")
     if mapped := getattr(address, "ipv4_mapped", None):
-        raise ValueError(f"IPv4 written as IPv6, which no packet carries: it stands for {mapped}")
+        raise ValueError(f"an IPv4 address written as IPv6: it stands for {mapped}")
     return address
 
 
