@@ -98,6 +98,7 @@ LIES: list[tuple[str, Data, str, str, str]] = [
     ("backups as root", {"backup.account": "root"}, "backup.account", "the office's alone", "outpost-po"),
     ("everything is harmless", {"verification.explained": [{"says": ".*", "why": "nothing is ever wrong"}]}, "verification.explained[0].says", "finds every line", "chronyd"),
     ("a private key among public ones", {"ssh.authorized_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}, "ssh.authorized_keys[0]", "a secret", "secrets.age"),
+    ("an age key with a wrong letter", {"secrets.recipients": ["age1qq25ls7tk5md8new809qgxvdfpwh299m69pvd6tf23cjyycdzcnsq52y7q"]}, "secrets.recipients[0]", "not an age public key", "age1…"),
     ("a zone in capitals", {"zones.LAN": {"kind": "users", "networks": ["10.99.0.0/24"]}}, "zones.LAN", "not a host label", 'write it like "lan"'),
     ("a domain of multicast DNS", {"domain": "po.local"}, "domain", "reserved", "register"),
     ("a host with the name of a service", {"hosts.mta-sts": {"role": "dns", "addresses": {"wan": ["10.77.0.99", "fd00:77:0:0::99"], "core": ["10.77.2.99", "fd00:77:0:2::99"], "mgmt": ["10.77.4.99", "fd00:77:0:4::99"]}}}, "hosts.mta-sts", "another host answers", "another name"),
@@ -149,6 +150,7 @@ def test_what_cannot_work_gets_one_finding(
         },  # forwarded ports of one router
         {"hosts.ns1.ssh": "root@10.77.0.11"},
         {"verification.explained": [{"says": "^chronyd: .*", "why": "the site has no power at night"}]},
+        {"secrets.recipients": ["age1qq25ls7tk5md8new809qgxvdfpwh299m69pvd6tf23cjyycdzcnsq52y76"]},
         {"users.0.disabled": True},  # the postmaster's account must be locked at once, too
     ],
     ids=str,

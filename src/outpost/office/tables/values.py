@@ -29,6 +29,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pyrage import RecipientError, x25519
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -140,6 +141,14 @@ def _ssh_key(value: str) -> str:
     return value
 
 
+def _age_recipient(value: str) -> str:
+    try:
+        x25519.Recipient.from_str(value)
+    except RecipientError:
+        raise ValueError("not an age public key: the age1… line that ./outpost secrets prints") from None
+    return value
+
+
 def _url(value: str) -> str:
     """Others split it again, and must not stumble."""
     unreadable = "not an address: its host or its port cannot be read"
@@ -214,9 +223,7 @@ Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 """One line of text for people."""
 Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
-AgeRecipient = Annotated[
-    str, like(r"age1[0-9a-z]{58}", "not an age public key: the age1… line that ./outpost secrets prints")
-]
+AgeRecipient = Annotated[str, AfterValidator(_age_recipient)]
 Server = Annotated[str, AfterValidator(_server)]
 MirrorUrl = Annotated[
     str,
