@@ -75,9 +75,9 @@ def agreed(question: str, otherwise: str = UNCHANGED) -> bool:
     asking = otherwise == UNCHANGED
     try:
         answer = err.input(f"{question} [y/N] ", markup=False).strip().lower()
-    except EOFError:
-        asking = False
+    except (EOFError, OSError):
         err.print()
+        asking = False
         raise OutpostError(f"nobody answered the question; {otherwise}", "agree with --yes") from None
     asking = False
     if answer in ("y", "yes"):
