@@ -43,9 +43,10 @@ BROKEN = {  # control: what breaks it and what mends it, where a container has n
         "apparmor_parser --remove /etc/apparmor.d/usr.sbin.chronyd",
         "apparmor_parser --replace /etc/apparmor.d/usr.sbin.chronyd; systemctl restart chrony",
     ),
-    "LOG-05": ("auditctl -D", "augenrules --load"),
     "INP-12": ("sysctl kernel.randomize_va_space=1", "sysctl kernel.randomize_va_space=2"),
 }
+
+RULES = "/etc/audit/rules.d/outpost.rules"
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,14 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
 
     def up(host: str, before: str) -> bool:
         return on(host, BOOT) not in (before, "")
+
+    def restart(*names: str) -> None:
+        before = {host: on(host, BOOT) for host in names}
+        for host in names:
+            on(host, "systemctl reboot")
+        for host in names:
+            until(lambda host=host: up(host, before[host]), f"{host} is back", seconds=PATIENCE, pace=5)  # type: ignore[misc]
+            assert on(host, "systemctl is-system-running --wait || systemctl --failed") == "running"
 
     def mail() -> None:
         """A user of the office and everybody outside write to each other."""
@@ -100,12 +109,7 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     with timed("second apply", hosts):
         assert applied() == []
     with timed("restart", hosts):
-        before = {host: on(host, BOOT) for host in hosts}
-        for host in hosts:
-            on(host, "systemctl reboot")
-        for host in hosts:
-            until(lambda host=host: up(host, before[host]), f"{host} is back", seconds=PATIENCE, pace=5)  # type: ignore[misc]
-            assert on(host, "systemctl is-system-running --wait || systemctl --failed") == "running"
+        restart(*hosts)
     with timed("apply after the restart", hosts):
         assert applied() == []
     with timed("certificates, by their timer", hosts):
@@ -126,6 +130,16 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
                 controller.outpost(*look)
             assert on(hosts[0], f"{{ {mends}; }} >&2 && echo mended") == "mended"
             controller.outpost(*look)
+    with timed("audit rules, which the kernel keeps until the next start", hosts):
+        look = ("verify", LAB, "--via", "ssh", "--limit", hosts[0], "--control", "LOG-05")
+        assert on(hosts[0], "auditctl -D >&2 || echo refused") == "refused"
+        controller.outpost(*look)
+        assert on(hosts[0], f"mv {RULES} /root && augenrules >&2 && echo moved") == "moved"
+        restart(hosts[0])
+        with pytest.raises(AssertionError, match="LOG-05"):
+            controller.outpost(*look)
+        assert on(hosts[0], f"mv /root/outpost.rules {RULES} && augenrules --load >&2; echo back") == "back"
+        controller.outpost(*look)
     if "webmail" in hosts:
         with timed("webmail in a browser", hosts):
             journey = ROOT / "tests" / "journeys" / "test_webmail_browser.py"
