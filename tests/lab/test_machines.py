@@ -191,7 +191,8 @@ def timed(what: str, hosts: tuple[str, ...]) -> Iterator[None]:
     """Says how long it took, and how long QEMU had a processor; `-o log_cli=true -o log_cli_level=INFO` shows it."""
     began, used = time.monotonic(), _used(hosts)
     yield
-    log.info("%s: %.0f s, of the processor %.0f s", what, time.monotonic() - began, _used(hosts) - used)
+    spent = max(0.0, _used(hosts) - used)  # a new QEMU begins at none
+    log.info("%s: %.0f s, of the processor %.0f s", what, time.monotonic() - began, spent)
 
 
 def _used(hosts: tuple[str, ...]) -> float:
