@@ -33,7 +33,7 @@ def _left(words: list[str]) -> str:
     below = next((about[word] for word in words if isinstance(about.get(word), dict)), about)
     left = str(below.get("interrupted", about.get("interrupted", UNCHANGED)))
     begun = target and target.known() if "OFFICE" in left else True
-    return left if begun and not (console and console.asking) else UNCHANGED
+    return left if begun and not (console and console.unchanged) else UNCHANGED
 
 
 def silent() -> None:

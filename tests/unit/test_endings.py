@@ -57,6 +57,7 @@ def test_what_is_broken_off_says_what_is_left(
     monkeypatch.setattr(app, "run", stopped)
     monkeypatch.setattr(entry, "silent", lambda: None)
     monkeypatch.setattr(target, "_found", [HARBOUR])
+    monkeypatch.setattr(console, "unchanged", False)
     assert entry.main(command) == (130 if error is KeyboardInterrupt else 141)
     assert left in capsys.readouterr().err
 
@@ -80,7 +81,7 @@ def test_a_person_who_does_not_agree_reads_that_nothing_was_changed(
 
     monkeypatch.setattr(target, "_found", [HARBOUR])
     monkeypatch.setattr(console.err, "input", typed)
-    monkeypatch.setattr(console, "asking", False)
+    monkeypatch.setattr(console, "unchanged", False)
     monkeypatch.setattr(app, "run", lambda _words: int(console.agreed("Apply?")))
     if answer is EOFError:
         with pytest.raises(OutpostError, match=r"nothing was changed. Remedy: agree with --yes"):
@@ -94,11 +95,11 @@ def test_a_later_question_says_what_stays_and_not_that_nothing_was_changed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def typed(*_: object, **__: object) -> str:
-        assert not console.asking, "an interrupt now is none before the beginning"
+        assert not console.unchanged, "an interrupt now is none before the beginning"
         return "n"
 
     monkeypatch.setattr(console.err, "input", typed)
-    monkeypatch.setattr(console, "asking", False)
+    monkeypatch.setattr(console, "unchanged", False)
     assert not console.agreed("Restart ns2 now?", "ns2 stays on")
     assert capsys.readouterr().err == "ns2 stays on\n"
 
@@ -262,6 +263,22 @@ def test_a_question_shows_the_answers_that_it_takes(
     monkeypatch.setattr("builtins.input", lambda *_: "n")
     assert apply.apply_office(At("harbour")) == 1
     assert "Apply? [y/N]" in capsys.readouterr().err
+
+
+def test_an_apply_that_is_interrupted_while_it_plans_has_changed_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "unchanged", False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(run, "plan", interrupted)
+    assert entry.main(["apply", "harbour", "--refresh"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was changed.\n")
+    monkeypatch.setattr("outpost.engine.claim.changing", interrupted)
+    assert entry.main(["apply", "harbour", "--refresh", "-y"]) == 130
+    assert "hosts may be changed in part" in capsys.readouterr().err
 
 
 def test_a_table_breaks_an_address_and_cuts_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,13 +73,14 @@ def change_hosts(
     note_version: bool = False,
 ) -> int:
     """Bring the hosts to what is declared; without `yes` after a question. With `note_version` hosts record the version in any case."""
-    from outpost.cli import outcomes
+    from outpost.cli import console, outcomes
     from outpost.cli.console import agreed, err, say_json
     from outpost.cli.progress import watcher
     from outpost.engine import rollout, run
     from outpost.engine.claim import changing
     from outpost.keys.rotation import aftermath
 
+    console.unchanged = True
     target, loaded, via = at.target, at.office, at.via
     hosts = chosen_hosts(loaded, limit)
     if rollout.is_read_only(loaded) and not force:
@@ -97,6 +98,7 @@ def change_hosts(
             return FAILED if proposed.failed else CLEAN
         if proposed.changes and not agreed("Apply?"):
             return FAILED
+    console.unchanged = False
     with changing(target, hosts, via, anyway=force) as claim:
         done = rollout.roll_out(
             target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,

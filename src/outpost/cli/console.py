@@ -60,8 +60,8 @@ def say_error(message: str, remedy: str = "") -> None:
     err.print(f"[bold red]outpost:[/] {_plain(message)}{todo}")
 
 
-asking = False
-"""Whether the command waits for the answer to a question, and has changed nothing yet."""
+unchanged = False
+"""Whether a command that changes things has changed nothing yet: an interrupt ends the program then, and `outpost.__main__` says so."""
 UNCHANGED = "nothing was changed"
 
 
@@ -71,15 +71,15 @@ def agreed(question: str, otherwise: str = UNCHANGED) -> bool:
     Args:
         otherwise: What to print then.
     """
-    global asking
-    asking = otherwise == UNCHANGED
+    global unchanged
+    unchanged = otherwise == UNCHANGED
     try:
         answer = err.input(f"{question} [y/N] ", markup=False).strip().lower()
     except (EOFError, OSError):
         err.print()
-        asking = False
+        unchanged = False
         raise OutpostError(f"nobody answered the question; {otherwise}", "agree with --yes") from None
-    asking = False
+    unchanged = False
     if answer in ("y", "yes"):
         return True
     err.print(otherwise, markup=False)
