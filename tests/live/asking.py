@@ -57,7 +57,9 @@ LOGINS = ("imap-login", "submission-login", "managesieve-login")
 _DOVECOT = (
     "auth_debug",
     "auth_debug_passwords",
+    "auth_failure_delay",
     "auth_verbose_passwords",
+    "login_trusted_networks",
     "mail_max_userip_connections",
     "passdb/lua/passdb_fields/allow_real_nets",
     "quota_mailbox_count",
@@ -73,8 +75,13 @@ _DOVECOT = (
     *(f"service/{name}/user" for name in ("indexer-worker", "lmtp", "quota-warning")),
     "service/imap-login/process_limit",
     "service/stats/client_limit",
+    "submission_add_received_header",
+    "submission_relay_ssl",
+    "submission_relay_ssl_verify",
+    "submission_relay_trusted",
+    "submission_ssl",
 )
-_ON_DELIVERY = ("lmtp_rcpt_check_quota", "mail_fsync", "quota_full_tempfail")
+_ON_DELIVERY = ("lmtp_rcpt_check_quota", "lmtp_save_to_detail_mailbox", "mail_fsync", "quota_full_tempfail")
 
 
 def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:

@@ -69,4 +69,4 @@ def browse(
         raise RefusedError(done.stdout.strip() or "the connection was closed")
     response = HTTPResponse(cast("object", _Received(done.stdout_bytes[start:])), method=method)  # type: ignore[arg-type]
     response.begin()
-    return Answer(response.status, response.headers, response.read().decode())
+    return Answer(response.status, response.headers, response.read().decode(errors="replace"))

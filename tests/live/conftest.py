@@ -119,10 +119,28 @@ def listening(host: TestinfraHost) -> Listening:
     return Listening.ask(host)
 
 
+class MainCf(dict[str, str]):
+    """Settings of main.cf; the check fails that reads one which a service of master.cf sets otherwise for itself."""
+
+    def __init__(self, settings: dict[str, str], of_services: dict[str, str]) -> None:
+        super().__init__(settings)
+        self._of_services = of_services
+
+    def __getitem__(self, name: str) -> str:
+        value = super().__getitem__(name)
+        otherwise = [
+            f"{service} = {other}"
+            for service, other in self._of_services.items()
+            if service.rpartition("/")[2] == name and other != value
+        ]
+        assert not otherwise, f"master.cf overrides {name} = {value}: {otherwise}"
+        return value
+
+
 @pytest.fixture(scope="session")
-def postconf(host: TestinfraHost) -> dict[str, str]:
+def postconf(host: TestinfraHost, of_services: dict[str, str]) -> dict[str, str]:
     """Every setting as Postfix understands it."""
-    return _settings(host.check_output("postconf -x"))
+    return MainCf(_settings(host.check_output("postconf -x")), of_services)
 
 
 @pytest.fixture(scope="session")

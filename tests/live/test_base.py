@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 from testinfra.host import Host as TestinfraHost
 
+from outpost.converge.files import rendered
 from outpost.office import Host, Office
 from outpost.office.base import BaseView
 from outpost.office.certificates import public_names
@@ -111,6 +113,21 @@ def test_ssh_accepts_keys_only_from_any_source_address(
     assert demands["permitrootlogin"] == ({"without-password"} if view.admin == "root" else {"no"})
     assert demands["allowusers"] == {view.admin}
     assert demands["disableforwarding"] == {"yes"}
+    for elsewhere in ("authorizedkeyscommand", "authorizedprincipalscommand", "trustedusercakeys"):
+        assert demands[elsewhere] == {"none"}, elsewhere
+    keys = "/etc/ssh/authorized_keys.d/%u" if office.ssh.authorized_keys else ".ssh/authorized_keys"
+    assert demands["authorizedkeysfile"] == {keys}
+
+
+@pytest.mark.control("SSH-01")
+def test_ssh_opens_with_the_offices_keys_only(host: TestinfraHost, office: Office) -> None:
+    """SSH accepts the keys of the office file only, and runs with no options but those in its files."""
+    running = host.check_output("ps -o args= -p $(systemctl show --property MainPID --value ssh.service)")
+    assert re.match(r"(sshd: )?/usr/sbin/sshd -D( \[listener\]|$)", running)
+    if not office.ssh.authorized_keys:
+        return
+    held = host.check_output("grep -hv '^#' /etc/ssh/authorized_keys.d/*").splitlines()
+    assert sorted(filter(None, held)) == sorted(map(str, office.ssh.authorized_keys))
 
 
 @pytest.mark.probe
@@ -208,16 +225,18 @@ def test_packet_filter_allows_exactly_the_offices_flows(
 
 @pytest.mark.control("NET-01")
 def test_live_packet_filter_is_the_one_on_disk_rule_by_rule(
-    host: TestinfraHost, packet_filter: list[dict[str, Any]]
+    host: TestinfraHost, packet_filter: list[dict[str, Any]], view: BaseView
 ) -> None:
-    """The packet filter in the kernel equals the one on disk, rule by rule."""
+    """The packet filter in the kernel equals the declared one and the one on disk, rule by rule."""
 
     def listed(entries: list[dict[str, Any]]) -> list[str]:
         printed = [json.dumps(own(entries, kind)) for kind in ("chain", "rule", "set", "map")]
         return [re.sub(r'"(handle|packets|bytes)": \d+', "", each) for each in printed]
 
-    loaded = host.check_output("unshare --net sh -c 'nft -f /etc/nftables.conf && nft -j -t list ruleset'")
-    assert listed(packet_filter) == listed(json.loads(loaded)["nftables"])
+    declared = rendered("base", "/etc/nftables.conf", view=view).content.decode()
+    for rules in ("cat /etc/nftables.conf", f"printf %s {shlex.quote(declared)}"):
+        loaded = host.check_output(f"{rules} | unshare --net sh -c 'nft -f - && nft -j -t list ruleset'")
+        assert listed(packet_filter) == listed(json.loads(loaded)["nftables"])
 
 
 @pytest.mark.control("NET-01")
@@ -297,6 +316,22 @@ def test_resolver_is_strict_and_keeps_answers_for_a_cut_line(
 
 
 @pytest.mark.control("DNS-07")
+def test_resolver_makes_up_nothing(host: TestinfraHost, view: BaseView) -> None:
+    """The resolver validates every name, asks only the declared servers, and has no answers of its own."""
+    if view.me.local_conf("/etc/unbound/"):
+        pytest.skip("this office declares settings of its own for the resolver: hosts.NAME.local")
+    shown = host.check_output(
+        "for what in insecure stubs forwards local_data; do unbound-control list_$what; echo --; done"
+    )
+    insecure, stubs, forwards, made_up, _ = (part.strip() for part in f"{shown}\n".split("--\n"))
+    assert insecure == ""
+    assert {line.split()[0] for line in stubs.splitlines()} <= {"."}  # the root's own servers
+    assert set(forwards.split()[3:]) == set(map(str, view.forwarders))
+    records = [line.split() for line in made_up.splitlines() if line.strip()]
+    assert {words[0] for words in records if words[3] not in ("SOA", "NS", "PTR")} <= {"localhost."}
+
+
+@pytest.mark.control("DNS-07")
 def test_resolver_lets_no_outside_name_point_inside(resolver: dict[str, str], view: BaseView) -> None:
     """The resolver discards answers that point an outside name to a private address.
 
@@ -371,6 +406,10 @@ def test_security_upgrades_install_themselves(
     dump, _ = apt
     assert 'APT::Periodic::Unattended-Upgrade "1"' in dump
     assert re.search(r"Unattended-Upgrade::Origins-Pattern:: .*Debian-Security", dump)
+    assert (
+        re.findall(r'^Unattended-Upgrade::Package-(?:Blacklist|Whitelist)[:\w]* "(.+)";', dump, re.MULTILINE)
+        == []
+    )
     assert units.comes_up("apt-daily-upgrade.timer")
     enabled = 'APT::Periodic::Enable "1"' in dump
     assert (

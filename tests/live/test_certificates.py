@@ -53,6 +53,13 @@ def kept(target: Target) -> Secrets:
     return secrets_file.read(target.data)
 
 
+@pytest.mark.control("TLS-10")
+def test_the_offices_authority_alone_is_trusted_between_hosts(host: TestinfraHost, kept: Secrets) -> None:
+    """Hosts of the office trust certificates of the office's own authority only."""
+    trusted = x509.load_pem_x509_certificates(host.check_output("cat /etc/outpost/tls/ca.pem").encode())
+    assert set(trusted) == set(x509.load_pem_x509_certificates(kept.trusted.encode()))
+
+
 @pytest.fixture(scope="session")
 def services(office: Office, me: Host, kept: Secrets) -> dict[tuple[str, int], set[str]]:
     """Name and port of each service of the host that has TLSA records, with their data."""

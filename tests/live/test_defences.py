@@ -245,6 +245,14 @@ def test_headers_without_end_are_refused(host: TestinfraHost, edge: IPAddress, o
 
 @pytest.mark.probe
 @pytest.mark.control("INP-05")
+def test_no_message_has_a_nul(host: TestinfraHost, edge: IPAddress, office: Office) -> None:
+    """A message with a NUL is rejected."""
+    answer = stranger_says(host, edge, office, "From: a@elsewhere.example", "Subject: check", "", r"x\0000y")
+    assert answer.startswith("550 5.7.1")
+
+
+@pytest.mark.probe
+@pytest.mark.control("INP-05")
 def test_parts_within_parts_without_end_are_refused(
     host: TestinfraHost, edge: IPAddress, office: Office
 ) -> None:
@@ -328,14 +336,18 @@ def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
 
 
 @pytest.mark.control("DOS-07", "DOS-08", "REL-05")
-def test_postfix_goes_on_while_the_policy_service_is_down(postconf: dict[str, str], units: Units) -> None:
+def test_postfix_goes_on_while_the_policy_service_is_down(
+    postconf: dict[str, str], of_services: dict[str, str], units: Units
+) -> None:
     """The policy service runs, and Postfix goes on without it if it is down."""
     restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
     services = [value for value in restrictions if "check_policy_service" in value]
     assert len(services) >= 4
     # DOS-07: what came whole is counted, on each listener
     ends = ("smtpd_end_of_data_restrictions", "submission_end_of_data_restrictions")
-    assert all("check_policy_service" in postconf[name] for name in ends)
+    assert all("check_policy_service" in postconf.get(name, "") for name in ends)
+    assert "check_policy_service" in postconf.get("smtpd_recipient_restrictions", "")
+    assert [name for name in of_services if re.match("smtpd/pass/smtpd_.*_restrictions$", name)] == []
     assert all("default_action=DUNNO" in value for value in services)
     assert units.runs("outpost-policy.service")
     assert units.comes_up("outpost-policy.service")

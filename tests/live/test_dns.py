@@ -15,6 +15,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import dns.update
 import pytest
 from testinfra.host import Host as TestinfraHost
 
@@ -247,6 +248,31 @@ def test_zone_transfer_needs_the_key(host: TestinfraHost, office: Office, me: Ho
         (answer,) = ask(host, str(address), [query(office.domain, "AXFR")])
         assert answer.rcode() in (dns.rcode.NOTAUTH, dns.rcode.REFUSED)
         assert not answer.answer
+
+
+@pytest.mark.probe
+@pytest.mark.control("DNS-04")
+def test_a_change_of_the_zone_needs_a_key(host: TestinfraHost, office: Office, me: Host) -> None:
+    """A dynamic update without a key is refused.
+
+    It demands a name that does not exist, so nothing would change if it were taken.
+    """
+    update = dns.update.UpdateMessage(office.domain)
+    update.present(f"no-such-name.{office.domain}.")
+    update.add("_acme-challenge.no-such-name", 60, "TXT", "check")
+    for address in me.all_addresses:
+        (answer,) = ask(host, str(address), [update])
+        assert answer.rcode() in (dns.rcode.NOTAUTH, dns.rcode.REFUSED)
+
+
+@pytest.mark.control("DNS-01")
+def test_keys_roll_by_themselves(host: TestinfraHost, office: Office, me: Host) -> None:
+    """The keys that sign the zone are replaced after the time that the office file sets."""
+    if not DnsView(office, me, ()).is_primary:
+        return
+    for key, lifetime in (("zsk", office.dns.zsk_lifetime), ("ksk", office.dns.ksk_lifetime)):
+        shown = host.check_output(f"knotc conf-read 'policy[office].{key}-lifetime'")
+        assert shown.rpartition(" ")[2] == str(int(lifetime))
 
 
 @pytest.mark.probe

@@ -97,6 +97,21 @@ def packed(name: str, content: bytes) -> bytes:
 # Signatures -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.control("SPO-03", "JNK-04")
+def test_nobody_outside_writes_what_the_store_believes(host: TestinfraHost, office: Office) -> None:
+    """What a stranger wrote in the name of the filter is removed."""
+    result = judged(host, message(ELSEWHERE), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
+    removed = result["milter"]["remove_headers"]
+    assert {"Authentication-Results", "X-Office-Author", "X-Spam-Level", "X-Spam-Status"} <= removed.keys()
+
+
+@pytest.mark.control("DSN-02")
+def test_spam_is_refused_at_the_offices_thresholds(host: TestinfraHost, office: Office) -> None:
+    """A message is marked as junk at a score of 6, and refused at 15."""
+    result = judged(host, message(ELSEWHERE), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
+    assert result["thresholds"] == {"reject": 15.0, "add header": 6.0}
+
+
 @pytest.mark.control("DKM-01", "DKM-02", "DKM-03", "DKM-04")
 def test_what_users_send_is_signed_so_that_others_can_verify_it(
     host: TestinfraHost, me: Host, office: Office
@@ -309,3 +324,31 @@ def test_strangers_meet_postscreen_before_anything_else(host: TestinfraHost, edg
         live=True,
     ).stdout
     assert f"CONNECT from [{edge}]" in noted, f"postscreen noted: {noted!r}"
+
+
+@pytest.mark.control("DOS-10")
+def test_what_is_packed_too_deeply_is_refused(host: TestinfraHost, office: Office) -> None:
+    """An archive beyond ClamAV's limits is refused."""
+    archive = b"x"
+    for _ in range(3 * LEVELS):
+        archive = packed("a.zip", archive)
+    head = "Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    text = message(ELSEWHERE).partition("\r\n\r\n")[0] + f"\r\nMIME-Version: 1.0\r\n{head}"
+    text += base64.encodebytes(archive).decode()
+    result = judged(host, text, IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
+    assert result["messages"].get("smtp_message") == "Refused: packed too deeply to be scanned"
+
+
+@pytest.mark.control("VIR-03")
+@pytest.mark.parametrize(
+    "content",
+    [packed("run.exe", b"x"), b"\x1f\x8b\x08\x08" + bytes(6) + b"run.exe\0", b"\x04\x22\x4d\x18" + bytes(64)],
+    ids=["names in archives", "names elsewhere", "content"],
+)
+def test_the_scanner_knows_what_the_office_refuses(
+    host: TestinfraHost, view: MtaView, office: Office, content: bytes
+) -> None:
+    """ClamAV has each of the office's own lists of refused files."""
+    if "exe" not in office.policy.refused_attachments:
+        pytest.skip("this office accepts such mail: .exe is not in [policy] refused_attachments")
+    assert "Outpost.Not-taken-by-mail" in scanned(host, view, content)

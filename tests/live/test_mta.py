@@ -20,7 +20,7 @@ from outpost.office import Host, Office, ports
 from outpost.office.tables.values import IPAddress
 from outpost.target import Target
 from roles.mta.view import MtaView
-from tests.live.asking import ask, at, not_ones_own, query
+from tests.live.asking import ask, at, modes, not_ones_own, query
 from tests.live.conftest import reach
 from tests.live.pending import pend, pointers, unless_delegated
 from tests.live.speaking import OLD_OFFERS, TLS, answers_to, speak
@@ -90,7 +90,7 @@ RSPAMD = """
 local ok, why = rspamd_config:load_ucl("/etc/rspamd/rspamd.conf")
 assert(ok, why)
 local settings = {}
-for _, section in ipairs({"classifier", "dkim_signing", "force_actions", "milter_headers", "options"}) do
+for _, section in ipairs({"antivirus", "classifier", "dkim_signing", "dmarc", "force_actions", "milter_headers", "options", "settings"}) do
     settings[section] = rspamd_config:get_all_opt(section)
 end
 print(require("ucl").to_format(settings, "json-compact"))
@@ -233,6 +233,22 @@ def test_stranger_cannot_relay(host: TestinfraHost, edge: IPAddress, office: Off
     answers = answers_to(host, edge, ports.SMTP, [HELLO, STRANGER], recipients)
     for form, answer in zip(forms, answers, strict=True):
         assert answer.startswith("554 5.7.1"), f"{form}: {answer}"
+
+
+@pytest.mark.control("REL-01", "REL-02")
+def test_the_mta_takes_mail_for_the_offices_domain_only(postconf: dict[str, str], office: Office) -> None:
+    """The MTA accepts mail for the office's domain only, and sends no copy to anybody else."""
+    assert postconf["virtual_mailbox_domains"] == office.domain
+    for name in ("mydestination", "relay_domains", "virtual_alias_domains"):
+        assert postconf[name] == "", name
+    for name in (
+        "always_bcc",
+        "sender_bcc_maps",
+        "recipient_bcc_maps",
+        "recipient_canonical_maps",
+        "canonical_maps",
+    ):
+        assert postconf[name] == "", name
 
 
 # Who sends ------------------------------------------------------------------------------------------------------
@@ -412,6 +428,35 @@ def test_a_virus_from_inside_is_refused_as_well(
     lines += [HELLO, f"MAIL FROM:<{user}>", f"RCPT TO:<{user}>", "DATA", message]
     answers = speak(store, relay, ports.SUBMISSION_RELAY, lines, tls=CERTIFICATE)
     assert answers[-1].startswith("554 5.7.1")
+
+
+@pytest.mark.control("VIR-01")
+def test_the_message_and_each_attachment_are_scanned(rspamd: dict[str, Any]) -> None:
+    """Each message is scanned as a whole, and each of its attachments by itself."""
+    for rule, part_by_part in (("clamav", False), ("attachments", True)):
+        scans = rspamd["antivirus"][rule]
+        assert scans.get("action") == "reject"
+        assert scans.get("enabled", True) is True
+        assert scans.get("scan_mime_parts") is part_by_part
+        assert not {"whitelist", "allowlist", "patterns"} & scans.keys()
+
+
+@pytest.mark.control("VIR-01", "DSN-02")
+def test_no_client_is_exempt_from_the_filter(
+    rspamd: dict[str, Any], office: Office, view: MtaView, me: Host
+) -> None:
+    """Nobody's mail is exempt from the filter: only the MTA's own notifications are signed and not scanned."""
+    if me.local_conf("/etc/rspamd/"):
+        pytest.skip("this office declares settings of its own for the filter: hosts.NAME.local")
+    exempt = rspamd["settings"]
+    relays = {str(relay) for peer in office.peers for relay in peer.relays}
+    assert {name: set(rule.get("ip", ())) for name, rule in exempt.items()} == {
+        "users": set(),
+        "filters": set(map(str, view.store_addresses)),
+        "peers": relays,
+        "own": {"127.0.0.1", "::1"},
+    }
+    assert exempt["users"]["authenticated"] is True
 
 
 @pytest.mark.probe
@@ -812,8 +857,11 @@ def test_authentication_results_of_strangers_are_removed(
 
 
 @pytest.mark.control("DMC-03")
-def test_domains_get_daily_reports_of_what_was_sent_in_their_name(units: Units) -> None:
+def test_domains_get_daily_reports_of_what_was_sent_in_their_name(
+    units: Units, rspamd: dict[str, Any]
+) -> None:
     """DMARC reports go to senders' domains every day."""
+    assert rspamd["dmarc"]["reporting"]["enabled"] is True
     assert units.runs("outpost-dmarc-reports.timer")
     assert units.comes_up("outpost-dmarc-reports.timer")
 
@@ -867,6 +915,29 @@ def test_a_users_machine_is_not_named_to_the_world(of_services: dict[str, str]) 
     ]
     assert hidden
     assert set(hidden) == {"yes"}
+
+
+@pytest.mark.control("INP-10")
+def test_what_leaves_has_whole_line_ends(postconf: dict[str, str]) -> None:
+    """A CR or LF that stands alone in a user's message is replaced."""
+    assert postconf["cleanup_replace_stray_cr_lf"] == "yes"
+
+
+@pytest.mark.control("QUE-02", "DSN-01")
+@pytest.mark.parametrize("field", ["X-Office-Transfer", "X-Office-Held"])
+def test_only_the_filter_writes_what_the_store_believes(
+    host: TestinfraHost, postconf: dict[str, str], of_services: dict[str, str], field: str
+) -> None:
+    """Fields that only the filter may write are removed from every message."""
+    for service in ("cleanup", "cleanup-users"):
+        checks = of_services.get(f"{service}/unix/header_checks", postconf.get("header_checks", ""))
+        assert host.run("postmap -q %s %s", f"{field}: 1", checks).stdout.strip() == "IGNORE", service
+
+
+@pytest.mark.control("SYS-05")
+def test_only_rspamd_reaches_redis(host: TestinfraHost) -> None:
+    """Only Rspamd can use Redis."""
+    assert modes(host, "/run/redis/redis.sock") == ["redis redis 770"]
 
 
 @pytest.mark.control("INP-09")

@@ -398,22 +398,28 @@ def test_the_right_password_opens_nothing_from_outside_the_users_networks(
     ],
     ids=["RSA key exchange", "finite-field key exchange", "CBC with SHA-256", "SHA-224"],
 )
-def test_weak_offers_are_refused(host: TestinfraHost, store: StoreView, offer: str) -> None:
+def test_weak_offers_are_refused(
+    host: TestinfraHost, mta: TestinfraHost, store: StoreView, offer: str
+) -> None:
     """Weak TLS offers are refused."""
     for address in store.login_addresses:
         for port, first in SECURED.items():
             assert "Cipher is (NONE)" in handshake(host, at(address, port), f"{first} {offer}"), at(
                 address, port
             )
+    for address in store.lmtp_addresses:
+        assert "Cipher is (NONE)" in handshake(mta, at(address, ports.LMTP), f"{OWN_CERTIFICATE} {offer}")
 
 
 @pytest.mark.probe
 @pytest.mark.control("TLS-01", "TLS-02")
 @pytest.mark.parametrize("offer", OLD_OFFERS.values(), ids=OLD_OFFERS)
 def test_old_offers_are_taken_only_where_the_office_says_so(
-    host: TestinfraHost, store: StoreView, office: Office, offer: str
+    host: TestinfraHost, mta: TestinfraHost, store: StoreView, office: Office, offer: str
 ) -> None:
     """Old TLS offers are accepted only if [tls] profile is "old", and never between hosts of the office."""
+    for address in store.lmtp_addresses:
+        assert "Cipher is ECDHE" not in handshake(mta, at(address, ports.LMTP), f"{OWN_CERTIFICATE} {offer}")
     for address in store.login_addresses:
         for port, first in SECURED.items():
             taken = "Cipher is ECDHE" in handshake(host, at(address, port), f"{first} {offer}")
@@ -526,6 +532,33 @@ def test_messages_folders_and_filters_of_a_user_are_limited(
     assert settings["sieve_max_cpu_time"] in ("10 secs", "10s")
 
 
+@pytest.mark.control("AUT-03", "AUT-04")
+def test_a_client_is_known_by_the_address_it_comes_from(settings: dict[str, str], store: StoreView) -> None:
+    """Only webmail can name another client address, and a wrong password is answered after two seconds."""
+    assert set(settings["login_trusted_networks"].split()) == set(map(str, store.webmail_addresses))
+    assert settings["auth_failure_delay"] in ("2 secs", "2s")
+
+
+@pytest.mark.control("AUT-06")
+def test_no_password_opens_an_account_but_the_users_own(host: TestinfraHost) -> None:
+    """Passwords are compared with those of the user's account only, by one passdb."""
+    databases = re.findall(r"^passdb (\S+) \{", host.check_output("doveconf passdb"), re.MULTILINE)
+    assert databases == ["lua"]
+
+
+@pytest.mark.control("TLS-10", "SPO-02")
+def test_users_mail_leaves_for_the_mta_alone(settings: dict[str, str]) -> None:
+    """The store hands over users' mail by TLS with a verified certificate, and without the user's address."""
+    assert settings["submission_relay_ssl"] == settings["submission_ssl"] == "smtps"
+    assert settings["submission_relay_ssl_verify"] == settings["submission_relay_trusted"] == "yes"
+    assert settings["submission_add_received_header"] == "no"
+
+
+def test_a_sender_does_not_choose_the_folder(on_delivery: dict[str, str]) -> None:
+    """Mail to an address with a detail goes to the inbox, unless the user's filter says otherwise."""
+    assert on_delivery["lmtp_save_to_detail_mailbox"] == "no"
+
+
 @pytest.mark.control("DSN-01", "DOS-08")
 def test_a_full_mailbox_makes_mail_wait_and_never_bounce(on_delivery: dict[str, str]) -> None:
     """Mail to a full mailbox is deferred, never bounced."""
@@ -564,10 +597,13 @@ def test_filters_cannot_reject_edit_headers_or_notify(host: TestinfraHost, store
 
 @pytest.mark.control("DOS-13")
 def test_one_users_program_does_not_take_everybodys_sessions(
-    settings: dict[str, str], office: Office, store: StoreView
+    host: TestinfraHost, settings: dict[str, str], office: Office, store: StoreView
 ) -> None:
     """IMAP connections are limited for each user and in total."""
-    assert int(settings["mail_max_userip_connections"]) == office.limits.imap_connections_per_user
+    most = host.check_output("doveconf -f protocol=imap -h mail_max_userip_connections")
+    assert (
+        int(settings["mail_max_userip_connections"]) == office.limits.imap_connections_per_user == int(most)
+    )
     assert int(settings["service/imap-login/process_limit"]) == store.size.sessions
     assert int(settings["service/stats/client_limit"]) == store.size.dovecot_clients
 

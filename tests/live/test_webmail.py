@@ -6,6 +6,7 @@ import json
 import plistlib
 import re
 from ipaddress import IPv4Address, IPv6Address
+from secrets import token_hex
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from outpost.office.dns import mta_sts_policy
 from outpost_lab import pace
 from roles.webmail.guide import PROFILE
 from roles.webmail.view import WebmailView
+from tests.awaiting import until
 from tests.live.asking import account, installed, modes
 from tests.live.browsing import Answer, RefusedError, browse
 from tests.live.kernel import Listening, Mounts
@@ -323,6 +325,65 @@ def test_pages_carry_the_security_headers_once(login_page: Answer) -> None:
 
 
 @pytest.mark.probe
+@pytest.mark.control("WEB-02", "TLS-03")
+@pytest.mark.parametrize("path", ["/skins/elastic/watermark.html", "/program/js/app.min.js", "/guide.html"])
+def test_files_carry_the_security_headers_as_well(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, path: str
+) -> None:
+    """Files have the same security headers as pages."""
+    answer = browse(host, inside, view.name, path)
+    assert answer.status == 200
+    for name in (
+        "Content-Security-Policy",
+        "Referrer-Policy",
+        "Strict-Transport-Security",
+        "X-Content-Type-Options",
+    ):
+        assert len(answer.headers.get_all(name) or []) == 1, name
+
+
+@pytest.mark.probe
+@pytest.mark.control("TLS-03")
+def test_pages_are_not_compressed(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """Pages are not compressed, so that their length reveals no secret."""
+    answer = browse(host, inside, view.name, headers="Accept-Encoding: gzip\r\n")
+    assert answer.headers["Content-Encoding"] is None
+
+
+@pytest.mark.live
+@pytest.mark.control("LOG-03", "WEB-08")
+def test_the_log_names_the_browsers_own_address_and_no_secret(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """The web server logs the address that a request comes from, whatever the request says, and no query."""
+    mark, secret, elsewhere = f"check-{token_hex(8)}", token_hex(8), "192.0.2.77"
+    named = f"X-Forwarded-For: {elsewhere}\r\nX-Real-IP: {elsewhere}\r\nForwarded: for={elsewhere}\r\n"
+    browse(host, inside, view.name, f"/{mark}?_token={secret}", headers=named)
+    shown = f"journalctl --identifier nginx --since=-5min --grep {mark} --output cat"
+    line = until(lambda: host.run(shown, live=True).stdout.strip(), "nginx logs the request")
+    assert secret not in line
+    assert elsewhere not in line
+
+
+@pytest.mark.control("WEB-03", "WEB-08", "WEB-09", "BKP-02", "DSN-13")
+def test_roundcube_has_keys_and_limits_of_its_own(
+    host: TestinfraHost, roundcube: dict[str, Any], view: WebmailView
+) -> None:
+    """Sessions end and are encrypted with the office's own key, and no preference of a user changes a server."""
+    script = "include '/etc/roundcube/config.inc.php'; echo strlen($config['des_key']), substr_count($config['des_key'], 'rcmail');"
+    assert host.check_output(f"{AS_ROUNDCUBE} php -n -r %s", script) == "240"
+    assert roundcube["cipher_method"] == "AES-192-GCM"
+    assert roundcube["session_lifetime"] == view.idle_minutes
+    assert roundcube["session_samesite"] == "Strict"
+    assert roundcube["proxy_whitelist"] == []
+    assert roundcube["identities_level"] == 1
+    assert roundcube["enable_installer"] is roundcube["http_received_header"] is False
+    assert {"access_store", "imap_host", "smtp_host", "im_convert_path"} <= set(roundcube["dont_override"])
+
+
+@pytest.mark.probe
 @pytest.mark.control("WEB-01")
 @pytest.mark.parametrize(
     "action",
@@ -387,15 +448,16 @@ def test_a_login_has_processes_of_its_own(
     assert "Your last session had ended" in answer.body
 
 
+LOGINS = 40
 UPLOAD = """
 import select, socket, ssl, sys
-address, name, begin, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+address, name, begin, count, length = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
 begun = []
 for _ in range(count):
     begun.append(context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name))
-    begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: 1000000\\r\\n\\r\\n".encode())
+    begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: {length}\\r\\n\\r\\n".encode())
 answered = select.select(begun, [], [], 10)[0]
 print(*(each.recv(12).decode() for each in answered))
 """
@@ -411,8 +473,19 @@ def test_one_client_does_not_take_the_room_for_uploads(
     The client begins one upload more than it may, and completes none.
     """
     status_line = host.check_output(
-        "python3 -c %s %s %s POST %s", UPLOAD, str(inside), view.name, str(view.uploads + 1)
+        "python3 -c %s %s %s POST %s 1000000", UPLOAD, str(inside), view.name, str(view.uploads + 1)
     )
+    assert status_line == "HTTP/1.1 429"
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_one_client_does_not_take_the_room_for_logins(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """The logins that one client has open at a time are limited."""
+    begun = str(LOGINS + 1)
+    status_line = host.check_output("python3 -c %s %s %s POST %s 100", UPLOAD, str(inside), view.name, begun)
     assert status_line == "HTTP/1.1 429"
 
 
@@ -423,7 +496,9 @@ def test_only_a_form_brings_a_file(
     host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str
 ) -> None:
     """Only POST requests can have a large body."""
-    status_line = host.check_output("python3 -c %s %s %s %s 1", UPLOAD, str(inside), view.name, method)
+    status_line = host.check_output(
+        "python3 -c %s %s %s %s 1 1000000", UPLOAD, str(inside), view.name, method
+    )
     assert status_line == "HTTP/1.1 413"
 
 

@@ -49,6 +49,18 @@ SABOTAGES = (
         f"systemctl restart ssh; cp -p {SAVED}/sshd {SSHD}",
         "base::ssh_offers_keys_only", keeps=(SSHD,), activate=":", undo="systemctl restart ssh",
     ),
+    broken(
+        "base", "sshd asks a program for keys",
+        written("/etc/ssh/sshd_config.d/zz-trial.conf", r"AuthorizedKeysCommand /usr/bin/cat /tmp/keys\nAuthorizedKeysCommandUser nobody\n"),
+        "base::ssh_accepts_keys_only_from_any_source_address", undo="rm -f /etc/ssh/sshd_config.d/zz-trial.conf",
+    ),
+    broken(
+        "base", "sshd has an option that is in no file of its own",
+        "mkdir -p /run/systemd/system/ssh.service.d; "
+        + written("/run/systemd/system/ssh.service.d/trial.conf", r"[Service]\nEnvironment=SSHD_OPTS=-oAuthorizedKeysFile=/tmp/keys\nEnvironmentFile=\n"),
+        "base::ssh_opens_with_the_offices_keys_only",
+        undo="rm -rf /run/systemd/system/ssh.service.d", activate="systemctl daemon-reload; systemctl restart ssh",
+    ),
     edited(
         "base", "sshd offers a cipher in CBC mode", SSHD, "s/^Ciphers /&aes128-cbc,/",
         "base::ssh_offers_modern_algorithms_only", activate="systemctl restart ssh",
@@ -79,6 +91,11 @@ SABOTAGES = (
         undo=NFT,
     ),
     broken(
+        "base", "a rule is missing in the running packet filter and on disk",
+        edit("/etc/nftables.conf", "/nd-router-advert, nd-redirect/d") + "; nft -f /etc/nftables.conf",
+        "base::live_packet_filter_is_the_one_on_disk_rule_by_rule", keeps=("/etc/nftables.conf",), activate="nft -f /etc/nftables.conf",
+    ),
+    broken(
         "base", "the packet filter is not loaded at boot", "systemctl disable nftables",
         "base::packet_filter_comes_up_with_the_host", undo="systemctl enable nftables",
     ),
@@ -102,6 +119,15 @@ SABOTAGES = (
         "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
         activate="systemctl restart unbound",
     ),
+    broken(
+        "base", "the resolver believes unsigned answers of one domain", "unbound-control insecure_add victim.example",
+        "base::resolver_makes_up_nothing", undo="unbound-control insecure_remove victim.example",
+    ),
+    broken(
+        "base", "the resolver has an answer of its own", "unbound-control local_data 'victim.example. 300 A 192.0.2.66'",
+        "base::resolver_makes_up_nothing",
+        undo="unbound-control local_data_remove victim.example; unbound-control local_zone_remove victim.example",
+    ),
     edited(
         "base", "outside names may point to private addresses", UNBOUND, "/private-address/d", "base::resolver_lets_no_outside_name_point_inside",
         activate="systemctl restart unbound",
@@ -123,6 +149,10 @@ SABOTAGES = (
     edited(
         "base", "security updates are not installed automatically", "/etc/apt/apt.conf.d/52outpost-unattended",
         's/Unattended-Upgrade "1"/Unattended-Upgrade "0"/', "base::security_upgrades_install_themselves",
+    ),
+    broken(
+        "base", "no package may be updated", written("/etc/apt/apt.conf.d/99trial", 'Unattended-Upgrade::Package-Blacklist { ".*"; };'),
+        "base::security_upgrades_install_themselves", undo="rm -f /etc/apt/apt.conf.d/99trial",
     ),
     edited(
         "base", "security updates come during office hours", "/etc/systemd/system/apt-daily-upgrade.timer.d/outpost.conf",

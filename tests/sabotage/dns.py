@@ -60,6 +60,14 @@ SABOTAGES = (
         "dns::zone_transfer_needs_the_key", activate=RESTART,
     ),
     edited(
+        "ns1", "every client can change the zone", KNOT,
+        r"s/^acl:/&\n  - id: anybody\n    address: [ 0.0.0.0\/0, ::\/0 ]\n    action: update/; s/^    acl: \[ /&anybody, /",
+        "dns::a_change_of_the_zone_needs_a_key", activate="knotc reload",
+    ),
+    edited(
+        "ns1", "keys do not roll", KNOT, "s/^( *[zk]sk-lifetime: ).*/\\10/", "dns::keys_roll_by_themselves", activate="knotc reload",
+    ),
+    edited(
         "ns2", "the zone is not loaded", KNOT, r"/^zone:/,$d", "dns::question_for_everything_gets_one_record_set",
         activate=RESTART,
     ),

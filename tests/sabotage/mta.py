@@ -57,6 +57,34 @@ SABOTAGES = (
         "every account of the host can send mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
         authorized_submit_users="static:anyone", virtual_transport="discard:",
     ),
+    # Settings of main.cf, overridden in master.cf; and what a whole check of main.cf does not ask for
+    broken(
+        "mta", "mail of peers is not scanned", edit(MASTER, "s/^    -o smtpd_sender_restrictions=.peer_sender_restrictions/&\\n    -o smtpd_milters=/"),
+        "mta::nothing_passes_while_a_filter_is_down", keeps=(MASTER,), activate=POSTFIX,
+    ),
+    Sabotage(
+        "master.cf overrides what main.cf says of TLS, bounces and pipelining",
+        weakness.postfix(
+            "smtp/unix/smtp_tls_security_level=may", "lmtp/unix/lmtp_tls_security_level=may", "bounce/unix/bounce_size_limit=50000",
+            "smtpd/pass/smtpd_forbid_unauth_pipelining=no",
+        ),
+        (
+            "mta::the_internet_is_reached_by_dane_where_it_has_it", "mta::delivery_proves_the_store_and_itself",
+            "mta::a_bounce_carries_no_more_than_headers", "mta::commands_do_not_run_ahead_of_their_answers",
+        ),
+    ),
+    postfix(
+        "strangers' mail is not counted", "defences::postfix_goes_on_while_the_policy_service_is_down",
+        entries=("smtpd/pass/smtpd_recipient_restrictions=reject_unlisted_recipient",),
+    ),
+    postfix("the MTA is a relay for one domain", "mta::the_mta_takes_mail_for_the_offices_domain_only", relay_domains="victim.example"),
+    postfix("a copy of all mail goes elsewhere", "mta::the_mta_takes_mail_for_the_offices_domain_only", always_bcc="collect@victim.example"),
+    postfix("a NUL is accepted", "defences::no_message_has_a_nul", message_reject_characters="", virtual_transport="discard:"),
+    postfix("a lone CR leaves as it is", "mta::what_leaves_has_whole_line_ends", cleanup_replace_stray_cr_lf="no"),
+    postfix(
+        "strangers can write the filter's fields", "mta::only_the_filter_writes_what_the_store_believes",
+        entries=("cleanup/unix/header_checks=",),
+    ),
     # What waits
     postfix(
         "mail bounces after an hour", "mta::mail_waits_as_long_as_the_office_says_and_its_routes_are_probed",
@@ -266,6 +294,42 @@ SABOTAGES = (
         "mta", "the scanner trusts the sizes that archives declare", "rm /var/lib/clamav/outpost.yar",
         "filter::the_scanner_refuses_an_archive_that_lies_in_any_wrapping",
         keeps=("/var/lib/clamav/outpost.yar",), activate=CLAMD_RESTARTS,
+    ),
+    broken(
+        "mta", "the scanner passes what is packed too deeply", edit(CLAMD, "s/^AlertExceedsMax .*/AlertExceedsMax no/"),
+        "filter::what_is_packed_too_deeply_is_refused", keeps=(CLAMD,), activate=CLAMD_RESTARTS,
+    ),
+    broken(
+        "mta", "the office's lists of refused files are missing", "rm /var/lib/clamav/outpost.[cln]db",
+        "filter::the_scanner_knows_what_the_office_refuses",
+        keeps=("/var/lib/clamav",), activate=CLAMD_RESTARTS,
+    ),
+    Sabotage(
+        "attachments are not scanned by themselves", weakness.rspamd("a scan of each attachment", antivirus="attachments { enabled = false; }"),
+        ("mta::the_message_and_each_attachment_are_scanned",),
+    ),
+    Sabotage(
+        "mail of one network is not scanned",
+        weakness.rspamd(
+            "an exempt network", settings='trial { priority = high; ip = ["198.51.100.0/24"]; apply { symbols_enabled = ["DKIM_SIGNED"]; } }'
+        ),
+        ("mta::no_client_is_exempt_from_the_filter",),
+    ),
+    Sabotage(
+        "spam has other thresholds", weakness.rspamd("thresholds", actions="reject = 1500; add_header = 1400;"),
+        ("filter::spam_is_refused_at_the_offices_thresholds",),
+    ),
+    Sabotage(
+        "domains get no DMARC reports", weakness.rspamd("reports", dmarc="reporting { enabled = false; }"),
+        ("mta::domains_get_daily_reports_of_what_was_sent_in_their_name",),
+    ),
+    edited(
+        "mta", "a stranger's X-Office-Author stays", "/etc/rspamd/local.d/milter_headers.conf", r"s/\{ \['X-Office-Author'\] = 0 \}/{}/",
+        "filter::nobody_outside_writes_what_the_store_believes", activate=weakness.RSPAMD_RESTARTS,
+    ),
+    broken(
+        "mta", "every account can use Redis", "chmod 0777 /run/redis/redis.sock", "mta::only_rspamd_reaches_redis",
+        undo="chmod 0770 /run/redis/redis.sock",
     ),
     # Rates, room, budgets
     stopped(

@@ -158,6 +158,36 @@ SABOTAGES = (
         "store::the_right_password_opens_nothing_from_a_host_without_its_certificate",
         "store::the_right_password_opens_nothing_from_outside_the_users_networks", activate=RESTART,
     ),
+    broken(
+        "store", "a second password opens every account", f"printf '\\npassdb static {{\\n  password = trial\\n}}\\n' >> {DOVECOT}",
+        "store::no_password_opens_an_account_but_the_users_own", keeps=(DOVECOT,), activate=RESTART,
+    ),
+    edited(
+        "store", "every client can name another address than its own", DOVECOT, "s/^login_trusted_networks = .*/login_trusted_networks = 0.0.0.0\\/0/",
+        "store::a_client_is_known_by_the_address_it_comes_from",
+    ),
+    edited(
+        "store", "the store does not verify the MTA", DOVECOT, "s/^submission_relay_ssl_verify = yes/submission_relay_ssl_verify = no/",
+        "store::users_mail_leaves_for_the_mta_alone",
+    ),
+    edited(
+        "store", "a sender chooses the folder", DOVECOT, "s/lmtp_save_to_detail_mailbox = no/lmtp_save_to_detail_mailbox = yes/",
+        "store::a_sender_does_not_choose_the_folder",
+    ),
+    edited(
+        "store", "one user may open 5000 connections, but only by IMAP", DOVECOT,
+        r"s/^  imap_hibernate_timeout = .*/&\n  mail_max_userip_connections = 5000/", "store::one_users_program_does_not_take_everybodys_sessions",
+    ),
+    broken(
+        "store", "LMTP accepts every cipher", edit(STUNNEL, "s/^ciphers = .*/ciphers = ALL:@SECLEVEL=0/"),
+        "store::old_offers_are_taken_only_where_the_office_says_so[CBC]", "store::weak_offers_are_refused[CBC with SHA-256]",
+        keeps=(STUNNEL,), activate=LISTENER,
+    ),
+    broken(
+        "store", "a second authority is trusted",
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=other -keyout /dev/null 2>/dev/null >> {TRUSTED}",
+        "certificates::the_offices_authority_alone_is_trusted_between_hosts", keeps=(TRUSTED,),
+    ),
     # Encryption
     broken(
         "store", "old TLS is accepted",

@@ -147,6 +147,38 @@ SABOTAGES = (
         "webmail", "uploads of any size are accepted", NGINX, "s/client_max_body_size .*/client_max_body_size 0;/",
         "webmail::too_large_a_file_is_refused_in_plain_words", activate=RELOAD,
     ),
+    edited(
+        "webmail", "one client may begin any number of logins", NGINX, r"s/^ *limit_conn logins .*//",
+        "webmail::one_client_does_not_take_the_room_for_logins", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "files have no security headers", NGINX, r"s/^( *)gzip on; .*/&\n\1add_header X-Trial 1;/; s/^( *)try_files .guide.*/&\n\1add_header X-Trial 1;/; "
+        r"s/^( *)location = .skins.elastic.watermark.html \{/&\n\1add_header X-Trial 1;/",
+        "webmail::files_carry_the_security_headers_as_well", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "pages are compressed", NGINX, r"s/^( *)gzip off;/\1gzip on;/", "webmail::pages_are_not_compressed", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "a client names another address than its own", NGINX,
+        r"s/^( *)limit_conn_status 429;/&\n\1set_real_ip_from 0.0.0.0\/0;\n\1set_real_ip_from ::\/0;\n\1real_ip_header X-Forwarded-For;/",
+        "webmail::the_log_names_the_browsers_own_address_and_no_secret", activate=RELOAD,
+    ),
+    edited(
+        "webmail", "the log has tokens and search words", NGINX, r's/"\$request_method \$uri \$server_protocol"/"$request"/',
+        "webmail::the_log_names_the_browsers_own_address_and_no_secret", activate=RELOAD,
+    ),
+    *(
+        broken(
+            "webmail", what, f"echo '$config[\"{setting}\"] = {value};' >> {ROUNDCUBE}",
+            "webmail::roundcube_has_keys_and_limits_of_its_own", keeps=(ROUNDCUBE,),
+        )
+        for what, setting, value in (
+            ("sessions are encrypted with Roundcube's default key", "des_key", '"rcmail-!24ByteDESkey*Str"'),
+            ("a user's preferences may name another server", "dont_override", "[]"),
+            ("a proxy's word on the client's address counts", "proxy_whitelist", '["192.0.2.1"]'),
+        )
+    ),
     # What the Internet gets
     edited(
         "webmail", "every name gets a certificate", NGINX, "s/ssl_reject_handshake on/ssl_reject_handshake off/",
