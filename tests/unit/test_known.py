@@ -252,6 +252,14 @@ def test_a_link_in_the_name_of_a_unit_leads_where_its_package_leads_it(
         remembered({*GOOD, link})
 
 
+@pytest.mark.usefixtures("host")
+def test_the_network_of_a_machine_of_a_cloud_is_known_at_the_first_apply_and_not_later() -> None:
+    networkd = "unit\tsystemd-networkd.service\tenabled for multi-user.target"
+    assert networkd not in reported({*GOOD, networkd})
+    remembered(set(GOOD))
+    assert reported({*GOOD, networkd}) == {networkd}
+
+
 def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_come(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

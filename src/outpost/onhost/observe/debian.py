@@ -15,7 +15,12 @@ ENABLED = frozenset((
     "netplan-ovs-cleanup.service",  # by the generator of netplan.io
 ))  # fmt: skip
 """Units that systemd's own package enables."""
+NETWORK = frozenset((
+    "systemd-networkd.service", "systemd-networkd.socket", "systemd-network-generator.service", "systemd-networkd-wait-online.service",
+))  # fmt: skip
+"""Units that a machine of a cloud has enabled before its first apply."""
 ALIASES = {
+    "dbus-org.freedesktop.network1.service": "systemd-networkd.service",
     "sshd.service": "ssh.service",
     "syslog.service": "rsyslog.service",
     "dbus-org.freedesktop.timesync1.service": "systemd-timesyncd.service",

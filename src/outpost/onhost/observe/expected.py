@@ -217,7 +217,8 @@ class Expected:
             top = f"{HELPER}/{value.removeprefix('enabled for ')}"
             enabled = any(os.path.lexists(f"{found}/{name}") for found in (f"{top}.wants", f"{top}.requires"))
             noted = enabled and any(self._came_with(f"{UNITS[0]}/{file}") for file in _files_of(name))
-            return self._has("units", name) or noted or name in debian.ENABLED
+            first = name in debian.NETWORK and not self._before
+            return self._has("units", name) or noted or first or name in debian.ENABLED
         target = value.removeprefix("link to ")
         # SYS-08: without it a link in a declared unit's name leads to somebody's program, or to another package's unit.
         if not target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/")):
