@@ -240,6 +240,13 @@ def family_missing(data: Data) -> None:
     data["hosts"]["mta"]["addresses"]["core"] = ["10.77.2.21"]
 
 
+def family_of_one_host(data: Data) -> None:
+    family_not_carried(data)
+    for host in data["hosts"].values():
+        host["addresses"]["core"] = host["addresses"]["core"][:1]
+    data["hosts"]["mta"]["addresses"]["core"].append("fd00:77:0:2::21")
+
+
 def family_not_carried(data: Data) -> None:
     data["zones"]["core"]["networks"] = ["10.77.2.0/24"]
 
@@ -632,7 +639,13 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (outside_network, "hosts.mta.addresses.core", "outside the zone's networks", "10.77.2.0/24"),
     (two_of_one_family, "hosts.mta.addresses.core", "2 IPv4 addresses", "one address of each family"),
     (family_missing, "hosts.mta.addresses.core", "no IPv6 address", "IPv6"),
-    (family_not_carried, "hosts.mta.addresses.core", "an IPv6 address in a zone without IPv6", "family"),
+    (
+        family_not_carried,
+        "zones.core.networks",
+        "no IPv6 network, and the hosts have IPv6",
+        "add the network",
+    ),
+    (family_of_one_host, "hosts.mta.addresses.core", "an IPv6 address in a zone without IPv6", "family"),
     (not_an_address, "hosts.mta.addresses.core[0]", "not an IP address", "192.0.2.21"),
     (host_bits, "zones.core.networks[0]", "not an IP", "192.0.2.0/28"),
     (unknown_key, "limits.mesage_size", "unknown key", "did you mean message_size"),
@@ -718,7 +731,7 @@ def test_a_mistake_is_named_with_its_remedy(
     assert remedy in named[0].remedy, str(named[0])
 
 
-ECHOES = {"peers_in_a_circle", "alias_loop", "alias_of_itself", "family_not_carried", "shared_machine"}
+ECHOES = {"peers_in_a_circle", "shared_machine"}
 """Mistakes that stand in several places of the file, and are named at each."""
 
 

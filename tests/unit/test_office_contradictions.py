@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ LIES: list[tuple[str, Data, str, str, str]] = [
     ("an infinite rate", {"link.rate_kbit": float("inf")}, "link.rate_kbit", "not a whole number", "write it like 1544"),
     # networks and addresses
     ("no zone", {"zones": {}}, "zones", "an empty table", "[zones.NAME]"),
+    ("no host", {"hosts": {}}, "hosts", "an empty table", "[hosts.NAME]"),
+    ("a key that is misspelt", {"peers.0": {"name": "ho", "domain": ["myertor.test"], "zone": "wan", "relays": ["10.77.0.51"], "next_hop": "mx.myertor.test", "tls": "verify"}}, "peers[0].domain", "unknown key", "did you mean domains"),
+    ("a table that is misspelt", {"acme": {"directory": "https://acme.nic.test/dir", "proxi": "http://10.77.4.4:8888"}}, "acme.proxi", "unknown key", "did you mean proxy"),
+    ("a peer twice", {"peers.1.name": "headoffice", "peers.1.domains": ["myertor.test"]}, "peers[1].name", "declared twice", "its own name"),
+    ("a host without an address in a zone", {"hosts.mta.addresses.wan": []}, "hosts.mta.addresses.wan", "no address", "10.77.0.0/24"),
     ("part of another network", {"zones.lan.networks": ["10.77.2.128/25", "fd00:77:0:3::/64"]}, "zones.lan.networks", "overlaps 10.77.2.0/24 of zone core", "networks of its own"),
     ("around all others", {"zones.wan.networks": ["0.0.0.0/1", "fd00:77:0:0::/64"]}, "zones.wan.networks", "overlaps 10.77.1.0/24 of zone client, 10.77.2.0/24 of zone core", "networks of its own"),
     ("loopback as a network", {"zones.lan.networks": ["127.0.0.0/8", "fd00:77:0:3::/64"]}, "zones.lan.networks[0]", "not an IP network of hosts", "192.0.2.0/28"),
@@ -157,3 +163,38 @@ def test_what_cannot_work_gets_one_finding(
 )
 def test_what_works_is_accepted(lab: Data, values: Data) -> None:
     assert parse(spoilt(lab, values))[1] == []
+
+
+def test_a_zone_that_is_misspelt_is_named_once_for_all_hosts(lab: Data) -> None:
+    lab["zones"]["wann"] = lab["zones"].pop("wan")
+    (problem,) = parse(lab)[1]
+    assert (problem.field, problem.message) == (
+        "hosts.ns1.addresses.wan",
+        "no such zone, which ns1, ns2, mta, webmail have",
+    )
+    assert "did you mean wann" in problem.remedy
+
+
+def test_each_entry_that_is_removed_or_misspelt_is_one_finding_and_no_traceback(lab: Data) -> None:
+    """Every table and key of the case study, one after the other."""
+
+    def steps(node: Any, location: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            yield (*location, key)
+            yield from steps(value, (*location, key))
+
+    several = []
+    for *above, last in list(steps(lab)):
+        for spoil in ("remove", "empty", "misspell"):
+            data = copy.deepcopy(lab)
+            node = data
+            for step in above:
+                node = node[step]
+            value = node.pop(last)
+            if spoil != "remove":
+                node[f"{last}x" if spoil == "misspell" else last] = value if spoil == "misspell" else {}
+            if len(found := parse(data)[1]) > 1 and not (
+                spoil == "empty" and all("missing" in p.message or "no zone" in p.message for p in found)
+            ):
+                several.append((spoil, *above, last, [str(problem) for problem in found]))
+    assert several == []

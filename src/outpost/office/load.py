@@ -18,7 +18,14 @@ from pydantic import ValidationError
 from outpost.office.checks import limits, peers, reach, recipients, topology
 from outpost.office.checks.reach import awaits_certificate
 from outpost.office.checks.rule import rules_of
-from outpost.office.checks.schema import derived, schema_problem, secrets_in, syntax_problem, without_secrets
+from outpost.office.checks.schema import (
+    derived,
+    misspelt,
+    schema_problem,
+    secrets_in,
+    syntax_problem,
+    without_secrets,
+)
 from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem
 
@@ -77,9 +84,11 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
             _close_gaps(data)
             if not removed:
                 break
+    meant = misspelt(problems)
     if office is not None:
-        problems += [problem for problem in cross_checks(office, pruned) if problem not in problems]
-    return office, problems
+        known = pruned | {field.partition(".")[0] for field in meant if field.count(".") < 2}
+        problems += [problem for problem in cross_checks(office, known) if problem not in problems]
+    return office, [p for p in problems if not (p.field in meant and p.remedy.startswith("add "))]
 
 
 def _read(path: Path) -> tuple[Office | None, list[Problem]]:

@@ -61,7 +61,7 @@ class Office(Part):
     postmaster: MailAddress = Field(examples=["maria@po.example.com"])
     """User who gets postmaster, abuse and the hosts' own mail (RFC 2142)."""
     zones: dict[str, Zone] = Field(description="Networks by trust.", min_length=1)
-    hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.")
+    hosts_by_name: dict[str, Host] = Field(alias="hosts", description="The machines.", min_length=1)
     disks: Disks | None = Field(default=None, description="Encrypted disks of a site's server.")
     users: tuple[User, ...] = Field(min_length=1, description="People with a mailbox.")
     aliases: tuple[Alias, ...] = Field(default=(), description="Addresses that stand for several mailboxes.")

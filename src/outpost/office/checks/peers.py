@@ -14,6 +14,8 @@ from outpost.office.tables.routes import Peer
 def _peer_zones(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         zone, wrong = office.zones.get(peer.zone), partial(Problem, f"peers[{index}].zone", peer.zone)
+        if zone is None and any(peer.zone in host.addresses for host in office.hosts):
+            continue  # reported there
         if zone is None:
             guess = nearest(peer.zone, list(office.zones))
             yield wrong("no such zone", f"use one of {', '.join(office.zones)}{guess}")
@@ -27,7 +29,7 @@ def _peer_zones(office: Office) -> Iterator[Problem]:
                 yield wrong(message, f"give hosts.{mta.name}.addresses one in {peer.zone}")
         if zone.kind == "partner":
             for relay in peer.relays:
-                if not any(relay in network for network in zone.networks):
+                if relay.version in zone.families and not any(relay in net for net in zone.networks):
                     message = f"outside zone {peer.zone}"
                     remedy = f"use its address in {', '.join(map(str, zone.networks))}"
                     yield Problem(f"peers[{index}].relays", str(relay), message, remedy)
@@ -99,6 +101,7 @@ def _peer_domains(office: Office) -> Iterator[Problem]:
     for index, peer in enumerate(office.peers):
         if peer.name in names:
             yield Problem(f"peers[{index}].name", peer.name, "declared twice", "give each peer its own name")
+            continue
         names.add(peer.name)
         for domain in peer.domains:
             wrong = partial(Problem, f"peers[{index}].domains", domain)

@@ -157,6 +157,16 @@ def _unknown_key(location: tuple[int | str, ...], value: str) -> Problem:
     return Problem(dotted(location), value, "unknown key", f"{guess} Else {listed}" if guess else listed)
 
 
+def misspelt(problems: list[Problem]) -> set[str]:
+    """The keys that unknown ones were probably meant to be, as fields: they are not missing, too."""
+    guesses = ((problem, re.match(r"did you mean (\w+)\? Else", problem.remedy)) for problem in problems)
+    return {
+        ".".join(filter(None, (problem.field.rpartition(".")[0], guess[1])))
+        for problem, guess in guesses
+        if guess
+    }
+
+
 def _missing_message(location: tuple[int | str, ...]) -> str:
     known: dict[tuple[int | str, ...], str] = {
         ("peers", "next_hop"): "a peer without a route",

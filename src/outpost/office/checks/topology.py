@@ -44,6 +44,8 @@ def _overlapping(office: Office) -> dict[tuple[str, IPNetwork], set[tuple[str, I
 
 @rule("zones")
 def _zones_wanted(office: Office) -> Iterator[Problem]:
+    if any(zone not in office.zones for host in office.hosts for zone in host.addresses):
+        return  # its table is missing: that is reported
     for kind, why in (
         ("internet", "mail comes from there"),
         ("servers", "the hosts' links cross it"),
@@ -57,8 +59,11 @@ def _zones_wanted(office: Office) -> Iterator[Problem]:
 def _elsewhere(zone: Zone, hosts: Sequence[Host]) -> list[int]:
     """IP versions in which every host of a zone is outside its networks: then the zone is wrong."""
     found = []
-    for version in sorted(zone.families):
-        there = [a for host in hosts for a in host.addresses.get(zone.name, ()) if a.version == version]
+    standing = [host.addresses[zone.name] for host in hosts if zone.name in host.addresses]
+    for version in (4, 6):
+        there = [a for addresses in standing for a in addresses if a.version == version]
+        if len(there) < len(standing) and version not in zone.families:
+            continue
         if len(there) > 1 and not any(address in network for address in there for network in zone.networks):
             found.append(version)
     return found
@@ -70,10 +75,15 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
     wrong = {zone.name: _elsewhere(zone, office.hosts) for zone in office.zones.values()}
     for name, versions in wrong.items():
         none = [net for net in office.zones[name].networks if net.version in versions]
-        if none and name not in reported:
+        if versions and name not in reported:
             message = "the network contains no host's address of this zone"
             remedy = "correct the network, or the hosts' addresses"
-            yield Problem(f"zones.{name}.networks", ", ".join(map(str, none)), message, remedy)
+            if not none:
+                message = f"no IPv{versions[0]} network, and the hosts have IPv{versions[0]} addresses there"
+                remedy = "add the network, or remove these addresses"
+            shown = none or office.zones[name].networks
+            yield Problem(f"zones.{name}.networks", ", ".join(map(str, shown)), message, remedy)
+    unknown: dict[str, list[str]] = {}
     for host in office.hosts:
         field = f"hosts.{host.name}.addresses"
         if not any(host.addresses.values()):
@@ -82,13 +92,16 @@ def _hosts_in_zones(office: Office) -> Iterator[Problem]:
         for zone_name, addresses in host.addresses.items():
             zone = office.zones.get(zone_name)
             if zone is None:
-                remedy = f"use one of {', '.join(office.zones)}{nearest(zone_name, list(office.zones))}"
-                yield Problem(f"{field}.{zone_name}", "", "no such zone", remedy)
+                unknown.setdefault(zone_name, []).append(host.name)
                 continue
             judged = tuple(a for a in addresses if a.version not in wrong[zone_name])
             if judged or not wrong[zone_name]:
                 networks = tuple(net for net in zone.networks if net.version not in wrong[zone_name])
                 yield from _addresses_fit(f"{field}.{zone_name}", judged, networks)
+    for zone_name, names in unknown.items():
+        also = f", which {', '.join(names)} have" if len(names) > 1 else ""
+        remedy = f"use one of {', '.join(office.zones)}{nearest(zone_name, list(office.zones))}"
+        yield Problem(f"hosts.{names[0]}.addresses.{zone_name}", "", f"no such zone{also}", remedy)
 
 
 HOST_NAME_MAX = 64
@@ -208,8 +221,12 @@ def _hosts_reached(office: Office) -> Iterator[Problem]:
         "management": ("the management", "sshd listens only there"),
     }
     for host in office.hosts:
-        if not any(host.addresses.values()) or not all(zone in office.zones for zone in host.addresses):
-            continue
+        if (
+            not host.addresses
+            or not all(host.addresses.values())
+            or not all(zone in office.zones for zone in host.addresses)
+        ):
+            continue  # that is reported
         for kind, zones in unreached(office, host):
             named, reason = why[kind]
             message, remedy = f"no address in {named} zone: {reason}", f"give it one in {' or '.join(zones)}"
