@@ -29,6 +29,12 @@ from outpost.verification.live import Result
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 
 
+@pytest.fixture(autouse=True)
+def begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process: another test's apply may have ended before it changed anything."""
+    monkeypatch.setattr(console, "unchanged", False)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
 @pytest.mark.parametrize(
     ("command", "left"),
@@ -57,7 +63,6 @@ def test_what_is_broken_off_says_what_is_left(
     monkeypatch.setattr(app, "run", stopped)
     monkeypatch.setattr(entry, "silent", lambda: None)
     monkeypatch.setattr(target, "_found", [HARBOUR])
-    monkeypatch.setattr(console, "unchanged", False)
     assert entry.main(command) == (130 if error is KeyboardInterrupt else 141)
     assert left in capsys.readouterr().err
 
@@ -81,7 +86,6 @@ def test_a_person_who_does_not_agree_reads_that_nothing_was_changed(
 
     monkeypatch.setattr(target, "_found", [HARBOUR])
     monkeypatch.setattr(console.err, "input", typed)
-    monkeypatch.setattr(console, "unchanged", False)
     monkeypatch.setattr(app, "run", lambda _words: int(console.agreed("Apply?")))
     if answer is EOFError:
         with pytest.raises(OutpostError, match=r"nothing was changed. Remedy: agree with --yes"):
@@ -99,7 +103,6 @@ def test_a_later_question_says_what_stays_and_not_that_nothing_was_changed(
         return "n"
 
     monkeypatch.setattr(console.err, "input", typed)
-    monkeypatch.setattr(console, "unchanged", False)
     assert not console.agreed("Restart ns2 now?", "ns2 stays on")
     assert capsys.readouterr().err == "ns2 stays on\n"
 
@@ -271,7 +274,6 @@ def test_an_apply_that_is_interrupted_while_it_plans_has_changed_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(console, "unchanged", False)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr(run, "plan", interrupted)
     assert entry.main(["apply", "harbour", "--refresh"]) == 130
