@@ -113,6 +113,11 @@ def test_ssh_accepts_keys_only_from_any_source_address(
     assert demands["permitrootlogin"] == ({"without-password"} if view.admin == "root" else {"no"})
     assert demands["allowusers"] == {view.admin}
     assert demands["disableforwarding"] == {"yes"}
+    assert demands["permituserenvironment"] == {"no"}
+    assert demands["loglevel"] == {"VERBOSE"}
+    assert demands["requiredrsasize"] == {"3072"}
+    assert int(*demands["maxauthtries"]) <= 4
+    assert 0 < int(*demands["logingracetime"]) <= 30
     for elsewhere in ("authorizedkeyscommand", "authorizedprincipalscommand", "trustedusercakeys"):
         assert demands[elsewhere] == {"none"}, elsewhere
     keys = "/etc/ssh/authorized_keys.d/%u" if office.ssh.authorized_keys else ".ssh/authorized_keys"
@@ -293,7 +298,10 @@ def test_resolver_validates_the_offices_own_names(host: TestinfraHost, office: O
 STRICT = {
     "module-config": "validator iterator",
     "val-permissive-mode": "no",
+    "harden-algo-downgrade": "yes",
+    "harden-below-nxdomain": "yes",
     "harden-dnssec-stripped": "yes",
+    "harden-glue": "yes",
     "qname-minimisation": "yes",
     "serve-expired": "yes",
     "hide-version": "yes",

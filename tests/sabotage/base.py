@@ -49,6 +49,10 @@ SABOTAGES = (
         f"systemctl restart ssh; cp -p {SAVED}/sshd {SSHD}",
         "base::ssh_offers_keys_only", keeps=(SSHD,), activate=":", undo="systemctl restart ssh",
     ),
+    edited(
+        "base", "sshd logs nothing, and a session's keys choose its environment", SSHD, "s/^LogLevel .*/LogLevel QUIET/; s/^PermitUserEnvironment .*/PermitUserEnvironment yes/",
+        "base::ssh_accepts_keys_only_from_any_source_address",
+    ),
     broken(
         "base", "sshd asks a program for keys",
         written("/etc/ssh/sshd_config.d/zz-trial.conf", r"AuthorizedKeysCommand /usr/bin/cat /tmp/keys\nAuthorizedKeysCommandUser nobody\n"),
@@ -114,7 +118,7 @@ SABOTAGES = (
     # Names and time
     edited(
         "base", "the resolver does not validate", UNBOUND,
-        's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-dnssec-stripped): yes'
+        's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-[a-z-]+): yes'
         r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
         "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
         activate="systemctl restart unbound",
