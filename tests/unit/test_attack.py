@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -29,7 +30,7 @@ from outpost.target import Target
 from outpost.transport import answers
 from outpost_lab import pace
 from outpost_lab.attack import catalogue as catalogue_of
-from outpost_lab.attack import content, runner
+from outpost_lab.attack import content, runner, tricks
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.probe import Window, percentile
@@ -268,3 +269,18 @@ def test_no_scanner_finds_its_test_pattern_in_the_checkout() -> None:
     assert content.eicar() not in source
     assert len(content.eicar()) == 68
     assert content.gtube() not in source
+
+
+def test_a_message_of_the_catalogue_has_whole_line_ends() -> None:
+    """With a bare LF the MTA refuses it for that, and the attack says nothing of what the message is about."""
+    rows = tomllib.loads(Path(tricks.__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    written = [
+        text
+        for table in rows.values()
+        for row in table.values()
+        if isinstance(row, dict)
+        for key, text in row.items()
+        if key in ("whole", "part")
+    ]
+    assert len(written) > 10
+    assert [text for text in written if re.search(r"(?<!\r)\n", text)] == []
