@@ -124,22 +124,22 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
         assert answer.answer
     with timed("sabotage", hosts):
         for control, (breaks, mends) in BROKEN.items():
-            look = ("verify", LAB, "--via", "ssh", "--limit", hosts[0], "--control", control)
+            verified = ("verify", LAB, "--via", "ssh", "--limit", hosts[0], "--control", control)
             assert on(hosts[0], f"{breaks} >&2 && echo broken") == "broken"
             with pytest.raises(AssertionError, match=control):
-                controller.outpost(*look)
+                controller.outpost(*verified)
             assert on(hosts[0], f"{{ {mends}; }} >&2 && echo mended") == "mended"
-            controller.outpost(*look)
+            controller.outpost(*verified)
     with timed("audit rules, which the kernel keeps until the next start", hosts):
-        look = ("verify", LAB, "--via", "ssh", "--limit", hosts[0], "--control", "LOG-05")
+        verified = ("verify", LAB, "--via", "ssh", "--limit", hosts[0], "--control", "LOG-05")
         assert on(hosts[0], "auditctl -D >&2 || echo refused") == "refused"
-        controller.outpost(*look)
+        controller.outpost(*verified)
         assert on(hosts[0], f"mv {RULES} /root && augenrules >&2 && echo moved") == "moved"
         restart(hosts[0])
         with pytest.raises(AssertionError, match="LOG-05"):
-            controller.outpost(*look)
+            controller.outpost(*verified)
         assert on(hosts[0], f"mv /root/outpost.rules {RULES} && augenrules --load >&2; echo back") == "back"
-        controller.outpost(*look)
+        controller.outpost(*verified)
     if "webmail" in hosts:
         with timed("webmail in a browser", hosts):
             journey = ROOT / "tests" / "journeys" / "test_webmail_browser.py"

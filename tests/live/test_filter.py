@@ -106,8 +106,10 @@ def test_nobody_outside_writes_what_the_store_believes(host: TestinfraHost, offi
 
 
 @pytest.mark.control("DSN-02")
-def test_spam_is_refused_at_the_offices_thresholds(host: TestinfraHost, office: Office) -> None:
+def test_spam_is_refused_at_the_offices_thresholds(host: TestinfraHost, office: Office, me: Host) -> None:
     """A message is marked as junk at a score of 6, and refused at 15."""
+    if me.local_conf("/etc/rspamd/"):
+        pytest.skip("this office declares settings of its own for the filter: hosts.NAME.local")
     result = judged(host, message(ELSEWHERE), IP=STRANGER, From=ELSEWHERE, Rcpt=office.mailboxes[0])
     assert result["thresholds"] == {"reject": 15.0, "add header": 6.0}
 

@@ -67,7 +67,7 @@ def _trimmed(value: str) -> str:
 
 
 def _foreign(value: str) -> str:
-    """The first character that is not ASCII, by name: it may look like one that is."""
+    """The first character that is not ASCII, by name: many resemble one that is."""
     odd = next((character for character in value if not character.isascii()), "")
     return f"; it contains {odd} ({unicodedata.name(odd, 'a character without a name')})" if odd else ""
 
@@ -171,7 +171,7 @@ def _alarm_path(value: str) -> str:
 def plainer(value: str) -> str:
     """The domain name or mail address that a text probably means, as the office file accepts it; empty without a guess.
 
-    A word with letters of two scripts gets none: a letter of it probably only looks right.
+    A word of two scripts gets none: a character of it probably only resembles the right one.
     """
     text = (
         unicodedata.normalize("NFC", value.strip().lower()).removeprefix("https://").removeprefix("http://")
