@@ -61,7 +61,7 @@ class StoreView(HostView):
 
     @property
     def most_messages(self) -> int:
-        """Most messages of a mailbox: each file takes a block, however small it is."""
+        """The most messages in a mailbox. Each file uses at least one block of the disk."""
         quota, office = self.office.quota, self.office
         sizes = (*map(quota, office.users), *map(quota, office.shared), int(office.limits.mailbox_quota))
         return max(sizes) // BLOCK

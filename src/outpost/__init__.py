@@ -19,4 +19,4 @@ The packages, from the bottom up; each may import only those above it in this li
 Below `cli` and above all others stands `outpost_lab`: the lab, attacks, judges, the restore drill, benchmarks.
 """
 
-__version__ = "1.0.0"
+__version__ = "1.1.0.dev0"

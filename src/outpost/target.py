@@ -142,7 +142,7 @@ def offices_directory() -> Path:
     if chosen := os.environ.get(OFFICES_VARIABLE):
         if not Path(chosen).is_dir():
             raise OutpostError(
-                f"{OFFICES_VARIABLE} (--offices) names {chosen}, which is no directory", f"mkdir {chosen}"
+                f"{OFFICES_VARIABLE} (--offices) names {chosen}, which is not a directory", f"mkdir {chosen}"
             )
         return Path(chosen).resolve()
     return here if INSTALLED or any(here.glob("*/office.toml")) else INVENTORY
@@ -200,7 +200,7 @@ def find(office: str, instance: str | None = None) -> Target:
     if directory != INVENTORY / LAB:
         if instance:
             raise OutpostError(
-                f"--name {instance} selects a lab instance, and {office} is no lab", "leave it out"
+                f"--name {instance} selects a lab instance, and {office} is not a lab", "leave it out"
             )
         return _named_from_now_on(Target(directory.name, directory, directory))
     instance = instance or LAB

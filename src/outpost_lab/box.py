@@ -70,7 +70,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
     for host in hosts:
         if host not in document["hosts"]:
             remedy = f"choose one of: {', '.join(document['hosts'])}"
-            raise OutpostError(f"{host} is no host of the office", remedy)
+            raise OutpostError(f"{host} is not a host of the office", remedy)
         document["hosts"][host]["platform"] = "vagrant"
     for host in hosts:
         instance.container(host, client).stop()

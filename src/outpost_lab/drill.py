@@ -47,7 +47,9 @@ def hold(
     began = datetime.now(UTC)
     kept = archives(target, office, (store,), via)
     if not kept:
-        raise OutpostError(f"nothing of {store.name} is kept yet", f"./outpost backup {target.typed} --now")
+        raise OutpostError(
+            f"there is no archive of {store.name} yet", f"./outpost backup {target.typed} --now"
+        )
     rpo = kept[-1].age
     gaps = [(b.when - a.when).total_seconds() for a, b in pairwise(kept) if b.age < 7 * 86400]
     command = f"{PROGRAM} run --manifest"

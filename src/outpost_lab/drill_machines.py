@@ -146,7 +146,7 @@ class Rooms:
                 # messages of borg, and of the program that got nothing from it
                 why = dict.fromkeys((errors[0], errors[-1]))
                 problem = f"{path} did not come back: {'; '.join(map(answers.line, why))}"
-                raise OutpostError(problem, "./outpost backup OFFICE lists what is kept")
+                raise OutpostError(problem, "run ./outpost backup OFFICE to list the archives")
             refused += answers.parsed(done.out.decode(errors="replace"), Refused, store.name)["refused"]
         return refused
 

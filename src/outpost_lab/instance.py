@@ -61,7 +61,7 @@ class Instance:
         running = {container.name for container in containers if container.status == "running"}
         names = [machine.name for machine in found.contained]
         if absent := [each for each in names if found.container_name(each) not in running]:
-            remedy = f"./outpost lab up{_option(name)} starts what is missing"
+            remedy = f"run ./outpost lab up{_option(name)}"
             raise OutpostError(f"{', '.join(absent)} of the lab {name}: not running", remedy)
         return found
 

@@ -75,7 +75,7 @@ def _memory(machines: int) -> None:
         return
     available = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
     if available and available < (needed := MEMORY_MIB * machines):
-        message = f"{available} MiB of memory are free, and {machines} machines take {needed} MiB"
+        message = f"{available} MiB of memory are free, and {machines} machines need {needed} MiB"
         raise OutpostError(message, "end other programs, or another lab: ./outpost lab down --name NAME")
 
 
@@ -87,4 +87,4 @@ def _disk(client: docker.DockerClient, machines: int) -> None:
     free, least = shutil.disk_usage(root).free // MIB, images + DISK_MIB * machines
     if free < least:
         remedy = "docker system prune, or ./outpost lab down --name NAME for another lab"
-        raise OutpostError(f"{free} MiB are free below {root}, and the lab takes {least} MiB", remedy)
+        raise OutpostError(f"{free} MiB are free below {root}, and the lab needs {least} MiB", remedy)

@@ -182,7 +182,7 @@ def _write_state(instance: Instance, source: Path) -> None:
 def _only_ours(client: docker.DockerClient, name: str) -> None:
     for item in Instance(name=name, slot=0).containers(client):
         if (owner := item.labels.get(CHECKOUT)) != str(ROOT):
-            remedy = "give this one another name (--name), or take that one down first"
+            remedy = "use another name (--name), or run ./outpost lab down in that checkout first"
             raise OutpostError(f"the lab {name} belongs to another checkout, {owner}", remedy)
 
 

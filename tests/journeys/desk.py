@@ -23,7 +23,7 @@ needs_browser = pytest.mark.skipif(
 
 
 def launch(lab: Instance, playwright: Playwright, home: Path) -> Browser:
-    """Chromium with a profile of its own that knows one name, webmail's, and no other."""
+    """Chromium with a separate profile that resolves only the name of webmail."""
     (webmail,) = lab.office.with_role("webmail")
     address = lab.office.addresses_of_kind(webmail, "users")[0]
     workstation = lab.container_name("workstation")

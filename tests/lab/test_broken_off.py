@@ -141,7 +141,7 @@ def test_what_a_killed_apply_left_armed_is_confirmed_by_the_next(lab: Instance, 
 def test_an_apply_killed_at_any_of_its_operations_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str
 ) -> None:
-    """The repairing apply is killed as well, one operation later; after a few kills one may end."""
+    """The apply that repairs is killed, too, one operation later. After a few kills one is allowed to finish."""
     plan = pyinfra("--dry", "--json", "--limit", f"@container/{lab.container_name(machine)}").result["plan"]
     names = [operation["name"] for operation in plan]
     assert len(names) > 10

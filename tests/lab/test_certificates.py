@@ -38,7 +38,7 @@ def shown(lab: Instance, host: Host, what: str) -> str:
 
 
 def changes_from(lab: Instance, host: Host, serial: str) -> None:
-    """Waits until a daemon that was told to reload shows another certificate."""
+    """Waits until a daemon shows another certificate after a reload."""
     until(lambda: shown(lab, host, SERIAL) != serial, f"{host.name} shows another than {serial}", seconds=15)
 
 

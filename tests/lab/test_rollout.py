@@ -29,7 +29,7 @@ def verdicts() -> Iterator[Verdict]:
 
 @pytest.fixture
 def declared(lab: Instance, pyinfra: Pyinfra) -> Iterator[None]:
-    """Another configuration of chrony on both name servers, and an edit by hand of the one before."""
+    """Both name servers get another configuration of chrony, and somebody has edited the previous one by hand."""
     before = lab.office_file.read_text()
     document = tomlkit.parse(before)
     for name in ("ns1", "ns2"):

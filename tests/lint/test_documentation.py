@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from outpost import __version__
 from outpost.target import ROOT
@@ -95,7 +96,13 @@ def test_the_changelog_begins_with_this_version_in_the_sections_of_keep_a_change
     _, *parts = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     unreleased, *released = parts
     assert unreleased.startswith("[Unreleased]\n")
-    assert re.match(rf"\[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d\n", released[0])
+    last = re.match(r"\[(\S+)\] - \d{4}-\d\d-\d\d\n", released[0])
+    assert last
+    if "\n- " in unreleased:  # newer than the release, so that a host refuses the release's wheel after it
+        assert Version(__version__) > Version(last[1])
+        assert Version(__version__).is_devrelease
+    else:
+        assert __version__ == last[1]
     sections = {
         section for part in released for section in re.findall(r"^### (.*)", part, flags=re.MULTILINE)
     }

@@ -26,6 +26,12 @@ SAYS = {"message", "problem", "remedy", "seen", "question", "what"}
 NAMES = re.compile(r"\[alarms\] tell|alarms\.tell")
 """Options and keys of the office file that have such a word for their name."""
 HELP = (ROOT / "src" / "outpost" / "cli" / "commands.toml").read_text()
+NO_COMMAND = re.compile(
+    r"`?(\./outpost|lsblk|journalctl|docker)\b[^;]* (shows|lists|starts|writes|says|prints)\b"
+)
+"""A remedy that describes a command, where it should say: run it."""
+IS_NO = re.compile(r"(?<!there )\b(is|are|was) no (?!longer\b|more\b)[a-z]")
+"""Written as `is not a …`, which readers of average English understand at once."""
 UNTYPABLE = re.compile(rf"(?<![\w./-])outpost ({'|'.join(COMMANDS)})\b")
 """A command that a checkout does not have: there it is ./outpost; an installed wheel prints it without (outpost.cli.console)."""
 NO_VERB = re.compile(
@@ -134,6 +140,7 @@ def test_pages_have_the_glossarys_words() -> None:
         *docs.glob("*.md"),
         *docs.glob("how-to/*.md"),
         *docs.glob("adr/*.md"),
+        *docs.glob("examples/*"),
     ]
     others = ("glossary.md", "appendices.md")  # has the words to avoid; quotes what attacks were answered
     read = [page for page in pages if page.name not in others]
@@ -143,7 +150,15 @@ def test_pages_have_the_glossarys_words() -> None:
 
 
 def test_remedies_begin_with_a_verb() -> None:
-    assert found(remedies, NO_VERB.match) == []
+    assert found(remedies, lambda text: NO_VERB.match(text) or NO_COMMAND.match(text)) == []
+    assert NO_COMMAND.match("./outpost backup OFFICE lists what is kept")
+    assert not NO_COMMAND.match("./outpost queue po; run it again when it lists nothing")
+
+
+def test_messages_say_that_a_thing_is_not_another() -> None:
+    assert found(texts, IS_NO.search) == []
+    assert IS_NO.search("alice is no user of the office")
+    assert not IS_NO.search("there is no user alice, and that file is no longer read")
 
 
 GONE = re.compile(r"(?<![a-z])(doors?|whoever|afresh|anew)(?![a-z])", re.IGNORECASE)

@@ -404,7 +404,7 @@ def test_a_queue_is_one(changed: dict[str, Any]) -> None:
 
 
 def test_a_queue_is_read_whatever_characters_an_address_has() -> None:
-    """Python ends a line where JSON does not, and then large mail stays on hold."""
+    """Python splits lines at characters that JSON allows in a string. Split there, large mail would stay on hold."""
     entry = {
         "queue_name": "hold",
         "queue_id": "4abcDEF12345",

@@ -456,7 +456,7 @@ def test_secrets_init_makes_what_is_missing_and_shows_nothing_secret(
 
 def test_a_path_and_a_name_find_the_same_office(office_directory: Path) -> None:
     assert find(str(office_directory)) == find(str(office_directory / "office.toml"))
-    with pytest.raises(OutpostError, match="is no lab"):
+    with pytest.raises(OutpostError, match="is not a lab"):
         find(str(office_directory), "two")
 
 

@@ -76,7 +76,7 @@ def test_a_change_of_the_office_shows_on_the_hosts_that_it_touches(
 def test_what_a_restore_brings_to_a_store_has_a_directory_before_any_job_has_run(
     office: Office, declarations: dict[str, Declaration]
 ) -> None:
-    """It is unpacked with the owner's rights, who may make nothing in /var/lib; the drill starts no job."""
+    """It is unpacked with the owner's rights, and the owner cannot create files in /var/lib. The drill starts no job."""
     (store,) = office.with_role("store")
     made = {item.name: item.owner for item in declarations[store.name].of(Directory)}
     for source in role_of(store).kept(office, store):

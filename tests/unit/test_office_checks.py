@@ -688,7 +688,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (underscore_in_domain, "domain", "not a fully qualified domain name", "po.myertor.test"),
     (bad_host_label, "hosts.MTA_1", "not a host label", "mta1"),
     (bad_next_hop, "peers[0].next_hop", "not a fully qualified domain name", "mx.example.com"),
-    (reverse_between_octets, "dns.reverse[0]", "no reverse zone of its own", "8 divides"),
+    (reverse_between_octets, "dns.reverse[0]", "not a reverse zone of its own", "8 divides"),
     (
         key_older_than_its_successor,
         "dns.zsk_lifetime",

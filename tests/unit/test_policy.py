@@ -177,7 +177,8 @@ def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: Wo
 
 @pytest.mark.parametrize("context", ["stranger", "user"])
 def test_who_begins_thousands_of_messages_has_only_those_forgotten(world: World, context: str) -> None:
-    """Two recipients of an honest message: while its text comes, one client begins messages and leaves, from many addresses of its network."""
+    """A message with two recipients: while its text arrives, another client begins messages from many addresses of its
+    network and ends none."""
     honest = {"instance": "slow", "client_address": "2001:db8:1::1", "sasl_username": "a@po.test"}
     for name in ("a@po.test", "b@po.test"):
         assert world.ask(context, recipient=name, **honest) == DUNNO

@@ -106,7 +106,10 @@ def test_a_revision_is_checked_out_and_no_option_of_git() -> None:
         assert (place / "deploy.py").is_file()
     assert not place.exists()
     for wrong in ("no-such-revision", "--help", ""):
-        with pytest.raises(OutpostError, match="is no revision of this checkout"), revisions.checkout(wrong):
+        with (
+            pytest.raises(OutpostError, match="is not a revision of this checkout"),
+            revisions.checkout(wrong),
+        ):
             pytest.fail("there is one")
 
 

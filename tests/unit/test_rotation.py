@@ -296,7 +296,7 @@ def test_a_key_that_no_rollover_explains_is_kept_only_when_a_person_has_seen_it(
 def test_an_apply_that_meets_such_a_key_says_so_and_keeps_what_it_had(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hosts are as declared: with another lifetime the name server rolled by the old one until then."""
+    """The hosts must be as declared: until an apply the name server rolls its keys by the old lifetime."""
 
     def refuse(_desk: Desk) -> bool:
         raise dnssec.UnexplainedError("no rollover explains the keys of ns1", "examine ns1")

@@ -57,7 +57,7 @@ def test_two_are_found_by_everybody() -> None:
 
 
 def test_users_mail_is_taken_by_the_stores_certificate_only() -> None:
-    """The MTAs trust the store about logins, whichever of its accounts sends."""
+    """The MTAs accept the login that the store names, from each of the store's accounts."""
     two = office(second=True)
     listener = rendered(
         "store", "/etc/stunnel/relay.conf", store=relay(two), ports=ports, relay_socket=RELAY_SOCKET

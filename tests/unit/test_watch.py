@@ -220,7 +220,8 @@ def test_guesses_at_many_accounts_by_calendars_are_an_alarm(
 def test_guesses_at_a_second_factor_are_an_alarm(
     answers: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the lines that the accounts service writes; a code that is wrong while the factor is set up has no place."""
+    """It counts the lines that the accounts service logs. A wrong code while the factor is set up has no client address and
+    does not count."""
     for address, place, times in (
         ("a@po.test", "10.0.3.7", 5),
         ("b@po.test", "10.0.3.8", 4),

@@ -115,8 +115,8 @@ def hold_drill(at: At, as_json: bool = False) -> int:
     counts = f"{done.folders} folders, {done.messages} messages, {done.files} files{logins}"
     out.print(f"{good if done.good else bad}: {counts}")
     out.print(
-        f"restored after {duration(done.rto)} (its data after {duration(done.data)}); a loss now would cost the mail of "
-        f"{duration(done.rpo)}, of {duration(done.worst_gap)} at the worst moment of the last week"
+        f"restored after {duration(done.rto)} (its data after {duration(done.data)}); if the store were lost now, the "
+        f"mail of the last {duration(done.rpo)} would be lost (at the worst moment of the last week: {duration(done.worst_gap)})"
     )
     return 0 if done.good else 1
 

@@ -66,7 +66,7 @@ UNCHANGED = "nothing was changed"
 
 
 def agreed(question: str, otherwise: str = UNCHANGED) -> bool:
-    """Whether the person at the terminal says yes to what a command is about to do; anything else is no.
+    """Ask at the terminal before a command changes something; every answer but yes means no.
 
     Args:
         otherwise: What to print then.

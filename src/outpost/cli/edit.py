@@ -92,7 +92,7 @@ def remove_listed(kind: Kind, at: At, address: str, *, apply: bool = True) -> No
 def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
     """Claim the hosts, and make sure that the apply brings only this change.
 
-    Returns the office file that the hosts were last converged from if other changes are pending: this one is applied to that file alone.
+    Returns the office file of the last apply if other changes are pending. Then only this change is made in it and applied.
 
     Raises:
         OutpostError: Somebody else changes the hosts, or changes of others have not been applied. The office file stays unchanged.
@@ -116,7 +116,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
                 )
                 if not urgent:
                     message = f"other changes have not been applied yet ({others}); office.toml is unchanged"
-                    remedy = f"./outpost apply {desk.target.typed} shows and applies them; then run the same command again"
+                    remedy = f"run ./outpost apply {desk.target.typed}, which shows and applies them; then run the same command again"
                     raise OutpostError(message, remedy)
                 desk.report(
                     f"this change is urgent, so it is applied together with changes that were not applied yet: {others}"

@@ -158,7 +158,7 @@ def _answer(key: str, given: str | None, name: str, before: dict[str, str], defa
 
 
 def _of_answer(problems: Iterable[Problem]) -> list[Problem]:
-    """What is wrong with the answer itself: a value that stands twice in the file is one mistake, and placeholders are none."""
+    """The mistakes in this answer. A value that the file has twice counts once, and placeholders do not count."""
     problems = list(problems)
     unasked = f"{UNASKED['postmaster']}@"
     own = {problem.value: problem for problem in reversed(problems) if unasked not in problem.value}

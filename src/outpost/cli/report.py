@@ -26,7 +26,7 @@ def report_office(at: At, html: Path | None = None, pdf: Path | None = None) -> 
     target = at.target
     kept = history.runs(target)
     if not kept:
-        problem = f"nothing of {target.title} has been verified yet"
+        problem = f"{target.title} has not been verified yet"
         raise OutpostError(problem, f"./outpost verify {target.typed}")
     lab = target.instance is not None
     evidence = Evidence(at.office, catalogue(), kept, _lines(at), measured(), held(target), lab=lab)
@@ -47,7 +47,7 @@ def _lines(at: At) -> dict[str, list[Line]]:
         try:
             return in_effect(at.target, at.office, [host], at.via)
         except OutpostError as error:
-            err.print(f"[yellow]without the lines of {escape(host.name)}[/]: {escape(error.message)}")
+            err.print(f"[yellow]the lines of {escape(host.name)} are missing[/]: {escape(error.message)}")
             return {}
 
     for answer in of_each(at.office.hosts, one).values():

@@ -105,7 +105,7 @@ def init_secrets(office: OfficeArgument, passwords: Path | None = None) -> None:
     identity = secrets_file.identity_path(target.data)
     if not identity.exists():
         secrets_file.create_identity(identity)
-        out.print(f"made your age identity: {escape(str(identity))} (keep a copy off this machine)")
+        out.print(f"made your age identity: {escape(str(identity))} (keep a copy on another machine)")
     own = str(secrets_file.read_identity(identity).to_public())
     loaded = load(target.data, uncertified=True)
     recipients = loaded.secrets.recipients
@@ -126,7 +126,9 @@ def init_secrets(office: OfficeArgument, passwords: Path | None = None) -> None:
         if done.new_passwords:
             handover = passwords or identity.parent / f"{target.name}-first-passwords.txt"
             _write_passwords(handover, done.new_passwords)  # first: a hash without its password is useless
-            out.print(f"first passwords: {escape(str(handover))} (hand them over, then delete it)")
+            out.print(
+                f"first passwords: {escape(str(handover))} (give them to the users, then delete the file)"
+            )
         secrets_file.write(target.data, done.secrets, recipients)
         for what in done.added:
             out.print(f"made {escape(what)}")
@@ -173,7 +175,7 @@ def keep_smarthost_password(at: At) -> None:
     target, loaded = at.target, at.office
     kept = secrets_file.read(target.data)
     if loaded.smarthost is None or not loaded.smarthost.user:
-        raise OutpostError(f"{loaded.domain} has no login at a smarthost", "name it first: [smarthost] user")
+        raise OutpostError(f"{loaded.domain} has no login at a smarthost", "write it first: [smarthost] user")
     question = f"Password of {loaded.smarthost.user} at {loaded.smarthost.host}"
     interactive = sys.stdin.isatty()
     password = typer.prompt(question, hide_input=True) if interactive else sys.stdin.readline().rstrip("\n")

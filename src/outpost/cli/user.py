@@ -153,7 +153,7 @@ def _user(office: Office, address: str) -> str:
     full = _full(office, address)
     if full not in {one.address for one in office.users}:
         raise OutpostError(
-            f"{full} is no user of {office.domain}", "choose one of: ./outpost user list OFFICE"
+            f"{full} is not a user of {office.domain}", "run ./outpost user list OFFICE to see all users"
         )
     return full
 

@@ -188,10 +188,10 @@ def send(path: str, news: News) -> None:
 
 
 def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
-    """Run every check's sabotage in a lab; then an apply and a plan, which must find nothing left of it."""
+    """Run every check's sabotage in a lab. The apply and the plan afterwards must find nothing that is left of it."""
     if not target.instance:
         remedy = "run ./outpost verify lab --sabotage"
-        raise OutpostError(f"--sabotage runs against a lab only, and {target.name} is no lab", remedy)
+        raise OutpostError(f"--sabotage runs against a lab only, and {target.name} is not a lab", remedy)
     arguments = [
         sys.executable, "-m", "pytest", "tests/sabotage", "-m", "slow", "--name", target.instance, "-q", "-n", "5",
         *(("-k", " or ".join(f"{host}:" for host in hosts)) if hosts else ()),

@@ -22,7 +22,7 @@ def report(finding: Finding, *, while_executing: bool = False) -> None:
     """Report one difference while planning.
 
     Args:
-        while_executing: Also a difference that only an apply can find.
+        while_executing: Report it in an apply as well, if only an apply can find it.
     """
     if state.is_executing and not while_executing:
         return

@@ -76,7 +76,7 @@ def checkout(revision: str) -> Iterator[Path]:
     )
     if found.returncode or not (ROOT / ".git").exists():
         raise OutpostError(
-            f"{revision} is no revision of this checkout", "choose one that `git log` names, in a clone"
+            f"{revision} is not a revision of this checkout", "choose one that `git log` prints"
         )
     archive = subprocess.run([*git, "archive", found.stdout.strip()], capture_output=True, check=True).stdout
     with TemporaryDirectory(prefix="outpost-revision-") as place:
@@ -86,7 +86,7 @@ def checkout(revision: str) -> Iterator[Path]:
 
 
 def differences(directory: Path, hosts: Sequence[str], before: Path) -> dict[str, tuple[Difference, ...]]:
-    """Host → what the code in ``before``, a checkout, declares differently from this one, for the office in a directory."""
+    """Host → what this code declares differently from the code in the checkout ``before``, for the office in a directory."""
     with ThreadPoolExecutor(2) as pool:
         former, now = pool.map(lambda top: _declared(top, directory, hosts), (before, ROOT))
     return {host: tuple(_compared(former[host], now[host])) for host in hosts}

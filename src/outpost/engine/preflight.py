@@ -247,7 +247,10 @@ def _filters(host: Host, tables: list[str]) -> Iterator[Finding]:
     if waiting := [name for name in named if name not in decided]:
         remedy = f"write {json.dumps(waiting)} into hosts.{host.name}.refused: the first apply removes it; or allow the office's ports there"
         yield Finding(
-            host.name, "bad", f"what it has drops the office's connections: {', '.join(waiting)}", remedy
+            host.name,
+            "bad",
+            f"its packet filter drops the office's connections: {', '.join(waiting)}",
+            remedy,
         )
 
 

@@ -203,7 +203,7 @@ def page(evidence: Evidence, *, paper: bool = False) -> str:
         paper: Everything is open, as for a printer.
     """
     if not evidence.kept:
-        raise OutpostError("nothing has been verified yet", "./outpost verify OFFICE first")
+        raise OutpostError("nothing has been verified yet", "run ./outpost verify OFFICE first")
     latest, attacked = evidence.latest, evidence.recorded(evidence.data.attacks.values())
     templates = environment(Path(__file__).parent).overlay(autoescape=True, finalize=_safe)
     controls = evidence.data.controls.values()

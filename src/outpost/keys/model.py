@@ -33,8 +33,8 @@ class NextKey(_Kept):
     """The next key of a host's public certificate (PEM), published before it is used.
 
     Attributes:
-        since: When it became the next one, which is when the current one came into use.
-        seen: Since when every authoritative server has shown its TLSA record; None: not yet.
+        since: When it was made, which is when the current key came into use.
+        seen: Since when every authoritative server has published its TLSA record; None if not yet.
     """
 
     key: Hidden

@@ -260,7 +260,7 @@ def write(directory: Path, secrets: Secrets, recipients: tuple[str, ...]) -> Non
     try:
         keys = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
     except pyrage.RecipientError:
-        problem = "secrets.recipients has an entry that is no age public key"
+        problem = "secrets.recipients has an entry that is not an age public key"
         raise OutpostError(problem, "paste the age1… line") from None
     secrets = secrets.model_copy(update={"readers": tuple(sorted(set(recipients)))})
     plain = json.dumps(json.loads(secrets.model_dump_json()), indent=1, sort_keys=True).encode()

@@ -69,7 +69,7 @@ class Guest:
     """A host of the office as a guest; memory in MiB, disk in GiB.
 
     Attributes:
-        encrypted: Whether its disk is.
+        encrypted: Whether its disk is encrypted.
         tang: What clevis binds the disk's passphrase to; empty: only `machines up` opens the disk.
     """
 

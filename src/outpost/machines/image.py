@@ -122,9 +122,11 @@ def describe(device: Path, size: int) -> str:
     try:
         is_block = stat.S_ISBLK(device.stat().st_mode)
     except OSError as error:
-        raise OutpostError(f"{device} cannot be read ({error.strerror})", "lsblk lists the disks") from None
+        raise OutpostError(
+            f"{device} cannot be read ({error.strerror})", "choose a disk that lsblk prints"
+        ) from None
     if not is_block:
-        raise OutpostError(f"{device} is no disk", "lsblk lists the disks")
+        raise OutpostError(f"{device} is not a disk", "choose a disk that lsblk prints")
     done = subprocess.run(
         ["lsblk", "--json", "--bytes", "--output", "NAME,TYPE,SIZE,MODEL,RM,MOUNTPOINTS", str(device)],
         capture_output=True, text=True, check=True,

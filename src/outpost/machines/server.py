@@ -57,11 +57,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Present:
-    """A guest on the server. Its shapes are None if it is not defined; its disk's size is 0 if it has none.
+    """A guest on the server. Its shapes are None if it is not defined. The size of its disk is 0 if it has no disk.
 
     Attributes:
-        seed: Whether its seed exists: its first boot is not over.
-        encrypted: Whether its disk is.
+        seed: Whether its seed exists, because its first boot is not finished.
+        encrypted: Whether its disk is encrypted.
     """
 
     running: bool = False
@@ -278,7 +278,7 @@ def _room(server: Server, site: Site, login: str) -> Iterator[Finding]:
     if server.free < len(new) * FIRST_DISK * 1024:
         yield Finding(login, "bad", seen, f"enlarge the file system of {DIRECTORY}")
     elif server.free < whole:
-        yield Finding(login, "note", seen, f"enlarge the file system of {DIRECTORY} before the mail grows")
+        yield Finding(login, "note", seen, f"enlarge the file system of {DIRECTORY} before it is full")
     else:
         yield Finding(login, "good", seen)
 

@@ -124,7 +124,7 @@ def named(source: str, digest: str) -> Image:
     if not source.startswith(("https://", "http://")):
         beside = Path(f"{source}.sha512")
         if not file.is_file():
-            raise OutpostError(f"there is no image {source}", "make one with: ./outpost machines image")
+            raise OutpostError(f"there is no image {source}", "make one with ./outpost machines image")
         if not digest and beside.is_file():
             digest = beside.read_text(encoding="utf-8").split(" ")[0].strip()
     if not re.fullmatch(r"[0-9a-f]{128}", digest):
@@ -135,7 +135,7 @@ def named(source: str, digest: str) -> Image:
     if file.is_file():
         with file.open("rb") as content:
             if hashlib.file_digest(content, "sha512").hexdigest() != digest:
-                raise OutpostError(f"{source} has another SHA-512", "fetch or build the image again")
+                raise OutpostError(f"{source} does not have this SHA-512", "fetch or build the image again")
     return Image(source, digest)
 
 

@@ -158,7 +158,7 @@ def _on_hosts(
     by_host: dict[str, list[str]] = {}
     for message in messages:
         if not QUEUE_ID.fullmatch(message.id):
-            raise OutpostError(f"{message.id} is no queue id")
+            raise OutpostError(f"{message.id} is not a queue id")
         by_host.setdefault(message.host, []).append(message.id)
     for name, ids in by_host.items():
         lines = ["set -e", *(commands.format(id=shlex.quote(one), large=LARGE) for one in ids), ""]

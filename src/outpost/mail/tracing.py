@@ -198,7 +198,7 @@ def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) ->
 
 
 def _parts(delays: str) -> str:
-    """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words, without parts that took no time."""
+    """Postfix's delays=a/b/c/d (postconf(5), delay_logging_resolution_limit) in words; parts that took no time are left out."""
     names = ("before the queue", "in the queue", "connecting", "handing over")
     return ", ".join(
         f"{value} s {name}" for name, value in zip(names, delays.split("/"), strict=False) if _number(value)

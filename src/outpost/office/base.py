@@ -29,7 +29,7 @@ class HostView:
         return size_of(self.office)
 
     def listens(self, port: int) -> tuple[IPAddress, ...]:
-        """Addresses of the role contract on which it listens on a port; never a wildcard."""
+        """Addresses on which the role listens on a port, from its contract; never a wildcard."""
         here = (entry.address for entry in listeners(self.office, self.me) if entry.port == port)
         return tuple(dict.fromkeys(here))
 

@@ -161,7 +161,7 @@ def mail_exchangers(office: Office) -> tuple[tuple[int, str], ...]:
 
 
 def published_addresses(office: Office, host: Host) -> tuple[IPAddress, ...]:
-    """The addresses a host's name carries in the DNS (see the module's head)."""
+    """The addresses of a host's name in the DNS (see the module's docstring)."""
     kinds = role_of(host).published(office)
     return tuple(address for kind in kinds for address in office.addresses_of_kind(host, kind))
 

@@ -26,8 +26,8 @@ class Where(NamedTuple):
 
     Attributes:
         label: Name for people: a host, a zone, a peer or a service outside.
-        networks: Its networks; a host's addresses stand as /32 and /128. Empty together with `beyond`:
-            any address that is in none of the `beyond` networks, which is how the Internet is written.
+        networks: Its networks; a host's addresses are /32 and /128. Empty for the Internet: any address outside the networks
+        of `beyond`.
         beyond: The office's inner networks, for the Internet's end only.
         host: The host's name, where the end is one of the office's hosts.
     """

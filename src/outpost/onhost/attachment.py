@@ -2,8 +2,9 @@
 
 Dovecot starts this without an argument to learn which kinds of files it reads, and with a kind for each attachment. Then it only passes
 file and text through a socket. Behind the socket systemd starts ``attachment --read`` in a sandbox without access to the host
-(``outpost-text@.service``), because strangers sent the file. Its first octets decide what kind it is. The unit limits time and memory,
-this program sizes. A file that cannot be read has no words. Debian's python3-pypdf reads PDF, Python's own library Office documents since
+(``outpost-text@.service``), because strangers sent the file. Its first octets show its format. The unit limits time and
+memory; this program limits sizes.
+A file that cannot be read has no words. Debian's python3-pypdf reads PDF, Python's own library Office documents since
 2007 and OpenDocument: no parser here is in C.
 """
 

@@ -101,7 +101,7 @@ class Backup:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment by which borg finds its keys; no argument is secret."""
+        """Environment with which borg finds its keys; its arguments contain no secret."""
         shell = (
             f"ssh -F none -i {self.secrets}/key -o IdentitiesOnly=yes -o UserKnownHostsFile={self.secrets}/known_hosts "
             f"-o HostKeyAlias={self.settings['known_name']} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o BatchMode=yes "

@@ -1,8 +1,9 @@
-"""Whether a login opens calendars: the groupware host's web server asks before each request, and Dovecot decides.
+"""Checks logins for calendars. The web server of the groupware host asks before each request, and Dovecot decides.
 
-HTTP on a local socket, behind stunnel, which lets in the groupware host alone. The answer is yes, with the user's address
-(``X-Login``), or no: that host gets neither hashes nor Dovecot's own protocol. The client's address goes with the question, so that
-guesses are counted where those of mail programs are (AUT-03), and what opens a mailbox by IMAP opens calendars, nothing else.
+It speaks HTTP on a local socket behind stunnel, which accepts only the groupware host. The answer is yes, with the user's
+address (``X-Login``), or no. So that host gets neither hashes nor access to Dovecot's own protocol. The request has the
+client's address: guesses count together with those of mail programs (AUT-03). Only passwords that are valid for IMAP are
+valid for calendars.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def words_of(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _left(password: str, words: frozenset[str]) -> str:
-    """What remains of a password without words, rows of keys, years, runs and repetitions; the shorter of two readings."""
+    """What remains of a password without words, rows of keys, years, runs and repetitions; the shorter of two results."""
     return min((_strip(reading, words) for reading in (password, password.translate(_LOOKALIKES))), key=len)
 
 

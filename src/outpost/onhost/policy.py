@@ -114,7 +114,8 @@ class Settings:
 
 @dataclass
 class Holds:
-    """Accounts that may not send, and until when (seconds since 1970): in a file, if any, that others may shorten."""
+    """Accounts that may not send, with the end of each block (seconds since 1970). They are kept in a file, if one is given,
+    and an administrator may remove lines of it."""
 
     path: Path | None = None
     clock: Callable[[], float] = time.time

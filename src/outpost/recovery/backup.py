@@ -1,7 +1,7 @@
 """Backups for the controller: set up the backup server, back up now, list archives, delete old ones.
 
-A host reaches its own repository and adds to it (`outpost.onhost.backup`). The backup server itself deletes old archives, by
-another key, which is on no host: no data crosses the line for it (docs/adr/0016).
+A host reaches its own repository and adds to it (`outpost.onhost.backup`). The backup server itself deletes old archives,
+with a key that no host has; no data goes over the network for it (docs/adr/0016).
 """
 
 import json

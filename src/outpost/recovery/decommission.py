@@ -102,7 +102,7 @@ class Closing:
         """Take the next step; returns it and its result."""
         step = self.next
         if not step:
-            remedy = f"see its certificate: {shown(self.target.data / STATEMENT)}"
+            remedy = f"read its certificate: {shown(self.target.data / STATEMENT)}"
             raise OutpostError(f"{self.office.domain} is closed", remedy)
         take: Callable[[], dict[str, Any]] = getattr(self, f"_{step}")
         found = take()
@@ -230,7 +230,7 @@ class Closing:
 
     def _erase(self) -> dict[str, Any]:
         if self.confirmed != self.office.domain:
-            message = "this deletes the office's mail, accounts and keys on its hosts for good"
+            message = "this deletes the office's mail, accounts and keys on its hosts"
             remedy = f"add --erase {self.office.domain}, after you have examined what was handed over"
             raise OutpostError(message, remedy)
         found = {}

@@ -147,7 +147,7 @@ def mailbox(
     """
     if address not in {user.address for user in office.users}:
         remedy = "add the user first (./outpost user add OFFICE ADDRESS); a shared mailbox comes back with its host only"
-        raise OutpostError(f"{address} is no user of {office.domain}", remedy)
+        raise OutpostError(f"{address} is not a user of {office.domain}", remedy)
     store = serving(office, "mailboxes")[0]
     (mail,) = role_of(store).data
     if archive != "latest" and archive not in {one.name for one in archives(target, office, (store,), via)}:

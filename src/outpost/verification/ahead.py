@@ -121,7 +121,7 @@ class Ahead:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Workers (xdist) share the checks: the process that starts them asks before it knows their share."""
+        """Workers (xdist) divide the checks among them. The process that starts them asks the hosts before it knows how."""
         node.workerinput["answers"] = {
             host: {command: self._come(host, command) for command in tuple(self._fetched(host))}
             for host in self._wanted

@@ -105,7 +105,7 @@ def read(file: Path) -> Run:
     try:
         return TypeAdapter(Run).validate_json(file.read_bytes())
     except (OSError, ValueError) as error:
-        remedy = "./outpost verify OFFICE --json writes one"
+        remedy = "write one with ./outpost verify OFFICE --json"
         raise OutpostError(f"{shown(file)} is not a saved verification: {error}", remedy) from None
 
 

@@ -44,7 +44,7 @@ class Ground:
         client: The client's mail server, in the client's network.
         lan: A workstation of the office.
         containers: Machine → Docker's name; empty for an office that is not the lab.
-        idle: What honest people wait for with nothing going on (outpost_lab.attack.probe).
+        idle: What users wait for without an attack (outpost_lab.attack.probe).
     """
 
     office: Office

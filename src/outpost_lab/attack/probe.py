@@ -1,9 +1,9 @@
 """What honest users notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
 
 Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
-The lab shares a small machine with everything else on it: where it is slow with nothing going on (``idle``, measured
-first in the same run), three times that is allowed, if it is more; and both in proportion to the load of the window, which
-is noted. Above a certain load times are only noted (outpost_lab.pace); everything else is judged at any load.
+The lab runs on a small machine with other programs. So each run first measures without an attack (``idle``). The bound is
+three times that if this is more, and it grows with the load of the window, which is recorded. Above
+a certain load times are only recorded (outpost_lab.pace); everything else is judged at any load.
 """
 
 import asyncio

@@ -119,7 +119,7 @@ def _publish(desk: Desk) -> None:
     desk.apply(serving(desk.office, "names"))
     for selector in _in_stage(desk.secrets, "published"):
         if absent := engine.missing(desk.office, _records(desk, selector)):
-            remedy = "run this command again; if this lasts, ./outpost verify OFFICE says what is wrong with the name server"
+            remedy = "run this command again; if it fails again, run ./outpost verify OFFICE to see what is wrong with the name server"
             raise NotYetError(f"{selector} is not shown by {'; '.join(absent)}", remedy)
         _change(desk, selector, seen=desk.now())
         usable = spoken(_usable(desk, desk.secrets.dkim[selector]))

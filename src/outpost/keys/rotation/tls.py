@@ -132,7 +132,7 @@ def _fetch(desk: Desk, host: Host) -> None:
         run_script(desk.target, desk.office, host, "systemctl start outpost-certificate.service", desk.via)
     except OutpostError as error:
         message = f"{host.name} has no certificate for its new key yet, and still uses the old key and certificate: {error.message}"
-        remedy = "journalctl -u outpost-certificate there says why; its timer tries again, then run the same command again"
+        remedy = "run journalctl -u outpost-certificate on that host to see why; run the same command again when its timer has tried again"
         raise NotYetError(message, remedy) from error
 
 

@@ -89,7 +89,7 @@ def _reverse_zones(office: Office) -> Iterator[Problem]:
     for index, network in enumerate(office.dns.reverse):
         step, unit = (8, "an octet") if network.version == 4 else (4, "a nibble")
         if network.prefixlen % step or not network.prefixlen:
-            message = f"its prefix does not end on {unit}, so it is no reverse zone of its own"
+            message = f"its prefix does not end on {unit}, so it is not a reverse zone of its own"
             remedy = f"give the delegated networks with a prefix that {step} divides (RFC 2317 delegations stay with the provider)"
             yield Problem(f"dns.reverse[{index}]", str(network), message, remedy)
         for other in office.dns.reverse:

@@ -98,7 +98,7 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
         if path.startswith("smtp") and not (
             {"to", "from"} <= parameters.keys() and all(re.fullmatch(r"[!-~]+@[!-~]+", one) for one in people)
         ):
-            message = "the sender (from) or the recipient (to) is missing, or is no mail address"
+            message = "the sender (from) or the recipient (to) is missing, or is not a mail address"
             remedy = "write smtp://RELAY/?to=ADDRESS&from=ADDRESS"
             yield Problem(f"alarms.tell[{index}]", path, message, remedy)
 

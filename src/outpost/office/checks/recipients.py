@@ -108,7 +108,7 @@ def _users_rights(office: Office) -> Iterator[Problem]:
                 yield Problem(f"users[{index}].forward", address, "an address of this office", remedy)
         if len(user.forward) > office.limits.redirects:
             message = f"more copies than limits.redirects ({office.limits.redirects}) allows"
-            yield Problem(f"users[{index}].forward", str(len(user.forward)), message, "name fewer")
+            yield Problem(f"users[{index}].forward", str(len(user.forward)), message, "remove some addresses")
 
 
 @rule()

@@ -173,7 +173,7 @@ class Expected:
         return any(fact.startswith(f"version\t{package}\t") for fact in came)
 
     def _first(self, _thing: str, _value: str) -> bool:
-        """Part of the platform itself; later only with a person's decision."""
+        """Part of the platform: accepted at the first scan of the host; later a person must accept it."""
         return not self._before
 
     def _mounted(self, place: str, _value: str) -> bool:

@@ -178,7 +178,7 @@ def held_elsewhere(paths: set[str]) -> list[str]:
 
 
 def attributes(path: str, wanted: int | None = None) -> int:
-    """Attributes of a file on disk (chattr(1)); set them first if they are given."""
+    """Attributes of a file on disk (chattr(1)); with `wanted`, set them first."""
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         if wanted is not None:
