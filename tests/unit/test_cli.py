@@ -27,6 +27,7 @@ from outpost.machines import up
 from outpost.office import load
 from outpost.target import INVENTORY, LAB, Target, find
 from outpost.verification.live import sentence
+from tests.awaiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -605,34 +606,41 @@ def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     one.lab_runs = True
     stage = suite.Stage("live", "")
     one.in_lab(stage, str(tmp_path), *suite.NAMED)
-    suite._report([stage], fast=False)
+    suite._report([stage], 0, fast=False)
     shown = capfd.readouterr().out
     assert shown.splitlines()[-1] == last
     assert message in shown
 
 
 @pytest.mark.parametrize(
-    ("keep", "runs", "commands"),
-    [
-        (False, True, ["outpost lab down", "pytest tests/strangers -q"]),
-        (True, True, ["pytest tests/strangers -q"]),
-        (False, False, []),  # what a lab needs is not here
-    ],
+    ("runs", "shown"), [(True, "a site of its own\n"), (False, "not run: there is no lab")]
 )
-def test_other_offices_come_when_the_lab_is_gone(
-    keep: bool, runs: bool, commands: list[str], monkeypatch: pytest.MonkeyPatch
+def test_other_offices_are_brought_up_beside_another_stage(
+    runs: bool,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    ran: list[str] = []
-
-    def noted(_: suite.Suite, *command: str) -> int:
-        ran.append(" ".join(command[2:5]))
-        return 0
-
-    monkeypatch.setattr(suite.Suite, "_run", noted)
-    one = suite.Suite(yes=False, keep=keep, arguments=[])
+    """Their output is printed when they have ended; without a lab they do not run."""
+    begun, other_ended = tmp_path / "begun", tmp_path / "ended"
+    script = f"touch {begun}; until [ -e {other_ended} ]; do sleep 0.01; done; echo a site of its own"
+    one = suite.Suite(yes=False, keep=False, arguments=[])
     one.lab_runs = runs
+
+    def stands_in(self: suite.Suite, stage: suite.Stage, *_: str) -> None:
+        stage.ran = self._run("sh", "-c", script) == 0
+
+    monkeypatch.setattr(suite.Suite, "in_lab", stands_in)
     stage = suite.Stage("strangers", "")
-    one.strangers(stage)
-    assert (ran, stage.ran) == (commands, runs)
-    one.lab_ends()
-    assert ran == commands or not runs, "it goes once"
+    one.strangers_start(stage)
+    if runs:
+        until(begun.exists, "the stage has begun", seconds=20)
+    sys.stdout.write("the other stage\n")
+    sys.stdout.flush()
+    other_ended.touch()
+    one.strangers_end(stage)
+    sys.stdout.flush()
+    printed = capfdbinary.readouterr().out.decode()
+    assert printed.index("the other stage") < printed.index(shown)
+    assert stage.ran == runs

@@ -1,12 +1,14 @@
 """`outpost test`: the whole suite, stage after stage, with the output of pytest and the other tools; `outpost bench`: its speed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,8 @@ class Stage:
     """Names of the tests that failed."""
     unsteady: list[str] = field(default_factory=list)
     """Tests that failed first and passed when they were repeated."""
+    printed: bytes = b""
+    """Output of a stage that runs beside another."""
 
     @property
     def result(self) -> str:
@@ -67,6 +71,7 @@ def run_suite(
     yes: bool = False, fast: bool = False, keep: bool = False, arguments: list[str] | None = None
 ) -> int:
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
+    strangers = Stage("strangers", "other offices, from bare hosts by the README's commands")
     stages: list[tuple[Any, ...]] = [
         (Stage("ruff", "style and likely bugs"), suite.tools, *RUFF),
         (Stage("mypy", "types, strict"), suite.tools, *MYPY),
@@ -79,23 +84,26 @@ def run_suite(
             (Stage("live", "the checks of every host"), suite.in_lab, "tests/live", *NAMED, "-n", "2"),
             (Stage("lab", "the second apply changes nothing; raw pyinfra agrees"), suite.in_lab, "tests/lab", *NAMED),
             (Stage("journeys", "mail in every direction, by real clients; webmail in a browser"), suite.in_lab, "tests/journeys", *NAMED),
+            (strangers, suite.strangers_end),
             (Stage("attacks", "attacks on the case study's weaknesses, and what honest users notice"), suite.in_lab, "tests/attacks", *NAMED),
-            (Stage("strangers", "other offices, from bare hosts by the README's commands"), suite.strangers),
         ]  # fmt: skip
+    began = time.monotonic()
     try:
         for stage, work, *what in stages:
             title, started = f"{stage.name}: {stage.covers}", time.monotonic()
             out.rule(title, align="left") if out.is_terminal else out.print(f"=== {title}", markup=False)
+            if stage.name == "journeys":
+                suite.strangers_start(strangers)
             sys.stdout.flush()
             work(stage, *what)
-            stage.seconds = time.monotonic() - started
+            stage.seconds = stage.seconds or time.monotonic() - started
     finally:
         if not fast:
             suite.lab_ends()
-    return _report([stage for stage, *_ in stages], fast=fast)
+    return _report([stage for stage, *_ in stages], time.monotonic() - began, fast=fast)
 
 
-def _report(stages: list[Stage], *, fast: bool) -> int:
+def _report(stages: list[Stage], seconds: float, *, fast: bool) -> int:
     out.print()
     for stage in stages:
         style = {"FAILED": "bold red", "passed": "green"}.get(stage.result, "yellow")
@@ -104,7 +112,6 @@ def _report(stages: list[Stage], *, fast: bool) -> int:
         named = f"[{style}]{stage.result:8}[/] {stage.name:10}"
         out.print(f"{named} {stage.seconds:6.1f} s  {counts}  {stage.covers}")
     total = {kind: sum(getattr(stage, kind) for stage in stages) for kind in ("passed", "failed", "skipped")}
-    seconds = sum(stage.seconds for stage in stages)
     out.print(f"{'without the lab (--fast); ' if fast else ''}{seconds:.0f} s in all")
     for stage in stages:
         for name in stage.unsteady:
@@ -119,10 +126,19 @@ class Suite:
     def __init__(self, *, yes: bool, keep: bool, arguments: list[str]) -> None:
         self.yes, self.keep, self.arguments = yes, keep, arguments
         self.lab_runs = self.lab_ended = self.lab_failed = False
+        self.beside: Future[None] | None = None
+        self.log: bytearray | None = None
+        """Takes what the commands print, if it is not shown at once."""
         self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
 
     def _run(self, *command: str) -> int:
-        return subprocess.run(command, cwd=ROOT, env=self.environment, check=False).returncode
+        if self.log is None:
+            return subprocess.run(command, cwd=ROOT, env=self.environment, check=False).returncode
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.log += done.stdout
+        return done.returncode
 
     def tools(self, stage: Stage, *commands: tuple[str, ...]) -> None:
         """Python's own tools, one after the other."""
@@ -151,7 +167,7 @@ class Suite:
             stage.failed += 1
 
     def in_lab(self, stage: Stage, directory: str, *options: str) -> None:
-        """The same with hosts. Few failed tests run once more, one after the other; for strangers, with bare hosts again.
+        """The same with hosts. Few failed tests run once more, one after the other.
 
         A test that passes then is ``unsteady``: the summary names it and prints its first failure. It is a defect to correct, but the
         suite passes.
@@ -170,11 +186,24 @@ class Suite:
                 stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
         self.lab_failed |= stage.failed > 0
 
-    def strangers(self, stage: Stage) -> None:
-        """Offices that bring up hosts of their own, when the lab has made room for them."""
+    def strangers_start(self, stage: Stage) -> None:
+        """Starts the stage whose tests bring up hosts of their own, beside the next stage: that one mostly waits for mail."""
         if self.lab_runs:
-            self.lab_ends()
-        self.in_lab(stage, "tests/strangers", "-o", "log_cli=true", "-o", "log_cli_level=INFO")
+            out.print(f"{stage.name} runs beside this stage; its output follows")
+            self.beside = ThreadPoolExecutor(1).submit(self._strangers, stage)
+
+    def _strangers(self, stage: Stage) -> None:
+        apart, started = Suite(yes=self.yes, keep=self.keep, arguments=self.arguments), time.monotonic()
+        apart.lab_runs, apart.log = True, bytearray()
+        own = ("log_cli=true", "log_cli_level=INFO", "cache_dir=.pytest_cache/strangers")
+        apart.in_lab(stage, "tests/strangers", *(word for option in own for word in ("-o", option)))
+        stage.seconds, stage.printed = time.monotonic() - started, bytes(apart.log)
+
+    def strangers_end(self, stage: Stage) -> None:
+        """Waits for that stage and prints its output."""
+        if self.beside:
+            self.beside.result()
+        sys.stdout.buffer.write(stage.printed or b"not run: there is no lab to run it beside\n")
 
     def lab_up(self, stage: Stage) -> None:
         self._browser()
@@ -209,8 +238,6 @@ class Suite:
 
     def _browser(self) -> None:
         """Debian's Chromium and certutil, with consent."""
-        import shutil
-
         from outpost_lab.engine import apt_install
 
         missing = [package for command, package in TOOLS.items() if not shutil.which(command)]
