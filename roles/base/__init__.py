@@ -1,1 +1,1 @@
-"""What every host is, whatever its role: `become` (packages, SSH, logs, certificates), `hardening`, `backup`."""
+"""What every host has, whatever its role: `declare` (packages, SSH, logs, certificates), `hardening`, `backup`."""

@@ -1,6 +1,6 @@
 """Groupware: nginx, and behind it Radicale, which has no network and sees no password.
 
-nginx asks the store before each request whether the login is right, and tells Radicale who it is.
+nginx asks the store before each request whether the login is right, and passes the user's name to Radicale.
 """
 
 import shlex

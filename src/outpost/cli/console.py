@@ -23,7 +23,7 @@ PIPED = 10_000
 
 
 class Console(rich.console.Console):
-    """A console for text of others: only rich's own styles and cursor movements reach the terminal, and no link.
+    """A console for text that others wrote: only rich's own styles and cursor movements reach the terminal, and no links.
 
     If nobody reads the output any more, `outpost.__main__` ends the program.
     """

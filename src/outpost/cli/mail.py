@@ -1,4 +1,4 @@
-"""`outpost trace`, `queue`, `alarms` and `peer`: mail on its way, what needs a human, what the other end has to know."""
+"""`outpost trace`, `queue`, `alarms` and `peer`: mail on its way, what needs a person, what a peer has to set up."""
 
 import sys
 import time

@@ -273,7 +273,8 @@ def unmounted(it: Difference) -> str:
 
 
 def heard(path: str) -> str:
-    """Shell that removes what systemd tells journald about a unit's messages: a link, or an attribute of its control group."""
+    """Shell that removes systemd's settings for journald about a unit's messages: a link, or an attribute of its control
+    group."""
     if path.startswith(EXPORTED):
         return f"rm -f {named(path)}"
     program = f"import os, sys; os.removexattr(sys.argv[1], {PATTERNS!r})"

@@ -454,7 +454,7 @@ class Accounts:
             raise RefusedError("password")
 
     def _now_proven(self, address: str, chosen: Chosen, remote: str) -> dict[str, Any]:
-        """What stands for the password for a while, for a login that lacked the right code."""
+        """A token that replaces the password for some minutes, after a login without the right code."""
         token = secrets.token_urlsafe(32)
         until = self.clock() + PROVEN
         self.proven[address] = (token_hash(token), chosen.grown_from, chosen.password, remote, until)
@@ -465,7 +465,7 @@ class Accounts:
         return {"proven": token, "use_passkey": options}
 
     def _was_proven(self, address: str, token: str, remote: str) -> bool:
-        """Whether that stands for the password: from the same place, and the password is still the same."""
+        """Whether it is such a token, used from the same address, and the password is still the same."""
         with self.lock:
             *kept, until = self.proven.get(address, (None, 0))
             if until <= self.clock():

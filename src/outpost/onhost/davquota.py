@@ -1,4 +1,4 @@
-"""Radicale with a quota: what one user keeps in calendars and address books is bounded (CAL-04).
+"""Radicale with a quota: it limits what one user stores in calendars and address books (CAL-04).
 
 gunicorn starts it in place of Radicale's own application. A request that adds something to a full collection is answered with 507; reading
 and deleting go on. Radicale has no quota, and the file system has none for parts of one account.

@@ -154,7 +154,8 @@ def take_out(message: Path, mail: Path) -> Path:
 
 
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
-    """The message to the owner of a mailbox, in both languages of the guide: which one its reader has, the store does not know."""
+    """The message to the owner of a mailbox, in both languages of the guide: the store does not know which one the owner
+    reads."""
     # no structure is parsed: what a stranger nests in a field, or below the header, would end the scan for everybody
     headers = BytesHeaderParser().parsebytes(message[:LONGEST_HEADER])
     sender, subject, date = (_shown(headers.get(name, "unknown")) for name in ("From", "Subject", "Date"))

@@ -53,7 +53,8 @@ def under_way(proc: Path) -> Iterator[bool]:
 
 
 def settle(proc: Path, clock: Callable[[], float], pause: Callable[[float], None]) -> int:
-    """Wait for them; returns how many had to be left. Twice nothing in a row is the end: a client may be between DNS answer and connection."""
+    """Wait for them; returns how many did not finish. It ends when two scans in a row find none: a client may be between the
+    DNS answer and its connection."""
     began, quiet = clock(), 0
     while quiet < 2:
         patience = clock() - began
