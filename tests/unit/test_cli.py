@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from docker.errors import APIError
 
 from outpost.cli import COMMANDS, progress, suite
 from outpost.cli import app as cli
@@ -27,6 +28,7 @@ from outpost.machines import up
 from outpost.office import load
 from outpost.target import INVENTORY, LAB, Target, find
 from outpost.verification.live import sentence
+from outpost_lab.instance import Instance
 from tests.awaiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -644,3 +646,16 @@ def test_other_offices_are_brought_up_beside_another_stage(
     printed = capfdbinary.readouterr().out.decode()
     assert printed.index("the other stage") < printed.index(shown)
     assert stage.ran == runs
+
+
+def test_a_failure_of_docker_is_reported_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_name: str) -> None:
+        raise APIError("500", explanation="no space left on device")
+
+    monkeypatch.setattr(Instance, "load", fails)
+    assert cli.run(["lab", "info"]) == 1
+    assert (
+        "outpost: Docker: no space left on device. Remedy: run the command again" in capsys.readouterr().err
+    )

@@ -137,6 +137,9 @@ def _report(error: Exception) -> None:
     elif isinstance(error, OSError) and (cure := OUT_OF_ROOM.get(error.errno or 0)):
         place = f"{error.filename}: " if error.filename else ""
         say_error(f"{place}{error.strerror}", f"{cure}; then run the same command again")
+    elif type(error).__module__ == "docker.errors":
+        reason = getattr(error, "explanation", None) or error
+        say_error(f"Docker: {reason}", "run the command again; it goes on where it stopped")
     else:
         say_error(
             f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,

@@ -3,12 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import typer
-from docker.errors import DockerException
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import App
@@ -33,23 +31,23 @@ def up(
     from outpost.cli.progress import watcher
     from outpost_lab import office, trust
 
-    with shown() as progress:
-        instance = bringing.up(name, progress=progress, install=yes)
-        started = time.monotonic()
-        office.deploy(instance, watcher())
-        progress.seconds["deploy"] = round(time.monotonic() - started, 1)
-        with progress.step("trust"):
-            trust.after_deploy(instance)
-        with progress.step("certificates"):
-            trust.certificates(instance)
-            office.settle(instance)
-        if instance.office.backup:
-            with progress.step("first backups"):
-                office.back_up(instance)
-        office.came_up(instance)
-        with progress.step("first messages") as note:
-            for sender, reader in office.first_messages(instance):
-                note(f"{sender} → {reader}")
+    progress = Progress(err)
+    instance = bringing.up(name, progress=progress, install=yes)
+    started = time.monotonic()
+    office.deploy(instance, watcher())
+    progress.seconds["deploy"] = round(time.monotonic() - started, 1)
+    with progress.step("trust"):
+        trust.after_deploy(instance)
+    with progress.step("certificates"):
+        trust.certificates(instance)
+        office.settle(instance)
+    if instance.office.backup:
+        with progress.step("first backups"):
+            office.back_up(instance)
+    office.came_up(instance)
+    with progress.step("first messages") as note:
+        for sender, reader in office.first_messages(instance):
+            note(f"{sender} → {reader}")
     proven = _verified(name, as_json=as_json) if verify else True
     if as_json:
         say_json(lab_info(instance))
@@ -86,18 +84,15 @@ def _show_timings(seconds: dict[str, float]) -> None:
 
 @lab.named("down")
 def down(name: str = DEFAULT, every: bool = False) -> None:
-    with shown() as progress:
-        if every:
-            bringing.down_all(progress=progress)
-        else:
-            bringing.down(name, progress=progress)
+    if every:
+        bringing.down_all(progress=Progress(err))
+    else:
+        bringing.down(name, progress=Progress(err))
 
 
 @lab.named("info")
 def info_(name: str = DEFAULT, as_json: bool = False) -> None:
-    with shown():
-        instance = Instance.load(name)
-        data = lab_info(instance)
+    data = lab_info(Instance.load(name))
     if as_json:
         say_json(data)
         return
@@ -115,9 +110,8 @@ def info_(name: str = DEFAULT, as_json: bool = False) -> None:
 
 @lab.named("shell")
 def shell(host: str, command: list[str] | None = None, name: str = DEFAULT) -> None:
-    with shown():
-        instance = Instance.load(name)
-        container = instance.container_name(instance.machine(host).name)
+    instance = Instance.load(name)
+    container = instance.container_name(instance.machine(host).name)
     terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     arguments = ["docker", "exec", "--interactive", *terminal, container, *(command or ["bash", "-l"])]
     os.execvp("docker", arguments)  # noqa: S606
@@ -125,21 +119,18 @@ def shell(host: str, command: list[str] | None = None, name: str = DEFAULT) -> N
 
 @lab.named("box")
 def box(yes: bool = False) -> None:
-    with shown() as progress, progress.step("box") as note:
+    with Progress(err).step("box") as note:
         vagrant.make(install=yes, note=note)
 
 
 @lab.named("vm")
 def vm(hosts: list[str], name: str = DEFAULT) -> None:
-    with shown():
-        instance = _stored(name)
-        vagrant.replace(instance, tuple(hosts), client=engine.connect())
+    vagrant.replace(_stored(name), tuple(hosts), client=engine.connect())
 
 
 @lab.named("first-files", hidden=True)
 def first_files(host: str, name: str = DEFAULT) -> None:
-    with shown():
-        sys.stdout.buffer.write(vagrant.first_files(_stored(name), host))
+    sys.stdout.buffer.write(vagrant.first_files(_stored(name), host))
 
 
 def _stored(name: str) -> Instance:
@@ -147,15 +138,3 @@ def _stored(name: str) -> Instance:
     if instance := Instance.stored(name):
         return instance
     raise OutpostError(f"there is no lab {name} on this machine", f"./outpost lab up --name {name}")
-
-
-@contextmanager
-def shown() -> Iterator[Progress]:
-    """Progress on standard error, and a remedy where Docker fails."""
-    try:
-        yield Progress(err)
-    except DockerException as error:
-        reason = getattr(error, "explanation", None) or str(error)
-        raise OutpostError(
-            f"Docker: {reason}", "run the command again; it goes on where it stopped"
-        ) from error

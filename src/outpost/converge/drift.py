@@ -17,7 +17,7 @@ from outpost.converge.observation import observe, operation, read_now, run, seal
 from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
 from outpost.converge.reporting import differs, report
 from outpost.drift.differences import Finding
-from outpost.drift.findings import EARLY, Beside, findings, folded
+from outpost.drift.findings import EARLY, LATE, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.office import Host, Office
@@ -26,41 +26,6 @@ from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.facts import words
 
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
-LATE = (
-    (
-        "daemons that were stopped, started or failed",
-        (
-            "running",
-            "failed",
-            "traced",
-            "halted",
-            "foreign",
-            "within",
-            "hushed",
-            "scheduled",
-            "deleted",
-            "muted",
-            "paused",
-        ),
-    ),
-    ("packages that nobody declares", ("package", "version")),
-    ("permissions and mounts", ("mode", "special", "capability", "mount")),
-    ("accounts and groups", ("account", "shadow", "member", "keeper", "group")),
-    ("host name in force", ("hostname",)),
-    ("kernel settings in force", ("sysctl", "setting", "module", "handler")),
-    ("environment of daemons", ("manager",)),
-    (
-        "addresses and routes",
-        ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
-    ),
-    ("packet filter in force", ("table", "rules", "filter")),
-    ("databases, mail queue and signing keys", ("trigger", "function", "held", "timer", "anchor", "astray")),
-    (
-        "sockets that no flow allows, and files open to everybody",
-        ("listener", "loopback", "sniffer", "opened", "exposed"),
-    ),
-    ("configuration in force", ("stale", "effective")),
-)
 
 
 def _before() -> Beside:
@@ -88,7 +53,7 @@ def first() -> None:
 
 def last() -> None:
     """The last operation: repair the rest, and write the new known state."""
-    for name, kinds in LATE:
+    for name, kinds in LATE.items():
         _repaired(name=name, kinds=kinds)
     _refused(name="what the office file refuses")
     _remembered(name="known state", _ignore_errors=False)

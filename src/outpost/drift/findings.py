@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from outpost.drift.differences import Difference, Finding, Meaning
 from outpost.drift.meanings import FAULTS, STATES
@@ -15,10 +16,28 @@ from outpost.drift.several import SEVERAL
 from outpost.onhost.observe.facts import words
 
 EARLY = (
-    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control", "program",
-    "architecture",
+    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control",
+    "program", "architecture",
 )  # fmt: skip
 """Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt; a frozen daemon never answers."""
+LATE = {
+    "daemons that were stopped, started or failed": (
+        "running", "failed", "traced", "halted", "foreign", "within", "hushed", "scheduled", "deleted", "muted", "paused",
+    ),
+    "packages that nobody declares": ("package", "version"),
+    "permissions and mounts": ("mode", "special", "capability", "mount"),
+    "accounts and groups": ("group", "account", "shadow", "member", "keeper"),
+    "host name in force": ("hostname",),
+    "kernel settings in force": ("sysctl", "setting", "module", "handler"),
+    "environment of daemons": ("manager",),
+    "addresses and routes": ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
+    "packet filter in force": ("table", "rules", "filter"),
+    "databases, mail queue and signing keys": ("trigger", "function", "held", "timer", "anchor", "astray"),
+    "sockets that no flow allows, and files open to everybody": ("sniffer", "opened", "exposed", "listener", "loopback"),
+    "configuration in force": ("stale", "effective"),
+}  # fmt: skip
+"""Operation after the roles → kinds that it repairs."""
+ORDER = (*EARLY, *chain.from_iterable(LATE.values()))
 
 BLIND = "blind"
 """What a known host prints if its observer is missing or fails."""
@@ -107,15 +126,6 @@ def _as_findings(it: Difference, among: tuple[Meaning, ...]) -> Iterator[Finding
 
 def _place(finding: Finding) -> int:
     return min(_order((fact.split("\t")[0], ""))[0] for fact in finding.facts)
-
-
-ORDER = (
-    "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "running", "failed", "traced", "halted", "foreign", "sniffer", "within", "hushed", "scheduled", "deleted", "muted", "paused",
-    "hold", "diversion", "override", "control", "program", "architecture",
-    "package", "version",
-    "group", "account", "shadow", "member", "keeper", "mode", "special", "capability", "mount", "hostname", "sysctl", "setting", "manager", "module", "handler",
-    "link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue", "table", "rules", "filter", "trigger", "function", "held", "timer", "anchor", "astray", "opened", "exposed", "listener", "loopback", "stale", "effective",
-)  # fmt: skip
 
 
 def _order(key: tuple[str, str]) -> tuple[int, str]:

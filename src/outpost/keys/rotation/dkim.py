@@ -93,13 +93,7 @@ def _use(desk: Desk) -> bool:
     if keys.seen is None:
         _publish(desk)
         return True
-    if desk.now() < _usable(desk, keys):
-        raise NotYetError(
-            f"{selector} was seen at every name server at {spoken(keys.seen)}; resolvers may have cached for "
-            f"{desk.office.dns.ttl} s that it did not exist, and Outpost waits twice that",
-            f"run this command again after {spoken(_usable(desk, keys))}",
-            _usable(desk, keys),
-        )
+    engine.expect_usable(desk, selector, keys.seen)
     if absent := engine.missing(desk.office, _records(desk, selector)):
         _change(desk, selector, seen=None)
         remedy = "repair that name server, then run this command again"
@@ -159,7 +153,7 @@ def _records(desk: Desk, selector: str) -> list[Record]:
 
 
 def _usable(desk: Desk, keys: DkimKeys) -> datetime:
-    return (keys.seen or desk.now()) + timedelta(seconds=2 * desk.office.dns.ttl)
+    return engine.usable(desk, keys.seen or desk.now())
 
 
 def _retired_until(desk: Desk) -> datetime:

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dns.exception
@@ -78,6 +78,23 @@ class Desk:
 
 def spoken(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def usable(desk: Desk, seen: datetime) -> datetime:
+    """When a record may be relied on that every name server shows since then: resolvers may have cached that it did not exist."""
+    return seen + timedelta(seconds=2 * desk.office.dns.ttl)
+
+
+def expect_usable(desk: Desk, what: str, seen: datetime) -> None:
+    """Refuse to rely on that record any earlier."""
+    until = usable(desk, seen)
+    if desk.now() < until:
+        raise NotYetError(
+            f"{what} was seen at every name server at {spoken(seen)}; resolvers may have cached for {desk.office.dns.ttl} s that it "
+            "did not exist, and Outpost waits twice that",
+            f"run this command again in {(until - desk.now()).total_seconds():.0f} s, after {spoken(until)}",
+            until,
+        )
 
 
 @contextmanager

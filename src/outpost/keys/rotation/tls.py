@@ -34,13 +34,13 @@ def hosts(desk: Desk, name: str | None = None) -> tuple[Host, ...]:
 def roll(desk: Desk, host: Host) -> None:
     """Take the next step: finish an interrupted switch, else switch to the next key."""
     if host.name not in desk.secrets.public_past:
-        _published_long_enough(desk, host)
+        engine.expect_usable(desk, f"the next key of {host.name}", note_published(desk, host))
         _switch(desk, host)
     _finish(desk, host)
 
 
 def note_published(desk: Desk, host: Host) -> datetime:
-    """Note since when every name server has shown the host's records; returns when the next key may be used."""
+    """Note since when every name server has shown the host's records; returns that."""
     upcoming = desk.secrets.public_next[host.name]
     if absent := engine.missing(desk.office, records(desk, host)):
         _note(desk, host, None)
@@ -48,7 +48,7 @@ def note_published(desk: Desk, host: Host) -> datetime:
         raise NotYetError(f"the next key of {host.name} is not shown by {'; '.join(absent)}", remedy)
     if upcoming.seen is None:
         _note(desk, host, desk.now())
-    return (upcoming.seen or desk.now()) + timedelta(seconds=2 * desk.office.dns.ttl)
+    return upcoming.seen or desk.now()
 
 
 def due(desk: Desk, host: Host) -> bool:
@@ -67,7 +67,7 @@ def status(desk: Desk) -> Rows:
             rows.append((host.name, "switching", following))
             continue
         try:
-            usable = note_published(desk, host)
+            usable = engine.usable(desk, note_published(desk, host))
         except NotYetError as wait:
             rows.append((host.name, "not published everywhere", wait.message))
             continue
@@ -80,18 +80,6 @@ def records(desk: Desk, host: Host) -> tuple[Record, ...]:
     ends = tuple(f"._tcp.{name}." for name in public_names(desk.office, host))
     zone = office_zone(desk.office, public_keys(desk.secrets))
     return tuple(record for record in zone.records if record.type == "TLSA" and record.name.endswith(ends))
-
-
-def _published_long_enough(desk: Desk, host: Host) -> None:
-    usable = note_published(desk, host)
-    if desk.now() < usable:
-        raise NotYetError(
-            f"the next key of {host.name} was seen at every name server at "
-            f"{spoken(usable - timedelta(seconds=2 * desk.office.dns.ttl))}; resolvers may have cached for "
-            f"{desk.office.dns.ttl} s that it did not exist, and Outpost waits twice that",
-            f"run this command again in {(usable - desk.now()).total_seconds():.0f} s, after {spoken(usable)}",
-            usable,
-        )
 
 
 def _switch(desk: Desk, host: Host) -> None:
