@@ -255,6 +255,20 @@ def test_every_problem_is_shown_with_field_value_and_remedy(
     assert "hosts.webmail.role" in [problem["field"] for problem in problems]
 
 
+def test_a_local_file_that_a_role_declares_is_refused_before_any_host_is_asked(
+    office_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = office_directory / "office.toml"
+    kept = 'local = ["/etc/nginx/conf.d/headers.conf", "/etc/nginx/nginx.conf"]'
+    file.write_text(file.read_text().replace("[hosts.webmail]", f"[hosts.webmail]\n{kept}"))
+    assert run("check", str(office_directory)) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "hosts.webmail.local: names /etc/nginx/nginx.conf, which a role declares" in shown
+    assert shown.count("Remedy:") == 1
+    file.write_text(file.read_text().replace(', "/etc/nginx/nginx.conf"', ""))
+    assert run("check", str(office_directory)) == 0
+
+
 def test_no_host_is_contacted_for_an_office_that_is_wrong(
     office_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,17 +14,19 @@ from rich.console import Console
 
 from outpost import __main__ as entry
 from outpost import target
-from outpost.cli import COMMANDS, app, apply, console, office
+from outpost.cli import COMMANDS, app, apply, console, office, verify
 from outpost.cli.console import Table
 from outpost.cli.options import At
 from outpost.engine import run
 from outpost.engine.follower import Follower
 from outpost.errors import OutpostError
+from outpost.office import Host
 from outpost.target import INVENTORY, Target
 from outpost.templates import TemplateMistakeError, environment, render
 from outpost.transport import answers
 from outpost.verification import live
 from outpost.verification.live import Result
+from outpost_lab.attack.weakness import MENDS
 
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 
@@ -46,7 +48,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
         (["machines", "up", "harbour"], "the server may be changed in part"),
         (["lab", "info"], "nothing was changed"),
         (["lab", "up"], "or ./outpost lab down to remove it"),
-        (["verify", "lab"], "nothing was changed"),
+        (["check", "lab"], "nothing was changed"),
+        (["verify", "lab", "--sabotage"], "each host where a sabotage was undone: ./outpost plan harbour"),
         ([], "nothing was changed"),
     ],
 )
@@ -180,11 +183,61 @@ def test_a_remedy_names_the_office_so_that_it_can_be_typed(
     assert f"./outpost plan '{site}' shows what is left" in capsys.readouterr().err
 
 
+def test_a_verification_that_is_interrupted_has_changed_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live, "verify", interrupted)
+    assert entry.main(["verify", "harbour"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was changed.\n")
+
+
+def test_an_interrupted_sabotage_is_undone_and_its_hosts_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The processes that break something are dead before it is undone, and Ctrl-C reaches none of them."""
+    ends: list[str] = []
+
+    class Broken:
+        pid = 4711
+
+        def __init__(self, *_: object, start_new_session: bool, **__: object) -> None:
+            assert start_new_session
+            ends.append("began")
+
+        def wait(self) -> int:
+            if ends[-1] == "began":
+                ends.append("interrupted")
+                raise KeyboardInterrupt
+            return -9
+
+    def undone(_target: object, _office: object, host: Host, script: str, _via: object) -> str:
+        assert script == MENDS
+        ends.append(host.name)
+        return "mended\n" if host.role == "store" and "interrupted" in ends else ""
+
+    monkeypatch.setattr("subprocess.Popen", Broken)
+    monkeypatch.setattr("os.killpg", lambda pid, _signal: ends.append(f"killed {pid}"))
+    monkeypatch.setattr(verify, "run_script", undone)
+    at = At("harbour")
+    at.__dict__["target"] = HARBOUR._replace(instance="lab")
+    with pytest.raises(KeyboardInterrupt):
+        verify.sabotage_office(at, ())
+    hosts = sorted(host.name for host in at.office.hosts)
+    begun = ends.index("began")
+    assert sorted(ends[:begun]) == hosts, "what an earlier run left is undone first"
+    assert ends[begun + 1 : begun + 3] == ["interrupted", "killed 4711"]
+    assert sorted(ends[begun + 3 :]) == hosts
+    (store,) = at.office.with_role("store")
+    assert f"{store.name}: a sabotage was in effect; it is undone" in capsys.readouterr().err
+
+
 def test_every_command_says_what_it_leaves_or_changes_nothing() -> None:
     changing = {name for name, about in COMMANDS.items() if "interrupted" in about}
     reading = {
         "plan",
-        "verify",
         "check",
         "preflight",
         "report",

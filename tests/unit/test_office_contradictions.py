@@ -57,6 +57,15 @@ LIES: list[tuple[str, Data, str, str, str]] = [
     ("large mail at no hour", {"peers.0.large": "5MiB", "peers.0.large_hours": "06:00-06:00"}, "peers[0].large_hours", "ends when it begins", "write two different times"),
     ("a quota in exbibytes", {"users.0.quota": "9EiB"}, "users[0].quota", "more than 1PiB", "write 1PiB or less"),
     ("an infinite rate", {"link.rate_kbit": float("inf")}, "link.rate_kbit", "not a whole number", "write it like 1544"),
+    ("a lifetime that ends before the second try", {"peers.0.lifetime": "1s"}, "peers[0].lifetime", "before it is tried a second time", "lengthen it"),
+    ("as long as until the second try", {"peers.0.lifetime": "30s"}, "peers[0].lifetime", "before it is tried a second time", "lengthen it"),
+    # names and accounts
+    ("an account without a shell", {"ssh.user": "nobody"}, "ssh.user", "without a shell", "admin"),
+    ("an account of systemd", {"ssh.user": "systemd-network"}, "ssh.user", "without a shell", "admin"),
+    ("an A-label that stands for nothing", {"peers.0.domains": ["xn--a.test"]}, "peers[0].domains[0]", "xn--a begins like an A-label", "example.com"),
+    ("an empty A-label", {"peers.0.domains": ["xn--.test"]}, "peers[0].domains[0]", "not a fully qualified domain name", "example.com"),
+    ("an A-label of ASCII", {"peers.0.domains": ["xn--abc-.test"]}, "peers[0].domains[0]", "not a fully qualified domain name", "example.com"),
+    ("another spelling of an A-label", {"peers.0.domains": ["xn--99999999.test"]}, "peers[0].domains[0]", "xn--99999999 begins like an A-label", "example.com"),
     # networks and addresses
     ("no zone", {"zones": {}}, "zones", "an empty table", "[zones.NAME]"),
     ("no host", {"hosts": {}}, "hosts", "an empty table", "[hosts.NAME]"),

@@ -35,7 +35,7 @@ def check_office(office: OfficeArgument, name: str | None = None, as_json: bool 
     meant = office == LAB or Path(office).resolve() in (template, template / "office.toml")
     directory = template if meant and name is None else find(office, name).data
     file = directory / "office.toml"
-    problems = list(problems_of(directory))
+    problems = list(problems_of(directory)) or _declared_and_local(directory)
     if directory == template:  # its test environment's authority is made for each instance
         problems = [problem for problem in problems if problem.value not in ("world-ca.pem", "acme-ca.pem")]
     if as_json:
@@ -50,6 +50,22 @@ def check_office(office: OfficeArgument, name: str | None = None, as_json: bool 
         _note_readers(directory, loaded, office)
         _note_identity(directory)
     return 1 if problems else 0
+
+
+def _declared_and_local(directory: Path) -> list[Problem]:
+    """Files of `hosts.NAME.local` that a role declares. Any secrets do for that."""
+    loaded = load(directory)
+    keeping = [host.name for host in loaded.hosts if host.local]
+    if not keeping:
+        return []
+    found, secrets = [], secrets_file.complete(loaded).secrets
+    for name in keeping:
+        try:
+            declaration(loaded, secrets, name)
+        except OutpostError as error:
+            field = f"hosts.{name}.local"
+            found.append(Problem(field, "", error.message.removeprefix(f"{field} "), error.remedy))
+    return found
 
 
 def _note_readers(directory: Path, loaded: Office, office: str) -> None:

@@ -1,9 +1,12 @@
 """`outpost verify`: the live checks, their results, what changed since the last run, and its report."""
 
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from io import StringIO
@@ -12,7 +15,8 @@ from urllib.parse import urlsplit
 
 from rich.markup import escape
 
-from outpost.cli.console import Console, Table, out, say_error, say_json
+from outpost.cli import console
+from outpost.cli.console import Console, Table, err, out, say_error, say_json
 from outpost.cli.options import App, At, chosen_hosts
 from outpost.cli.progress import checks_progress, watcher
 from outpost.engine import run
@@ -22,6 +26,7 @@ from outpost.office import load
 from outpost.onhost import tell as telling
 from outpost.onhost.tell import News
 from outpost.target import ROOT, Target
+from outpost.transport.remote import of_each, run_script
 from outpost.verification import history, live
 from outpost.verification.live import Result, Verdict
 
@@ -43,9 +48,10 @@ def verify_office(
     as_json: bool = False,
     junit: Path | None = None,
 ) -> int:
+    console.unchanged = not sabotage
     target, hosts = at.target, chosen_hosts(at.office, limit)
     if sabotage:
-        return sabotage_office(target, hosts)
+        return sabotage_office(at, hosts)
     _known(controls)
     before = (history.read(since),) if since else history.runs(target)
     with checks_progress(quiet=changes) as on_result:
@@ -187,19 +193,42 @@ def send(path: str, news: News) -> None:
         raise OutpostError(f"{where} did not accept the message: {error}", remedy) from None
 
 
-def sabotage_office(target: Target, hosts: Sequence[str]) -> int:
-    """Run every check's sabotage in a lab. The apply and the plan afterwards must find nothing that is left of it."""
+def sabotage_office(at: At, hosts: Sequence[str]) -> int:
+    """Run every check's sabotage in a lab. The apply and the plan afterwards must find nothing that is left of it.
+
+    However it ends, what is broken is restored. pytest has a session of its own, so that Ctrl-C does not reach it.
+    """
+    target = at.target
     if not target.instance:
         remedy = "run ./outpost verify lab --sabotage"
         raise OutpostError(f"--sabotage runs against a lab only, and {target.name} is not a lab", remedy)
+    _restore(at)
     arguments = [
         sys.executable, "-m", "pytest", "tests/sabotage", "-m", "slow", "--name", target.instance, "-q", "-n", "5",
         *(("-k", " or ".join(f"{host}:" for host in hosts)) if hosts else ()),
     ]  # fmt: skip
-    done = subprocess.run(arguments, cwd=ROOT, env=target.environment, check=False)
+    process = subprocess.Popen(arguments, cwd=ROOT, env=target.environment, start_new_session=True)
+    try:
+        status = process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _restore(at)
     run.apply(target, watcher=watcher())  # daemons load their files again, which were changed and restored
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
         remedy = f"run ./outpost plan {target.typed} --name {target.instance}"
         say_error("the sabotage left changes behind", remedy)
-    return FAILED if done.returncode or left.changes or left.failed else PROVEN
+    return FAILED if status or left.changes or left.failed else PROVEN
+
+
+def _restore(at: At) -> None:
+    """Undo the sabotages that are in effect, and name their hosts."""
+    from outpost_lab.attack.weakness import MENDS
+
+    for name, answer in of_each(
+        at.office.hosts, lambda host: run_script(at.target, at.office, host, MENDS, at.via)
+    ).items():
+        if "mended" in answer:
+            err.print(f"[yellow]{escape(name)}[/]: a sabotage was in effect; it is undone", highlight=False)

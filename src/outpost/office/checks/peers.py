@@ -71,6 +71,9 @@ def _peer_waits(office: Office) -> Iterator[Problem]:
             message = f"the queue gives up after {office.link.queue_lifetime} s (link.queue_lifetime)"
             remedy = "shorten it, or lengthen link.queue_lifetime"
             yield Problem(f"peers[{index}].lifetime", f"{peer.lifetime}s", message, remedy)
+        elif peer.lifetime and peer.lifetime <= office.link.retry_soonest:
+            message = f"mail bounces before it is tried a second time (link.retry_soonest: {office.link.retry_soonest} s)"
+            yield Problem(f"peers[{index}].lifetime", f"{peer.lifetime}s", message, "lengthen it")
         if peer.large is not None and len(set(peer.large_hours.split("-"))) == 1:
             message = "ends when it begins: is that the whole day, or never?"
             remedy = "write two different times"

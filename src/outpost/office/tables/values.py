@@ -79,7 +79,23 @@ def _fqdn(value: str) -> str:
         raise ValueError(f"{form}{_foreign(value)}")
     if labels[-1].isdigit():
         raise ValueError("not a fully qualified domain name: it ends in a number, like an address")
+    for label in labels:
+        if label.startswith("xn--") and not _is_a_label(label):
+            raise ValueError(
+                f"not a domain name: {label} begins like an A-label and stands for no name (RFC 5890)"
+            )
     return value
+
+
+def _is_a_label(label: str) -> bool:
+    """Whether Punycode gives the label back, and it stands for something else than ASCII."""
+    try:
+        text = label.removeprefix("xn--").encode().decode("punycode")
+        return (
+            not text.isascii() and text.isprintable() and f"xn--{text.encode('punycode').decode()}" == label
+        )
+    except (UnicodeError, OverflowError, ValueError):
+        return False
 
 
 def _mail_address(value: str) -> str:
@@ -126,6 +142,21 @@ def _to_network(value: object) -> object:
 
 def _maps(network: IPNetwork) -> bool:
     return getattr(network.network_address, "ipv4_mapped", None) is not None and network.prefixlen >= 96
+
+
+_WITHOUT_A_SHELL = frozenset(
+    {
+        "_apt", "_chrony", "backup", "bin", "daemon", "games", "irc", "list", "lp", "mail", "man", "messagebus", "news",
+        "nobody", "proxy", "sshd", "sync", "sys", "uucp", "www-data",
+    }
+)  # fmt: skip
+"""Accounts of Debian itself that nobody can log in as (base-passwd, and packages of every host)."""
+
+
+def _with_a_shell(value: str) -> str:
+    if value in _WITHOUT_A_SHELL or value.startswith("systemd-"):
+        raise ValueError("an account of Debian's own, without a shell: nobody can log in as it")
+    return value
 
 
 def _ssh_key(value: str) -> str:
@@ -221,7 +252,7 @@ Size = Annotated[ByteSize, Field(ge=1, le=2**50), _form("size")]
 """Bytes; the file may say `25MiB` or `2GiB`. A size of nothing is a mistake."""
 Line = Annotated[str, Field(max_length=200), AfterValidator(_trimmed)]
 """One line of text for people."""
-Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+Account = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"), AfterValidator(_with_a_shell)]
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
 AgeRecipient = Annotated[str, AfterValidator(_age_recipient)]
 Server = Annotated[str, AfterValidator(_server)]
