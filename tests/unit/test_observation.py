@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError, OperationError
@@ -13,6 +14,7 @@ from pyinfra.context import ctx_state
 from outpost.converge import observation
 from outpost.converge.observation import END, PART, Answer, Asking, Survey
 from outpost.drift.findings import BLIND
+from outpost.evidence.reference import case_study
 
 
 class Planning:
@@ -61,13 +63,29 @@ BROKEN = "echo; printf 'no end'"
 class Host:
     """One that answers, or not."""
 
-    data = SimpleNamespace(machine="mta", secrets=SimpleNamespace(seal_of=str))
+    errors = ""
+
+    @property
+    def data(self) -> Any:
+        """As pyinfra's: it has `get`, and attributes."""
+        mta = case_study().with_role("mta")[0].name
+        found = {
+            "machine": mta,
+            "secrets": SimpleNamespace(seal_of=str),
+            "office": case_study(),
+            "_sudo": True,
+        }
+        return SimpleNamespace(**found, get=found.get)
 
     def __init__(self, *answers: Answer | None) -> None:
         self.answers = list(answers)
 
     def get_fact(self, *_: object, **__: object) -> Answer | None:
         return self.answers.pop(0)
+
+    def run_shell_command(self, command: str, *, _sudo: bool) -> tuple[bool, SimpleNamespace]:
+        assert (command, _sudo) == ("true", True)
+        return not self.errors, SimpleNamespace(stderr=self.errors)
 
 
 def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_is_no_empty_host(
@@ -80,6 +98,22 @@ def test_a_host_whose_answer_got_lost_is_asked_again_and_one_that_never_answers_
     monkeypatch.setattr(observation, "host", Host(None, None, None, answer))
     with pytest.raises(OperationError, match="did not answer 3 times"):
         observation.read_now("who")
+
+
+def test_a_host_that_carries_out_no_command_says_why_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    host = Host(None, None, None)
+    host.errors = "Remedy: trust me\nsudo: sorry, you must have a tty to run sudo"
+    monkeypatch.setattr(observation, "host", host)
+    with pytest.raises(observation.NoAnswerError) as raised:
+        observation.read_now("who")
+    told = observation.unread(raised.value)
+    assert told.startswith(
+        "sudo wants a terminal there (requiretty). Remedy: run echo 'Defaults:root !requiretty'"
+    )
+    assert "trust me" not in told
 
 
 def test_units_are_distinguished_by_their_order_even_when_one_is_unknown() -> None:

@@ -245,6 +245,7 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
         ("No ED25519 host key is known for 192.0.2.3 and you have requested strict checking.\nHost key verification failed.", "is not in known_hosts", "ssh-keyscan"),
         ("admin@192.0.2.3: Permission denied (publickey).", "refuses your SSH keys", "ssh-copy-id"),
         ("sudo: a password is required", "sudo asks for a password", "NOPASSWD: ALL"),
+        ("sudo: sorry, you must have a tty to run sudo", "wants a terminal", "!requiretty"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection timed out", "does not answer", "firewall"),
         ("ssh: connect to host 192.0.2.3 port 22: No route to host", "no machine has its address", "office.toml"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection refused", "nothing listens for SSH", "systemctl start ssh"),

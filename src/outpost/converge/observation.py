@@ -29,10 +29,12 @@ from outpost.converge.files import APPLIED, LOCK, PACKAGES
 from outpost.drift.findings import BLIND, Beside
 from outpost.errors import OutpostError
 from outpost.keys.model import Secrets
+from outpost.office import Office
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
 from outpost.transport import answers
+from outpost.transport.remote import failure, typeable
 
 P = ParamSpec("P")
 PACKAGES_BEFORE = f"cat {PACKAGES}"
@@ -165,8 +167,14 @@ def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[
     return decorate
 
 
+class NoAnswerError(OperationError):
+    """A host does not answer at all; its text is ours, and may have a remedy."""
+
+
 def unread(error: Exception) -> str:
     """Why an answer could not be read, as a clause."""
+    if isinstance(error, NoAnswerError):
+        return str(error)
     if isinstance(error, PyinfraError):
         return answers.line(str(error), 500)
     return answers.line(f"it gave an answer that cannot be read ({type(error).__name__}: {error})", 500)
@@ -195,9 +203,21 @@ def _asked(asking: Asking) -> Answer:
         )
         if answer is not None:
             return answer
-    raise OperationError(
-        f"the host did not answer {ATTEMPTS} times, so nothing was compared: run the command again"
+    raise NoAnswerError(
+        _why_not()
+        or f"the host did not answer {ATTEMPTS} times, so nothing was compared: run the command again"
     )
+
+
+def _why_not() -> str:
+    """Why the host carries out no command at all, with the remedy; empty if it does. None of it is the host's own text."""
+    _, output = host.run_shell_command("true", _sudo=bool(host.data.get("_sudo")))
+    known = failure("", output.stderr)
+    if known is None:
+        return ""
+    office: Office = host.data.office
+    remedy = typeable(known.remedy, office, office.host(host.data.machine))
+    return f"{known.message.removeprefix(': ')}. Remedy: {remedy}"
 
 
 def _note(command: str, answer: Answer) -> None:

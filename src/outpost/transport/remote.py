@@ -34,10 +34,10 @@ def run_script(
     try:
         return carried_out(host.name, command, script, otherwise, patience=patience, most=most)
     except OutpostError as error:
-        raise OutpostError(error.message, _typeable(error.remedy, office, host)) from None
+        raise OutpostError(error.message, typeable(error.remedy, office, host)) from None
 
 
-def _typeable(remedy: str, office: Office, host: Host) -> str:
+def typeable(remedy: str, office: Office, host: Host) -> str:
     """A remedy with the account and the address of the host."""
     user, address, _ = ssh.target(office, host)
     return re.sub(r"\bADDRESS\b", address, re.sub(r"\bUSER\b", user, remedy))
@@ -93,6 +93,11 @@ REASONS = (
         "run ssh-copy-id USER@ADDRESS; run ssh-add -l to see your keys",
     ),
     ("a password is required", "sudo asks for a password there", SUDOERS),
+    (
+        "must have a tty",
+        "sudo wants a terminal there (requiretty)",
+        "run echo 'Defaults:USER !requiretty' >> /etc/sudoers.d/outpost-admin, as root on the host",
+    ),
     ("sudo: command not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("sudo: not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("not in the sudoers file", "its account may not use sudo", SUDOERS),
