@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from outpost.cli import COMMANDS
 from outpost.target import ROOT
@@ -124,6 +126,52 @@ def avoids(text: str) -> bool:
 def test_messages_and_help_have_the_glossarys_words() -> None:
     assert found(texts, lambda text: not avoids(text)) == []
     assert [line for line in HELP.splitlines() if not avoids(line)] == []
+
+
+MOST_WORDS = 25
+"""Of a sentence in a help text or a message: more have to be read twice."""
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences, without blocks of code; a colon or a semicolon ends one, too."""
+    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [part for part in re.split(r"(?<=[.?!;:])\s|\n\n", plain) if part.strip()]
+
+
+def helps(table: dict[str, Any]) -> Iterator[str]:
+    """Every text in the tables of the commands."""
+    for value in table.values():
+        if isinstance(value, dict):
+            yield from helps(value)
+        else:
+            yield from (
+                text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)
+            )
+
+
+def test_sentences_of_help_and_messages_are_short() -> None:
+    def long(text: str) -> bool:
+        return any(len(part.split()) > MOST_WORDS for part in sentences(text))
+
+    assert found(texts, long) == []
+    every = list(helps(tomllib.loads(HELP)))
+    assert len(every) > 300
+    assert [text for text in every if long(text)] == []
+    assert long("one " * 26 + "end.")
+    assert not long("one " * 20 + "end. " + "two " * 20)
+
+
+def test_the_first_line_of_each_commands_help_says_in_80_characters_what_it_does() -> None:
+    def first_lines(table: dict[str, Any]) -> Iterator[str]:
+        if "help" in table:
+            yield table["help"].strip().partition("\n")[0]
+        for inner in table.values():
+            if isinstance(inner, dict):
+                yield from first_lines(inner)
+
+    every = list(first_lines(tomllib.loads(HELP)))
+    assert len(every) > 60
+    assert [line for line in every if len(line) > 80 or not re.fullmatch(r"[A-Z].*\.", line)] == []
 
 
 def prose(page: str) -> str:
