@@ -60,6 +60,8 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
         ("ns1", {"release": "ubuntu 24.04"}, [], "bad", "ubuntu"),
         ("ns1", {"clock": str(int(NOW) - 90)}, [], "note", "90 s behind"),
         ("ns1", {"clock": str(int(NOW) + 90)}, [], "note", "60 s ahead"),
+        ("ns1", {"clock": str(int(NOW) - 86_400)}, [], "bad", "86400 s behind"),
+        ("ns1", {"clock": str(int(NOW) + 86_430)}, [], "bad", "86400 s ahead"),
         ("mta", {"memory": "900"}, [], "note", "900 MiB"),
         ("mta", {}, [("disk", "5000 /"), ("disk", "1000 /var")], "note", "5000 MiB of disk"),
         ("store", {}, [("disk", "900 /")], "bad", "900 MiB of disk"),
@@ -143,6 +145,9 @@ def test_what_the_archive_answered_is_said(office: Office) -> None:
     assert found.seen.endswith("through http://10.40.4.2:3142 (403 Forbidden)")
     (found,) = seen(office, "store", [*facts(office, "store"), *network[:-1], ("unfetched", f"{url} ")])
     assert found.seen.endswith("(no answer within 16 s)")
+    unknown = ("unfetched", f"{url} Could not resolve 'deb.debian.org'")
+    (found,) = seen(office, "store", [*facts(office, "store"), *network[:-1], unknown])
+    assert found.remedy.startswith("run echo 'nameserver 10.40.2.2' > /etc/resolv.conf")
 
 
 class _Busy(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,6 +28,8 @@ RELEASE = "13"
 PATIENCE = 50.0  # seconds
 CLOCK = 5
 """Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
+FAR = 3600
+"""Seconds from which on nothing can be installed: apt refuses package lists from the future or from long ago, TLS certificates."""
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
 """Programs that an apply needs on each host."""
 REMOVED = ("systemd-resolve", "exim4", "sendmail-mta")
@@ -158,8 +161,13 @@ def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:
     off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
     if abs(off) <= CLOCK:
         return Finding(host.name, "good", "its clock agrees with this machine's")
+    seen = f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}"
+    if abs(off) >= FAR:
+        right = f"{datetime.fromtimestamp(now[1], UTC):%Y-%m-%d %H:%M}"
+        remedy = f"if this machine's clock is right, run date --utc --set '{right}', as root on the host: apt and TLS refuse a wrong time"
+        return Finding(host.name, "bad", seen, remedy)
     remedy = "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock"
-    return Finding(host.name, "note", f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}", remedy)
+    return Finding(host.name, "note", seen, remedy)
 
 
 def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
@@ -211,6 +219,9 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         seen = f"no packages: {', '.join(missing)} is not reached{by} ({answer})"
         remedy = "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]"
+        if "resolv" in answer:
+            server = next((server for server in wanted if server in given), "ADDRESS")
+            remedy = f"run echo 'nameserver {server}' > /etc/resolv.conf, as root on the host: until its first apply it resolves by itself"
         yield Finding(host.name, "bad", seen, remedy)
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
