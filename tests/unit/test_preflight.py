@@ -316,6 +316,43 @@ def test_verification_waits_for_no_check_of_a_host_that_does_not_answer(
     ]
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_host_that_dies_while_it_is_verified_is_one_failure(
+    dead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked before still counts; a host that answers again keeps its failures."""
+    checks = tmp_path / "test_checks.py"
+    checks.write_text(
+        "import pytest\nfrom outpost.errors import OutpostError\n"
+        "class Me: name = 'ns1'\n"
+        "me = pytest.mark.parametrize('me', [Me()])\n"
+        "@me\n@pytest.mark.parametrize('n', range(3))\n"
+        "def test_silent(me, n): raise OutpostError('the shell on the host ended', 'check that the host is up')\n"
+        "@me\ndef test_wrong(me): assert 0\n"
+        "@me\ndef test_good(me): assert 1\n"
+    )
+    later = {"ns1": OutpostError("ns1: it does not answer", "switch it on")} if dead else {}
+    answers = iter([{}, later])
+    monkeypatch.setattr(live, "unreached", lambda *_: next(answers))
+    verdict = live.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
+    failed = verdict.with_outcome("failed")
+    assert ["ns1: it does not answer" in result.seen for result in failed].count(True) == dead
+    assert len(failed) == (2 if dead else 4)
+    assert len(verdict.with_outcome("passed")) == 1
+
+
+def test_a_shell_that_answered_is_not_waited_for_again_and_again(tmp_path: Path) -> None:
+    """A host that dies in the middle: the first check after it waits for a new connection, all others do not."""
+    begun = tmp_path / "begun"
+    once = 'echo x >>"$0"; [ "$(wc -l <"$0")" = 1 ] || { echo "Connection timed out" >&2; exit 255; }; shift; exec sh -c "$1"'
+    shell = Shell(["sh", "-c", once, str(begun), "-s"])
+    assert shell.run("echo here")[1] == b"here\n"
+    for _ in range(4):
+        with pytest.raises(OutpostError):
+            shell.run("kill -9 $PPID")
+    assert begun.read_text() == "x\nx\n"
+
+
 def test_a_shell_that_never_began_is_not_waited_for_again(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     refused = "echo x >>$0; echo 'ssh: connect to host x port 22: Connection timed out' >&2"

@@ -50,7 +50,6 @@ class Shell:
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, Future[Answer]] = {}
-        self._answered = False
         self._unreached: OutpostError | None = None
 
     def run(self, command: str) -> Answer:
@@ -93,6 +92,7 @@ class Shell:
     def _read(self, process: subprocess.Popen[bytes], waiting: dict[int, Future[Answer]]) -> None:
         """Pass on answers until a line is not an answer."""
         assert process.stdout is not None
+        answered = False
         while head := _ANSWER.fullmatch(process.stdout.readline(HEAD)):
             number, status, length, errors = map(int, head.groups())
             if number not in waiting or length + errors > MOST:
@@ -100,14 +100,16 @@ class Shell:
             data = process.stdout.read(length + errors)
             if len(data) < length + errors:
                 break
-            self._answered = True
+            answered = True
             waiting.pop(number).set_result((status, data[:length], data[length:]))
         error = self._ended(process)
         with self._lock:
             _hang_up(process)
             if self._process is process:
                 self._process = None
-            if not self._answered:
+            if (
+                not answered
+            ):  # a new connection to a host that died fails as well, and each takes as long as ssh's timeout
                 self._unreached = error
         for coming in waiting.values():
             coming.set_exception(error)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -194,10 +194,14 @@ class Result:
         )
 
     @property
+    def could_not_ask(self) -> bool:
+        """Whether it failed because a host did not answer, or an answer could not be used."""
+        return self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
+
+    @property
     def mended_by(self) -> str:
         """What to do if it failed; empty if there is no general advice."""
-        raised = self.seen.startswith(("outpost.errors.OutpostError: ", "OutpostError: "))
-        if raised and ". Remedy: " in self.seen:
+        if self.could_not_ask and ". Remedy: " in self.seen:
             return self.seen.partition(". Remedy: ")[2].splitlines()[0].removesuffix(".")
         return self.remedy
 
@@ -283,10 +287,7 @@ def verify(
     started = time.monotonic()
     office = load(target.data)
     gone = unreached(target, office, hosts or office.hosts_by_name, connector)
-    absent = [
-        Result(f"reached[{name}]", name, "the host answers the controller", (), "failed", error.message, 0.0, error.remedy)
-        for name, error in gone.items()
-    ]  # fmt: skip
+    absent = _absent(gone)
     if gone:
         hosts = tuple(name for name in hosts or office.hosts_by_name if name not in gone)
         if not hosts:
@@ -325,7 +326,19 @@ def verify(
     ):  # a file that cannot be imported is no proof
         message = f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}"
         raise OutpostError(message, "run it again with OUTPOST_DEBUG=1 to see pytest's full output")
-    return Verdict((*absent, *results), time.monotonic() - started, lines[-1] if lines else "")
+    unasked = {result for result in results if result.outcome == "failed" and result.could_not_ask}
+    died = unreached(target, office, {result.host for result in unasked} & {*office.hosts_by_name}, connector)
+    found = [result for result in results if result not in unasked or result.host not in died]
+    return Verdict((*absent, *_absent(died), *found), time.monotonic() - started, lines[-1] if lines else "")
+
+
+def _absent(gone: Mapping[str, OutpostError]) -> list[Result]:
+    """One failure for each host that does not answer; its checks are not counted."""
+    promise = "the host answers the controller"
+    return [
+        Result(f"reached[{name}]", name, promise, (), "failed", error.message, 0.0, error.remedy)
+        for name, error in gone.items()
+    ]
 
 
 def _follow(descriptor: int, on_result: OnResult) -> list[Result]:
