@@ -57,6 +57,27 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
     assert alice.count(token) == 1
 
 
+@pytest.mark.control("DSN-01", "AVL-01")
+def test_a_store_that_has_lost_an_account_returns_no_mail(
+    lab: Instance, stranger: Neighbour, alice: OfficeUser
+) -> None:
+    """The MTA knows the recipient and has said 250: what the store says to the contrary is an error, which somebody will correct."""
+    message, token = compose(stranger.address, [alice.address])
+    accounts = "/etc/dovecot/users"
+
+    def on(host: str, script: str) -> None:
+        subprocess.run(["docker", "exec", lab.container_name(host), "sh", "-euc", script], check=True)
+
+    on("store", f"cp -p {accounts} /run/accounts; sed -i '/^{alice.address}:/d' {accounts}")
+    try:
+        stranger.send(message, [alice.address])
+        on("mta", on_host(f"postqueue -j | grep {alice.address} | grep -q delay_reason", 60))
+    finally:
+        on("store", f"cat /run/accounts > {accounts}; rm /run/accounts")
+        on("mta", "postqueue -f")
+    alice.receive(token, patience=BACK_WITHIN)
+
+
 @pytest.mark.control("QUE-01", "AVL-01")
 def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_off(
     lab: Instance, stranger: Neighbour, alice: OfficeUser

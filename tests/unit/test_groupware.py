@@ -385,6 +385,12 @@ def test_a_question_without_a_clients_address_is_answered_to_nobody(answering: A
     assert requests == []
 
 
+def test_the_zone_of_an_address_is_no_text_for_dovecot(answering: Any) -> None:
+    path, requests, _ = answering
+    ask(path, Authorization=basic("anna:x"), X_Real_IP="fe80::1%x\tprotocol=accounts\tvalid-client-cert")
+    assert requests == [("anna", "x", "fe80::1")]
+
+
 def test_while_dovecot_is_down_nobody_is_asked_for_another_password(answering: Any) -> None:
     path, _, answer = answering
     answer[0] = "down"

@@ -157,6 +157,40 @@ def test_a_scanner_that_has_no_verdict_on_anything_is_broken(
         rescan.rescan(SETTINGS)
 
 
+def test_one_mailbox_without_verdicts_does_not_end_the_night(
+    mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its user can put any message there by IMAP."""
+    for number in range(10):
+        (mail / f"bob/Maildir/cur/{number}.M2.host,S=5:2,S").write_bytes(b"makes it fail\n")
+    (mail / "zoe/Maildir/cur").mkdir(parents=True)
+    (mail / "zoe/Maildir/cur/1.M1.host").write_bytes(b"infected\n")
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    monkeypatch.setattr(rescan, "MOST_FAILED", 2)
+    monkeypatch.setattr(rescan, "notify", lambda *_: None)
+
+    def answer(_self: Scanner, *parts: bytes) -> str:
+        sent = b"".join(parts)
+        if b"fail" in sent:
+            return "Can't allocate memory ERROR"
+        return "stream: Eicar FOUND" if b"infected" in sent else "stream: OK"
+
+    monkeypatch.setattr(Scanner, "ask", answer)
+    assert not rescan.rescan(SETTINGS)
+    assert not list((mail / "zoe/Maildir/cur").iterdir())
+    assert "other messages of bob are not scanned" in capsys.readouterr().err
+
+
+def test_a_scan_that_took_too_long_removes_no_message(
+    mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rescan, "MAIL", mail)
+    answer = "stream: Heuristics.Limits.Exceeded.MaxScanTime FOUND"
+    monkeypatch.setattr(Scanner, "ask", lambda _self, *_parts: answer)
+    assert not rescan.rescan(SETTINGS)
+    assert "0 removed, 0 too large to scan, 2 without a verdict" in capsys.readouterr().out
+
+
 def test_one_mailbox_full_of_viruses_does_not_end_the_night(
     mail: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
