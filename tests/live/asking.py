@@ -55,6 +55,7 @@ def account(host: TestinfraHost, name: str) -> tuple[str, list[str]]:
 LOGINS = ("imap-login", "submission-login", "managesieve-login")
 """Dovecot's services that strangers speak with."""
 _DOVECOT = (
+    "auth_cache_size",
     "auth_debug",
     "auth_debug_passwords",
     "auth_failure_delay",
@@ -64,6 +65,7 @@ _DOVECOT = (
     "passdb/lua/passdb_fields/allow_real_nets",
     "quota_mailbox_count",
     "quota_message_count",
+    "quota_storage_grace",
     "sieve_max_cpu_time",
     "sieve_max_redirects",
     "sieve_quota_script_count",
@@ -81,7 +83,13 @@ _DOVECOT = (
     "submission_relay_trusted",
     "submission_ssl",
 )
-_ON_DELIVERY = ("lmtp_rcpt_check_quota", "lmtp_save_to_detail_mailbox", "mail_fsync", "quota_full_tempfail")
+_ON_DELIVERY = (
+    "lmtp_add_received_header",
+    "lmtp_rcpt_check_quota",
+    "lmtp_save_to_detail_mailbox",
+    "mail_fsync",
+    "quota_full_tempfail",
+)
 
 
 def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:

@@ -305,6 +305,16 @@ STRICT = {
     "qname-minimisation": "yes",
     "serve-expired": "yes",
     "hide-version": "yes",
+    "hide-identity": "yes",
+    "aggressive-nsec": "yes",
+    "deny-any": "yes",
+    "val-clean-additional": "yes",
+    "edns-buffer-size": "1232",
+    "unwanted-reply-threshold": "1000000",
+    "cache-min-ttl": "0",
+    "cache-max-ttl": "86400",
+    "cache-max-negative-ttl": "300",
+    "serve-expired-ttl": "86400",
 }
 
 
@@ -471,6 +481,15 @@ def test_journal_survives_a_restart(units: Units) -> None:
     opened = units.process("systemd-journald.service").journals
     assert [path for path in opened if path.endswith("/system.journal")] != []
     assert [path for path in opened if not path.startswith("/var/log/journal/")] == []
+
+
+@pytest.mark.control("LOG-01")
+def test_the_journal_keeps_what_daemons_say_of_ordinary_events(host: TestinfraHost) -> None:
+    """The journal keeps messages of every priority: mail daemons log each transfer as "info"."""
+    priorities = ("debug", "info", "notice")
+    sent = "; ".join(f"logger -p daemon.{each} -t outpost-check-$$ a line of {each}" for each in priorities)
+    kept = host.check_output(f"{sent}; journalctl --sync; journalctl -q -o cat -t outpost-check-$$")
+    assert kept.splitlines() == [f"a line of {each}" for each in priorities]
 
 
 @pytest.mark.control("SEC-01")

@@ -222,13 +222,18 @@ def test_zone_is_signed_by_its_own_keys_for_days_to_come(
 def test_missing_names_are_denied_without_salt_or_extra_rounds(
     host: TestinfraHost, office: Office, own_address: str
 ) -> None:
-    """Missing names are denied by NSEC3 without salt or extra iterations."""
+    """Missing names are denied by NSEC3 without salt or extra iterations, and every name has a proof.
+
+    With opt-out (RFC 5155, section 6) somebody on the way may add names that have none.
+    """
     parameters, missing = ask(
         host, own_address, [query(office.domain, "NSEC3PARAM"), query(f"no-such-name.{office.domain}", "A")]
     )
     assert [str(record) for record in shown(parameters, office.domain, "NSEC3PARAM")] == ["1 0 0 -"]
     assert missing.rcode() == dns.rcode.NXDOMAIN
-    assert any(rrset.rdtype == dns.rdatatype.NSEC3 for rrset in missing.authority)
+    proofs = [proof for rrset in missing.authority if rrset.rdtype == dns.rdatatype.NSEC3 for proof in rrset]
+    assert proofs
+    assert {proof.flags for proof in proofs} == {0}
 
 
 @pytest.mark.probe
@@ -299,7 +304,8 @@ def test_server_offers_cookies(host: TestinfraHost, office: Office, own_address:
 def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me: Host) -> None:
     """Floods of queries are rate-limited; only the office's own hosts are exempt."""
     settings = host.check_output("knotc conf-read")
-    assert "mod-rrl[default].rate-limit = 50" in settings.splitlines()
+    for limit in ("rate-limit = 50", "instant-limit = 125", "slip = 2"):
+        assert f"mod-rrl[default].{limit}" in settings.splitlines()
     spared = re.search(r"^mod-rrl\[default\]\.whitelist = (.+)$", settings, re.MULTILINE)
     assert spared is not None
     assert set(spared[1].split()) == set(map(str, DnsView(office, me, ()).known)), (
@@ -308,6 +314,15 @@ def test_floods_of_questions_are_limited(host: TestinfraHost, office: Office, me
     modules = re.search(r"^template\[default\]\.global-module = (.+)$", settings, re.MULTILINE)
     assert modules is not None
     assert "mod-rrl/default" in modules[1].split()
+
+
+@pytest.mark.control("DNS-01", "DNS-04")
+def test_every_zone_has_the_settings_that_the_office_gives_to_all(host: TestinfraHost) -> None:
+    """Zones are checked when they are loaded, and have no settings of their own but file and access."""
+    settings = host.check_output("knotc conf-read").splitlines()
+    assert "template[default].semantic-checks = on" in settings
+    own = {line.partition("].")[2].partition(" ")[0] for line in settings if line.startswith("zone[")}
+    assert own <= {"domain", "file", "acl"}
 
 
 @pytest.mark.probe

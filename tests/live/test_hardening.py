@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 
@@ -214,6 +215,18 @@ def test_only_known_accounts_can_log_in(host: TestinfraHost, office: Office, me:
     open_ = {name for name, password, *_ in shadow if password[:1] not in ("!", "*")}
     assert open_ <= administrators
     assert [name for name, _, number, *_ in passwd if number == "0"] == ["root"]
+
+
+@pytest.mark.control("SUDO-01")
+def test_only_administrators_run_programs_as_somebody_else(
+    host: TestinfraHost, office: Office, me: Host
+) -> None:
+    """sudo allows administrators and the group "sudo" to run programs as root, and nobody else anything."""
+    if any(path.startswith("/etc/sudoers") for path in me.local):
+        pytest.skip("this office declares rules of its own for sudo: hosts.NAME.local")
+    rules = json.loads(host.check_output("cvtsudoers -e -f json /etc/sudoers"))["User_Specs"]
+    allowed = {str(who) for rule in rules for each in rule["User_List"] for who in each.values()}
+    assert allowed <= {"root", "sudo", BaseView(office, me).admin}
 
 
 @pytest.mark.control("SYS-06")

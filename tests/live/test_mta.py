@@ -90,7 +90,7 @@ RSPAMD = """
 local ok, why = rspamd_config:load_ucl("/etc/rspamd/rspamd.conf")
 assert(ok, why)
 local settings = {}
-for _, section in ipairs({"antivirus", "classifier", "dkim_signing", "dmarc", "force_actions", "milter_headers", "options", "settings"}) do
+for _, section in ipairs({"antivirus", "classifier", "dkim_signing", "dmarc", "force_actions", "milter_headers", "options", "settings", "multimap"}) do
     settings[section] = rspamd_config:get_all_opt(section)
 end
 print(require("ucl").to_format(settings, "json-compact"))
@@ -237,7 +237,7 @@ def test_stranger_cannot_relay(host: TestinfraHost, edge: IPAddress, office: Off
 
 @pytest.mark.control("REL-01", "REL-02")
 def test_the_mta_takes_mail_for_the_offices_domain_only(postconf: dict[str, str], office: Office) -> None:
-    """The MTA accepts mail for the office's domain only, and sends no copy to anybody else."""
+    """The MTA accepts mail for the office's domain only, and sends neither the mail nor a copy to anybody else."""
     assert postconf["virtual_mailbox_domains"] == office.domain
     for name in ("mydestination", "relay_domains", "virtual_alias_domains"):
         assert postconf[name] == "", name
@@ -247,8 +247,28 @@ def test_the_mta_takes_mail_for_the_offices_domain_only(postconf: dict[str, str]
         "recipient_bcc_maps",
         "recipient_canonical_maps",
         "canonical_maps",
+        "content_filter",
+        "fallback_transport",
+        "receive_override_options",
+        "relayhost",
+        "sender_canonical_maps",
+        "sender_dependent_default_transport_maps",
+        "sender_dependent_relayhost_maps",
+        "smtp_body_checks",
+        "smtp_fallback_relay",
+        "smtp_generic_maps",
+        "smtp_header_checks",
+        "smtpd_command_filter",
     ):
         assert postconf[name] == "", name
+    assert postconf.get("body_checks") == ""  # for the MTA's own notifications alone it has others
+
+
+@pytest.mark.control("DKM-01")
+def test_the_mtas_own_notifications_are_signed(postconf: dict[str, str]) -> None:
+    """The MTA's own notifications pass through the filter, which signs them."""
+    assert postconf["internal_mail_filter_classes"] == "bounce"
+    assert postconf["non_smtpd_milters"] == postconf["smtpd_milters"]
 
 
 # Who sends ------------------------------------------------------------------------------------------------------
@@ -457,6 +477,8 @@ def test_no_client_is_exempt_from_the_filter(
         "own": {"127.0.0.1", "::1"},
     }
     assert exempt["users"]["authenticated"] is True
+    tables = {name: rule for name, rule in rspamd["multimap"].items() if isinstance(rule, dict)}
+    assert [name for name, rule in tables.items() if {"prefilter", "action"} & rule.keys()] == []
 
 
 @pytest.mark.probe
@@ -632,6 +654,12 @@ def test_delivery_proves_the_store_and_itself(postconf: dict[str, str], view: Mt
     assert postconf["lmtp_tls_secure_cert_match"] == ":".join(view.store_names)
     assert postconf["lmtp_tls_CAfile"] == f"{TLS}/ca.pem"
     assert postconf["virtual_transport"] == f"lmtp:{view.lmtp}"
+
+
+@pytest.mark.control("DSN-01", "AVL-01")
+def test_what_the_store_rejects_waits_and_is_not_returned(of_services: dict[str, str]) -> None:
+    """Mail that the store rejects after the MTA's 250 waits in the queue, and does not bounce."""
+    assert of_services.get("lmtp/unix/soft_bounce") == "yes"
 
 
 @pytest.mark.control("TLS-06")
@@ -908,13 +936,19 @@ def test_a_notification_is_in_english_and_german(host: TestinfraHost, office: Of
 
 
 @pytest.mark.control("DSN-13")
-def test_a_users_machine_is_not_named_to_the_world(of_services: dict[str, str]) -> None:
-    """The Received header of a user's message does not show the user's client."""
+def test_a_users_machine_is_not_named_to_the_world(
+    host: TestinfraHost, of_services: dict[str, str], view: MtaView
+) -> None:
+    """The Received headers of a user's message do not show the user's client."""
     hidden = [
         value for name, value in of_services.items() if name.endswith("/inet/smtpd_hide_client_session")
     ]
     assert hidden
     assert set(hidden) == {"yes"}
+    checks = of_services["cleanup-users/unix/header_checks"]
+    for name in view.store_names:
+        trace = f"Received: from pc.lan (pc.lan [192.0.2.7]) by {name} with ESMTPSA id x"
+        assert host.run("postmap -q %s %s", trace, checks).stdout.strip() == "IGNORE"
 
 
 @pytest.mark.control("INP-10")
@@ -938,6 +972,16 @@ def test_only_the_filter_writes_what_the_store_believes(
 def test_only_rspamd_reaches_redis(host: TestinfraHost) -> None:
     """Only Rspamd can use Redis."""
     assert modes(host, "/run/redis/redis.sock") == ["redis redis 770"]
+
+
+@pytest.mark.control("JNK-01", "SPF-02")
+def test_redis_keeps_what_the_filter_knows(host: TestinfraHost) -> None:
+    """Redis has room for what the filter learned and counted, and saves it."""
+    asked = "for what in maxmemory maxmemory-policy save; do redis-cli -s /run/redis/redis.sock config get $what; done"
+    memory, policy, saved = host.check_output(asked).split("\n")[1::2]
+    assert int(memory) >= 256 * 1024**2
+    assert policy == "volatile-ttl", "it would forget what has no end"
+    assert saved == "300 1"
 
 
 @pytest.mark.control("INP-09")

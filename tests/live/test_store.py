@@ -18,7 +18,7 @@ from outpost.office.tables.values import IPAddress
 from outpost.onhost import learn
 from outpost.target import Target
 from outpost_lab import pace
-from roles.store.view import FOLDERS, StoreView
+from roles.store.view import FOLDERS, QUOTA_GRACE, StoreView
 from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
 from tests.live.speaking import OLD_OFFERS
@@ -517,6 +517,24 @@ def test_each_mailbox_has_the_size_that_the_office_file_gives_it(host: Testinfra
     }
 
 
+@pytest.mark.control("DOS-08")
+def test_a_full_mailbox_takes_one_more_message_at_most(settings: dict[str, str]) -> None:
+    """A mailbox exceeds its quota by 10 MiB at most."""
+    assert settings["quota_storage_grace"] == f"{QUOTA_GRACE}B"
+
+
+@pytest.mark.control("DOS-08")
+def test_no_service_of_dovecot_lacks_the_plugins_for_quotas_and_rights(
+    host: TestinfraHost, office: Office
+) -> None:
+    """Each service of Dovecot has the plug-ins for quotas and for the rights to shared mailboxes."""
+    shown = host.check_output("doveconf -n | sed -n '/mail_plugins/,/}/p'")
+    assert "mail_plugins =" not in shown, "a list that replaces the common one"
+    common, *_ = re.findall(r"^mail_plugins \{([^}]*)\}", shown, re.MULTILINE)
+    assert {"quota", *(["acl"] if office.shared else [])} <= set(re.findall(r"(\w+) = yes", common))
+    assert re.findall(r"(\w+) = no", shown) == []
+
+
 @pytest.mark.control("DOS-14")
 def test_messages_folders_and_filters_of_a_user_are_limited(
     settings: dict[str, str], store: StoreView
@@ -540,10 +558,13 @@ def test_a_client_is_known_by_the_address_it_comes_from(settings: dict[str, str]
 
 
 @pytest.mark.control("AUT-06")
-def test_no_password_opens_an_account_but_the_users_own(host: TestinfraHost) -> None:
-    """Passwords are compared with those of the user's account only, by one passdb."""
+def test_no_password_opens_an_account_but_the_users_own(
+    host: TestinfraHost, settings: dict[str, str]
+) -> None:
+    """Passwords are compared with those of the user's account only, by one passdb, and at each login again."""
     databases = re.findall(r"^passdb (\S+) \{", host.check_output("doveconf passdb"), re.MULTILINE)
     assert databases == ["lua"]
+    assert settings["auth_cache_size"] == "0", "a removed password would go on opening the account"
 
 
 @pytest.mark.control("TLS-10", "SPO-02")
@@ -563,6 +584,12 @@ def test_a_sender_does_not_choose_the_folder(on_delivery: dict[str, str]) -> Non
 def test_a_full_mailbox_makes_mail_wait_and_never_bounce(on_delivery: dict[str, str]) -> None:
     """Mail to a full mailbox is deferred, never bounced."""
     assert on_delivery["quota_full_tempfail"] == on_delivery["lmtp_rcpt_check_quota"] == "yes"
+
+
+@pytest.mark.control("QUE-02")
+def test_no_sender_writes_what_proves_a_second_copy(on_delivery: dict[str, str]) -> None:
+    """A message counts as a second copy by the MTA's own trace line, which is below the store's."""
+    assert on_delivery["lmtp_add_received_header"] == "yes"
 
 
 def test_what_was_acknowledged_is_on_disk(on_delivery: dict[str, str]) -> None:

@@ -127,6 +127,18 @@ SABOTAGES = (
         "base", "the resolver believes unsigned answers of one domain", "unbound-control insecure_add victim.example",
         "base::resolver_makes_up_nothing", undo="unbound-control insecure_remove victim.example",
     ),
+    edited(
+        "base", "the resolver accepts answers in fragments, and keeps wrong ones for a year", UNBOUND,
+        "s/edns-buffer-size: .*/edns-buffer-size: 4096/; s/unwanted-reply-threshold: .*/unwanted-reply-threshold: 0/; s/(cache-max(-negative)?|serve-expired)-ttl: .*/\\1-ttl: 31536000/",
+        *(
+            f"base::resolver_is_strict_and_keeps_answers_for_a_cut_line[{option}-{value}]"
+            for option, value in (
+                ("edns-buffer-size", 1232), ("unwanted-reply-threshold", 1000000), ("cache-max-ttl", 86400), ("cache-max-negative-ttl", 300),
+                ("serve-expired-ttl", 86400),
+            )
+        ),
+        activate="systemctl restart unbound",
+    ),
     broken(
         "base", "the resolver has an answer of its own", "unbound-control local_data 'victim.example. 300 A 192.0.2.66'",
         "base::resolver_makes_up_nothing",
@@ -192,6 +204,12 @@ SABOTAGES = (
         written("/etc/systemd/journald.conf.d/zzz-trial.conf", r"[Journal]\nStorage=volatile\n"), "base::journal_survives_a_restart",
         undo="rm -f /etc/systemd/journald.conf.d/zzz-trial.conf", activate="systemctl restart systemd-journald; journalctl --flush",
     ),
+    broken(
+        "base", "the journal keeps warnings only",
+        "mkdir -p /run/systemd/journald.conf.d; " + written("/run/systemd/journald.conf.d/zzz-trial.conf", r"[Journal]\nMaxLevelStore=warning\n"),
+        "base::the_journal_keeps_what_daemons_say_of_ordinary_events",
+        undo="rm -f /run/systemd/journald.conf.d/zzz-trial.conf", activate="systemctl restart systemd-journald",
+    ),
     closed_to_nobody(
         "mta", "every account can read the host's keys", "/etc/outpost/tls/host.key /etc/outpost/tls/public.key", "0644", "0640",
         "base::certificate_keys_are_private_and_match",
@@ -220,6 +238,22 @@ SABOTAGES = (
     edited(
         "base", "a session's files are readable for everybody", "/etc/default/login", "s/UMASK=.*/UMASK=022/",
         "hardening::a_session_leaves_no_memory_on_the_disk",
+    ),
+    broken(
+        "base", "a service account may run every program as root",
+        written("/etc/sudoers.d/trial", r"nobody ALL=(ALL) NOPASSWD: ALL\n"), "hardening::only_administrators_run_programs_as_somebody_else",
+        undo="rm -f /etc/sudoers.d/trial",
+    ),
+    edited(
+        "base", "the alarms of a host were edited", "/etc/outpost/watch.json", "s/[0-9]+/&0/", "declared::every_declared_file_is_unchanged",
+    ),
+    stopped("base", "outpost-backup.timer", red=("declared::every_declared_unit_runs_and_starts_at_boot",)),
+    broken(
+        "base", "a unit of the office starts another program",
+        "mkdir -p /run/systemd/system/outpost-watch.service.d; "
+        + written("/run/systemd/system/outpost-watch.service.d/trial.conf", r"[Service]\nExecStart=\nExecStart=/bin/true\n"),
+        "declared::nothing_elsewhere_adds_to_a_unit",
+        undo="rm -rf /run/systemd/system/outpost-watch.service.d", activate="systemctl daemon-reload",
     ),
     edited(
         "base", "a service account has a password", "/etc/shadow", "s/^nobody:[^:]*/nobody:$y$j9T$trial$trial/",

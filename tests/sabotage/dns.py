@@ -47,6 +47,18 @@ SABOTAGES = (
         "dns::missing_names_are_denied_without_salt_or_extra_rounds",
         activate=SIGN,
     ),
+    edited(
+        "ns1", "NSEC3 leaves room for names that nobody signed", KNOT, "s/^( *)nsec3-iterations: 0/&\\n\\1nsec3-opt-out: on/",
+        "dns::missing_names_are_denied_without_salt_or_extra_rounds", activate=SIGN,
+    ),
+    edited(
+        "ns2", "floods are answered whole", KNOT, "s/^( *slip: ).*/\\11/; s/^( *instant-limit: ).*/\\199999/",
+        "dns::floods_of_questions_are_limited", activate="knotc reload",
+    ),
+    edited(
+        "ns2", "zones are not checked when they are loaded", KNOT, "s/semantic-checks: on/semantic-checks: off/",
+        "dns::every_zone_has_the_settings_that_the_office_gives_to_all", activate="knotc reload",
+    ),
     broken(
         "ns2", "the name server answers for foreign names",
         r"printf '$ORIGIN example.com.\n@ 60 SOA ns hostmaster 1 60 60 60 60\n@ 60 NS ns\nns 60 A 192.0.2.1\n@ 60 A 192.0.2.1\n' "

@@ -79,6 +79,24 @@ SABOTAGES = (
     ),
     postfix("the MTA is a relay for one domain", "mta::the_mta_takes_mail_for_the_offices_domain_only", relay_domains="victim.example"),
     postfix("a copy of all mail goes elsewhere", "mta::the_mta_takes_mail_for_the_offices_domain_only", always_bcc="collect@victim.example"),
+    postfix("all mail goes elsewhere", "mta::the_mta_takes_mail_for_the_offices_domain_only", content_filter="smtp:[192.0.2.66]"),
+    postfix("the MTA's notifications are not signed", "mta::the_mtas_own_notifications_are_signed", internal_mail_filter_classes=""),
+    broken(
+        "mta", "Redis forgets what the filter learned", "redis-cli -s /run/redis/redis.sock config set maxmemory-policy allkeys-lru",
+        "mta::redis_keeps_what_the_filter_knows", undo="redis-cli -s /run/redis/redis.sock config set maxmemory-policy volatile-ttl",
+    ),
+    broken(
+        "mta", "the store's trace line names users' machines", "sed -i '/Received/d' /etc/postfix/users_headers",
+        "mta::a_users_machine_is_not_named_to_the_world", keeps=("/etc/postfix/users_headers",),
+    ),
+    broken(
+        "mta", "a login may write as somebody else, a network passes postscreen, and a mailbox has no limit",
+        "echo 'director@elsewhere.example somebody' >> /etc/postfix/sender_logins; echo '203.0.113.0/24 permit' >> /etc/postfix/postscreen_access; "
+        "sed -i 's/\"mailbox_messages\": /&9/' /etc/outpost/policy.json",
+        "declared::every_declared_file_is_unchanged",
+        keeps=("/etc/postfix/sender_logins", "/etc/postfix/postscreen_access", "/etc/outpost/policy.json"),
+        activate="systemctl restart outpost-policy",
+    ),
     postfix("a NUL is accepted", "defences::no_message_has_a_nul", message_reject_characters="", virtual_transport="discard:"),
     postfix("a lone CR leaves as it is", "mta::what_leaves_has_whole_line_ends", cleanup_replace_stray_cr_lf="no"),
     postfix(
@@ -180,6 +198,9 @@ SABOTAGES = (
         "mta::mail_to_peers_waits_rather_than_travel_unproven",
     ),
     postfix("the store's certificate is not verified", "mta::delivery_proves_the_store_and_itself", lmtp_tls_security_level="encrypt"),
+    postfix(
+        "mail that the store rejects bounces", "mta::what_the_store_rejects_waits_and_is_not_returned", entries=("lmtp/unix/soft_bounce=no",),
+    ),
     postfix("DANE is off", "mta::the_internet_is_reached_by_dane_where_it_has_it", smtp_tls_security_level="may"),
     broken(
         "mta", "old TLS is accepted, and the certificate has another name",
@@ -314,6 +335,11 @@ SABOTAGES = (
             "an exempt network", settings='trial { priority = high; ip = ["198.51.100.0/24"]; apply { symbols_enabled = ["DKIM_SIGNED"]; } }'
         ),
         ("mta::no_client_is_exempt_from_the_filter",),
+    ),
+    edited(
+        "mta", "mail of one network is accepted without a scan", "/etc/rspamd/rspamd.conf.override",
+        's@^multimap .*@multimap { trial { type = "ip"; map = "/etc/hosts"; prefilter = true; action = "accept"; } }@',
+        "mta::no_client_is_exempt_from_the_filter", activate=weakness.RSPAMD_RESTARTS,
     ),
     Sabotage(
         "spam has other thresholds", weakness.rspamd("thresholds", actions="reject = 1500; add_header = 1400;"),

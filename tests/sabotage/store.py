@@ -245,6 +245,26 @@ SABOTAGES = (
         "store", "mailboxes have no quota", "/etc/dovecot/users", "s/userdb_quota_storage_size=[0-9]+B/userdb_quota_storage_size=900G/",
         "store::each_mailbox_has_the_size_that_the_office_file_gives_it",
     ),
+    broken(
+        "store", "mailboxes are not scanned again, but seem to be",
+        "mkdir -p /run/systemd/system/outpost-rescan.service.d; "
+        "printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' > /run/systemd/system/outpost-rescan.service.d/trial.conf",
+        "declared::nothing_elsewhere_adds_to_a_unit",
+        undo="rm -rf /run/systemd/system/outpost-rescan.service.d", activate="systemctl daemon-reload",
+    ),
+    stopped("store", "outpost-ended.path", red=("declared::every_declared_unit_runs_and_starts_at_boot",)),
+    edited(
+        "store", "a full mailbox takes a terabyte more", DOVECOT, "s/^quota_storage_grace = .*/quota_storage_grace = 1T/",
+        "store::a_full_mailbox_takes_one_more_message_at_most",
+    ),
+    edited(
+        "store", "deliveries have no quota", DOVECOT, r"s/^  lmtp_add_received_header = .*/&\n  mail_plugins {\n    quota = no\n  }/",
+        "store::no_service_of_dovecot_lacks_the_plugins_for_quotas_and_rights",
+    ),
+    broken(
+        "store", "removed passwords go on opening accounts", f"printf 'auth_cache_size = 10M\\nauth_cache_ttl = 1 weeks\\n' >> {DOVECOT}",
+        "store::no_password_opens_an_account_but_the_users_own", keeps=(DOVECOT,), activate=RESTART,
+    ),
     edited(
         "store", "a Sieve filter has no CPU limit", DOVECOT, "s/^sieve_max_cpu_time = .*/sieve_max_cpu_time = 0/",
         "store::messages_folders_and_filters_of_a_user_are_limited",
@@ -252,6 +272,10 @@ SABOTAGES = (
     edited(
         "store", "mail to a full mailbox bounces", DOVECOT, "s/^quota_full_tempfail = yes/quota_full_tempfail = no/",
         "store::a_full_mailbox_makes_mail_wait_and_never_bounce",
+    ),
+    edited(
+        "store", "a stranger's trace line makes a later message vanish", DOVECOT, "s/lmtp_add_received_header = yes/lmtp_add_received_header = no/",
+        "store::no_sender_writes_what_proves_a_second_copy",
     ),
     edited(
         "store", "an acknowledged message is in memory only", DOVECOT, "s/^mail_fsync = always/mail_fsync = never/",
