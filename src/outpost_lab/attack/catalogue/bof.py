@@ -66,6 +66,7 @@ async def zeros_and_high_bytes(ground: Ground, seen: Evidence) -> None:
 @attack("2g")
 async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
     """One message with a second one inside, behind an end of data that only some servers recognise."""
+    sent: dict[str, tuple[str, str]] = {}
     for name, ending in ENDINGS.items():
         victim, first, second = ground.victim(), token(), token()
         inner = f"MAIL FROM:<{ground.someone(1)}>\r\nRCPT TO:<{ground.reader()}>\r\nDATA\r\n".encode()
@@ -84,7 +85,9 @@ async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
         seen.check(not extra, f"{name}: {replies[0].brief}, then {extra} more")
         if name in ("LF.CRLF", "LF.LF", "CRLF.LF"):
             seen.expect(replies[0], "550 5.5.2", "521 5.5.2")
-        await ground.settled()
+        sent[name] = first, second
+    await ground.settled()
+    for name, (first, second) in sent.items():
         # the text may arrive as part of the first message
         found = f"grep -rlsF --include='*,S=*' {second} /srv/mail | xargs -r grep -LF {first} | wc -l"
         alone = (await ground.on_store(found)).strip()

@@ -1,7 +1,9 @@
 """A-IMAP: reading somebody else's mail by IMAP (essay 1.2)."""
 
+import asyncio
 import ssl
 from collections.abc import Callable
+from itertools import product
 
 from outpost.office import ports
 from outpost_lab.attack.evidence import Evidence
@@ -42,12 +44,13 @@ async def imap_without_tls(ground: Ground, seen: Evidence) -> None:
 @attack("9g")
 async def the_store_from_outside(ground: Ground, seen: Evidence) -> None:
     """Mailboxes have no address on the Internet, nor in the client's network."""
-    host = ground.role("store")
-    for vantage in (ground.internet, ground.client):
-        for address in (*host.all_addresses, *ground.role("mta").all_addresses):
-            for port in (ports.IMAPS, ports.SUBMISSIONS, ports.LMTP, ports.MANAGESIEVE):
-                if not await ground.silence(vantage, str(address), port, patience=1):
-                    seen.check(False, f"{vantage.name} reaches {address}:{port}")
+    addresses = {str(item) for role in ("store", "mta") for item in ground.role(role).all_addresses}
+    wanted = ports.IMAPS, ports.SUBMISSIONS, ports.LMTP, ports.MANAGESIEVE
+    tried = list(product((ground.internet, ground.client), addresses, wanted))
+    answers = await asyncio.gather(*(ground.silence(*each, patience=1) for each in tried))
+    for (vantage, address, port), why in zip(tried, answers, strict=True):
+        if not why:
+            seen.check(False, f"{vantage.name} reaches {address}:{port}")
     seen.check(True, "no port of the store can be reached")
 
 

@@ -49,8 +49,9 @@ async def relaying_by_a_peers_listener(ground: Ground, seen: Evidence) -> None:
 async def a_password_before_tls(ground: Ground, seen: Evidence) -> None:
     answer = await ground.last_reply(seen, "AUTH PLAIN AGEAYg==", vantage=ground.internet)
     seen.expect(answer, "503 5.5.1", "502 5.5.", "538", "530")
-    for port in (25, 587, 143, 110):
-        await ground.out_of_reach(seen, ground.lan, ground.store, port, f"port {port}")
+    async with asyncio.TaskGroup() as group:
+        for port in (25, 587, 143, 110):
+            group.create_task(ground.out_of_reach(seen, ground.lan, ground.store, port, f"port {port}"))
     streams = await ground.lan.connect(ground.store, ports.MANAGESIEVE)
     async with Session(streams, seen.session(), patience=5) as session:
         greeting = "\n".join(await session.lines(*ENDS))
