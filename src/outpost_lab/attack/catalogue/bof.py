@@ -79,7 +79,8 @@ async def smuggled_messages(ground: Ground, seen: Evidence) -> None:
             outer = compose(victim, ground.reader(), first).rstrip()
             await session.send(outer + ending + inner + b"\r\n.\r\n")
             replies = [await session.reply()]
-            while (more := await session.reply(patience=2.0)).code not in (CLOSED, SILENT):
+            await session.send(b"QUIT\r\n")
+            while (more := await session.reply()).code not in (CLOSED, SILENT, 221):
                 replies.append(more)
         extra = sum(reply.code in (250, 354) for reply in replies[1:])
         seen.check(not extra, f"{name}: {replies[0].brief}, then {extra} more")
