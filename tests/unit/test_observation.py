@@ -15,6 +15,7 @@ from outpost.converge import observation
 from outpost.converge.observation import END, PART, Answer, Asking, Survey
 from outpost.drift.findings import BLIND
 from outpost.evidence.reference import case_study
+from outpost.transport import ssh
 
 
 class Planning:
@@ -74,6 +75,7 @@ class Host:
             "secrets": SimpleNamespace(seal_of=str),
             "office": case_study(),
             "_sudo": True,
+            "openssh_config": "/c",
         }
         return SimpleNamespace(**found, get=found.get)
 
@@ -84,7 +86,7 @@ class Host:
         return self.answers.pop(0)
 
     def run_shell_command(self, command: str, *, _sudo: bool) -> tuple[bool, SimpleNamespace]:
-        assert (command, _sudo) == ("true", True)
+        assert (command, _sudo) == ("true\ntrue", True), "csh reads no command of two lines"
         return not self.errors, SimpleNamespace(stderr=self.errors)
 
 
@@ -107,6 +109,9 @@ def test_a_host_that_carries_out_no_command_says_why_and_what_to_do(
     host = Host(None, None, None)
     host.errors = "Remedy: trust me\nsudo: sorry, you must have a tty to run sudo"
     monkeypatch.setattr(observation, "host", host)
+    monkeypatch.setattr(host, "name", "mta", raising=False)
+    renewed: list[tuple[str, str]] = []
+    monkeypatch.setattr(ssh, "stop", lambda *connection: renewed.append(connection))
     with pytest.raises(observation.NoAnswerError) as raised:
         observation.read_now("who")
     told = observation.unread(raised.value)
@@ -114,6 +119,7 @@ def test_a_host_that_carries_out_no_command_says_why_and_what_to_do(
         "sudo wants a terminal there (requiretty). Remedy: run echo 'Defaults:root !requiretty'"
     )
     assert "trust me" not in told
+    assert renewed == [("/c", "mta")], "sshd keeps the login shell of the account for the connection"
 
 
 def test_units_are_distinguished_by_their_order_even_when_one_is_unknown() -> None:

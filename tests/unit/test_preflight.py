@@ -58,6 +58,8 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
     [
         ("ns1", {"release": "debian 12"}, [], "bad", "debian 12"),
         ("ns1", {"release": "ubuntu 24.04"}, [], "bad", "ubuntu"),
+        ("ns1", {"shell": "/bin/tcsh"}, [], "bad", "/bin/tcsh"),
+        ("ns1", {"shell": "/usr/bin/fish"}, [], "bad", "/usr/bin/fish"),
         ("ns1", {"clock": str(int(NOW) - 90)}, [], "note", "90 s behind"),
         ("ns1", {"clock": str(int(NOW) + 90)}, [], "note", "60 s ahead"),
         ("ns1", {"clock": str(int(NOW) - 86_400)}, [], "bad", "86400 s behind"),
@@ -251,6 +253,7 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
         ("admin@192.0.2.3: Permission denied (publickey).", "refuses your SSH keys", "ssh-copy-id"),
         ("sudo: a password is required", "sudo asks for a password", "NOPASSWD: ALL"),
         ("sudo: sorry, you must have a tty to run sudo", "wants a terminal", "!requiretty"),
+        ("Unmatched '''.", "is csh", "usermod --shell /bin/bash"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection timed out", "does not answer", "firewall"),
         ("ssh: connect to host 192.0.2.3 port 22: No route to host", "no machine has its address", "office.toml"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection refused", "nothing listens for SSH", "systemctl start ssh"),

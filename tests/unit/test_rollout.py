@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from outpost.cli import outcomes
 from outpost.cli.app import run
 from outpost.engine import rollout
 from outpost.engine import run as pyinfra
@@ -155,3 +156,38 @@ def test_only_a_check_that_newly_fails_is_a_reason_to_go_back(
     done = rollout.roll_out(target, office, limit=(), connector=None, watcher=Silent, proposed=planned)
     assert (done.went_back, done.waiting) == (back, waiting)
     assert done.good == (not after)
+
+
+def test_a_host_that_cannot_be_compared_leaves_the_others_waiting_and_not_as_declared(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finding = {
+        "host": "ns1",
+        "kind": "file",
+        "thing": "/etc/hosts",
+        "cause": "not as declared",
+        "consequence": "",
+        "controls": [],
+        "diff": [],
+    }
+    planned = Outcome(
+        ("mta", "ns1", "ns2"),
+        (Change("ns1", "base | hosts"),),
+        {"mta": "it does not answer"},
+        (),
+        1.0,
+        (finding,),
+    )
+    monkeypatch.setattr(pyinfra, "plan", lambda *_, **__: planned)
+    monkeypatch.setattr(pyinfra, "apply", lambda *_, **__: pytest.fail("a host was changed"))
+    target = Target("po", tmp_path, tmp_path)
+    done = rollout.roll_out(target, office, limit=(), connector=None, watcher=Silent)
+    assert (done.waiting, done.good) == (("ns1",), False)
+    outcomes.show_rollout(done, target)
+    printed = capsys.readouterr()
+    state = {line.split()[0]: line for line in printed.out.splitlines() if line.split()}
+    assert "not as declared yet" in state["ns1"]
+    assert "it does not answer" in state["mta"]
+    assert state["ns2"].rstrip().endswith("  as declared")
+    assert "/etc/hosts" not in printed.out
+    assert "--limit mta --limit ns1" in " ".join(printed.err.split())

@@ -119,15 +119,17 @@ def _show_accepted(office: Office, hosts: Iterable[str]) -> None:
             out.print(f"accepted on {where}: {', '.join(accepted)}", markup=False, style="dim")
 
 
-def _show_apply(outcome: Outcome, target: Target) -> None:
+def _show_apply(outcome: Outcome, target: Target, waiting: Collection[str]) -> None:
     table = Table(show_header=False)
     for host, changes in _by_host(outcome).items():
         failed = outcome.failed.get(host)
-        state = f"[red]failed[/] {escape(failed)}" if failed else "[green]as declared[/]"
+        good = "[yellow]waits: not as declared yet[/]" if host in waiting else "[green]as declared[/]"
+        state = f"[red]failed[/] {escape(failed)}" if failed else good
         table.add_row(f"[bold]{escape(host)}[/]", f"{len(changes)} changed", state)
     out.print(table)
     if outcome.failed:
-        again = f"./outpost apply {target.typed} {' '.join(f'--limit {host}' for host in outcome.failed)}"
+        left = dict.fromkeys((*outcome.failed, *waiting))
+        again = f"./outpost apply {target.typed} {' '.join(f'--limit {host}' for host in left)}"
         remedy = f"follow the remedies above, then run `{again}`; it goes on where it stopped"
         say_error(f"{count(len(outcome.failed), 'host')} failed", remedy)
     else:
@@ -140,7 +142,7 @@ def show_rollout(done: Rollout, target: Target) -> None:
     from outpost.cli.verify import show_verdict  # it imports pytest, which a plan does not need
 
     _show_findings(done.outcome, target)
-    _show_apply(done.outcome, target)
+    _show_apply(done.outcome, target, done.waiting)
     for verdict in done.verdicts:
         show_verdict(verdict, target, out, brief=True)
     if done.went_back:

@@ -33,7 +33,7 @@ from outpost.office import Office
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.asking import SURVEYED
 from outpost.onhost.observe.declared import KNOWN
-from outpost.transport import answers
+from outpost.transport import answers, ssh
 from outpost.transport.remote import failure, typeable
 
 P = ParamSpec("P")
@@ -211,10 +211,12 @@ def _asked(asking: Asking) -> Answer:
 
 def _why_not() -> str:
     """Why the host carries out no command at all, with the remedy; empty if it does. None of it is the host's own text."""
-    _, output = host.run_shell_command("true", _sudo=bool(host.data.get("_sudo")))
+    _, output = host.run_shell_command("true\ntrue", _sudo=bool(host.data.get("_sudo")))
     known = failure("", output.stderr)
     if known is None:
         return ""
+    if config := host.data.get("openssh_config"):
+        ssh.stop(config, host.name)  # what is corrected now shows in a new connection
     office: Office = host.data.office
     remedy = typeable(known.remedy, office, office.host(host.data.machine))
     return f"{known.message.removeprefix(': ')}. Remedy: {remedy}"

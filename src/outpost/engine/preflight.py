@@ -21,8 +21,8 @@ from outpost.office.flows import listeners
 from outpost.office.role import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
-from outpost.transport import answers
-from outpost.transport.remote import of_each, run_script
+from outpost.transport import answers, ssh
+from outpost.transport.remote import SHELL, of_each, run_script, typeable
 
 RELEASE = "13"
 PATIENCE = 50.0  # seconds
@@ -30,6 +30,7 @@ CLOCK = 5
 """Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
 FAR = 3600
 """Seconds from which on nothing can be installed: apt refuses package lists from the future or from long ago, TLS certificates."""
+FOREIGN = ("csh", "tcsh", "bsd-csh", "fish", "nologin", "false")
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
 """Programs that an apply needs on each host."""
 REMOVED = ("systemd-resolve", "exim4", "sendmail-mta")
@@ -95,6 +96,8 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
         return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
     lines = [answers.line(line, 200) for line in output.splitlines()[:MOST_FACTS]]
     facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
+    if any(_is_foreign(value) for key, value in facts if key == "shell"):
+        ssh.stop(ssh.configuration(office, target.data), host.name)
     return Answer(facts, (began, time.time()))
 
 
@@ -121,6 +124,7 @@ def judge(
     """
     first: Mapping[str, str] = dict(reversed(facts))
     yield _release(host, first.get("release", ""))
+    yield from _shell(office, host, first.get("shell", ""))
     yield _clock(host, first.get("clock", "0"), now)
     memory = _number(first.get("memory", ""))
     if memory < (wanted := role_of(host).memory(size_of(office))):
@@ -154,6 +158,17 @@ def _release(host: Host, release: str) -> Finding:
     return Finding(
         host.name, "bad", f"runs {release or 'an unknown system'}", f"install Debian {RELEASE} on it"
     )
+
+
+def _is_foreign(shell: str) -> bool:
+    return shell.rpartition("/")[2] in FOREIGN
+
+
+def _shell(office: Office, host: Host, shell: str) -> Iterator[Finding]:
+    """The login shell of the controller's account: sshd gives it each command, and csh and fish read quotes in other ways."""
+    if _is_foreign(shell):
+        seen = f"the login shell of {ssh.target(office, host)[0]} is {shell}, which misreads commands"
+        yield Finding(host.name, "bad", seen, typeable(SHELL, office, host))
 
 
 def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:

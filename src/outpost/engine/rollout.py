@@ -33,7 +33,7 @@ class Rollout(NamedTuple):
 
     Attributes:
         outcome: Changes and failures of all waves that ran.
-        waiting: Hosts that were to change and were not reached, because an earlier wave failed.
+        waiting: Hosts that were to change and were not reached, because an earlier wave failed or a host could not be compared.
         verdicts: One for each wave that changed something and was verified.
         went_back: Hosts whose previously declared files were restored.
     """
@@ -85,9 +85,12 @@ def roll_out(
         proposed: A plan that has been made already.
     """
     planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
-    if planned.failed or not planned.changes:
-        return Rollout(replace(planned, changes=()))
     differing = tuple({change.host: None for change in planned.changes})
+    if planned.failed or not differing:
+        waiting = tuple(host for host in differing if host not in planned.failed)
+        return Rollout(
+            replace(planned, changes=(), findings=() if planned.failed else planned.findings), waiting
+        )
     steps = waves(office, differing, planned.new_hosts)
     total = replace(planned, changes=(), diff=(), findings=())
     verdicts: list[Verdict] = []

@@ -74,6 +74,7 @@ def carried_out(
 
 
 SUDOERS = "run echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
+SHELL = "run usermod --shell /bin/bash USER, as root on the host"
 UNKNOWN = "its SSH host key is not in known_hosts"
 REASONS = (
     (
@@ -98,6 +99,7 @@ REASONS = (
         "sudo wants a terminal there (requiretty)",
         "run echo 'Defaults:USER !requiretty' >> /etc/sudoers.d/outpost-admin, as root on the host",
     ),
+    ("unmatched '", "the login shell of its account is csh, which misreads commands", SHELL),
     ("sudo: command not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("sudo: not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("not in the sudoers file", "its account may not use sudo", SUDOERS),

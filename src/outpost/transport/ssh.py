@@ -7,6 +7,7 @@ after it, for jump hosts and agents.
 
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 from outpost.office.model import Office
@@ -37,6 +38,14 @@ def configuration(office: Office, directory: Path) -> Path:
     """
     reached = {host.name: target(office, host) for host in office.hosts}
     return _written(reached, directory, office.domain)
+
+
+def stop(config: Path | str, name: str) -> None:
+    """Let the next command open a new connection; commands that run go on.
+
+    sshd keeps the login shell that the account had when the shared connection was opened.
+    """
+    subprocess.run(["ssh", "-F", str(config), "-O", "stop", name], capture_output=True, check=False)
 
 
 def server_configuration(login: str, name: str, directory: Path) -> Path:
