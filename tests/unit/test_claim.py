@@ -72,6 +72,20 @@ def controller(tmp_path: Path) -> Callable[[str], Target]:
     return made
 
 
+@pytest.mark.usefixtures("hosts")
+def test_a_host_whose_shell_talks_is_not_taken_for_locked(
+    controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text before the answer is no answer: without a lock a second controller would change the host as well."""
+    monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-c", "echo 'Welcome to mta'; exec sh -s"])
+    with (
+        pytest.raises(OutpostError, match="prints text of its own") as raised,
+        changing(controller("one"), ["mta"]),
+    ):
+        pytest.fail("it was changed without a lock")
+    assert "root/.bashrc" in raised.value.remedy
+
+
 def test_a_second_controller_is_stopped_before_anything_changes(
     hosts: Path, controller: Callable[[str], Target]
 ) -> None:

@@ -834,6 +834,9 @@ def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
     [
         ("# by cloud-init\n\nadmin ALL=(ALL) NOPASSWD:ALL\n", True),
         ("admin ALL = (ALL:ALL) NOPASSWD: ALL\n", True),
+        ("admin ALL=(ALL) NOPASSWD:ALL\nDefaults:admin !requiretty\n", True),
+        ("admin ALL=(ALL) NOPASSWD:ALL\nDefaults:other !requiretty\n", False),
+        ("admin ALL=(ALL) NOPASSWD:ALL\nDefaults:admin !requiretty, !syslog\n", False),
         ("admin ALL=(ALL) NOPASSWD:ALL\nother ALL=(ALL) NOPASSWD:ALL\n", False),
         ("admin ALL=(ALL) NOPASSWD:ALL\n#1001 ALL=(ALL) NOPASSWD:ALL\n", False),
         ("admin ALL=(ALL) NOPASSWD:ALL\n#includedir /tmp\n", False),

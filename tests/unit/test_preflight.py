@@ -245,6 +245,16 @@ def test_a_host_that_is_slow_to_answer_makes_no_other_ones_clock_wrong(
     assert [item.level for item in found if "clock" in item.seen] == ["good"]
 
 
+def test_a_login_shell_that_talks_is_named(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        preflight, "run_script", lambda *_arguments, **_options: "Welcome!\nrelease debian 13\n"
+    )
+    found = preflight._ask(HARBOUR, office, office.host("ns1"), None)
+    assert isinstance(found, Finding)
+    assert (found.level, "before each answer: Welcome!" in found.seen) == ("bad", True)
+    assert "/.bashrc" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("errors", "means", "remedy"),
     [

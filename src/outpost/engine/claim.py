@@ -25,7 +25,16 @@ from outpost.errors import OutpostError
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, written
 from outpost.transport.answers import Pool
-from outpost.transport.remote import ANSWER, failure, of_each, run_script, shell_command
+from outpost.transport.remote import (
+    ANSWER,
+    QUIET,
+    TALKATIVE,
+    failure,
+    of_each,
+    run_script,
+    shell_command,
+    typeable,
+)
 from outpost.verification import history
 
 RECORD = "/var/lib/outpost/converged.json"
@@ -251,7 +260,9 @@ def _claim(
         return _Held(name, process, Record.parse(text))
     process.kill()
     _, errors = process.communicate()
-    if word != "busy":
+    if word and word != "busy":  # no lock, and no other answer that could be read
+        return OutpostError(f"{name}: {TALKATIVE}", typeable(QUIET, office, office.host(name)))
+    if not word:
         return failure(name, errors)
     other = Record.parse(text)
     return _BusyError(

@@ -22,7 +22,7 @@ from outpost.office.role import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
 from outpost.transport import answers, ssh
-from outpost.transport.remote import SHELL, of_each, run_script, typeable
+from outpost.transport.remote import QUIET, SHELL, TALKATIVE, of_each, run_script, typeable
 
 RELEASE = "13"
 PATIENCE = 50.0  # seconds
@@ -95,6 +95,13 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
     except OutpostError as error:
         return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
     lines = [answers.line(line, 200) for line in output.splitlines()[:MOST_FACTS]]
+    if not output.startswith("release "):
+        return Finding(
+            host.name,
+            "bad",
+            f"{TALKATIVE}: {lines[0] if lines else 'nothing'}",
+            typeable(QUIET, office, host),
+        )
     facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
     if any(_is_foreign(value) for key, value in facts if key == "shell"):
         ssh.stop(ssh.configuration(office, target.data), host.name)

@@ -75,6 +75,8 @@ def carried_out(
 
 SUDOERS = "run echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-admin, as root on the host"
 SHELL = "run usermod --shell /bin/bash USER, as root on the host"
+TALKATIVE = "its account's login shell prints text of its own before each answer"
+QUIET = "run sed -i '1i [ -t 1 ] || return' ~USER/.bashrc, as root on the host: without a terminal it then prints nothing"
 UNKNOWN = "its SSH host key is not in known_hosts"
 REASONS = (
     (

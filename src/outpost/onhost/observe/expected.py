@@ -324,7 +324,9 @@ class Expected:
         if path.startswith("/etc/sudoers.d/") and target == value:
             # how the office's account may have become administrator
             name = re.escape(self._administrator)
-            own = re.compile(rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL")
+            own = re.compile(
+                rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL|Defaults:{name}\s+!requiretty"
+            )
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         return self._came() and self._of_scripts(path, value, target)
 
