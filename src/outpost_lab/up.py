@@ -91,7 +91,7 @@ def up(
     def made(machine: Machine) -> None:
         containers.ensure(client, instance, machine, zones)
 
-    _each(progress, "world and hosts", instance, made)
+    _each(progress, "test environment and hosts", instance, made)
     _each(progress, "boot", instance, booted)
     containers.run(instance.container("gw", client), *RESOLVES)
     trust.learn_acme_root(instance)

@@ -38,6 +38,9 @@ EXPLAINED: dict[str, str] = {
     # Time
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
+    r"^postfix/([\w-]+/)?cleanup: warning: (file system clock is N seconds ahead of local clock|resetting file time stamps )": (
+        "Postfix compares whole seconds, and a new one began meanwhile; the clock has TIM-01"
+    ),
     # A start of the host
     r"^systemd-sysv-generator: (SysV service '/etc/init\.d/stunnelN' |.*This compatibility logic is deprecated|Please update package)": (
         "Debian's stunnel4 still brings a script beside its units; it is off"

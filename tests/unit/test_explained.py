@@ -51,6 +51,15 @@ def test_what_a_kernel_says_of_its_firmware_is_explained_and_what_it_says_of_its
     assert len(unexplained(lines, OFFICE, STORE)) == 2
 
 
+def test_a_file_from_the_next_second_is_explained_and_one_from_the_past_is_not() -> None:
+    lines = [
+        "      1 postfix/submission/cleanup: warning: file system clock is N seconds ahead of local clock",
+        "      1 postfix/submission/cleanup: warning: resetting file time stamps - this hurts performance",
+        "      1 postfix/cleanup: warning: file system clock is N seconds behind local clock",
+    ]
+    assert unexplained(lines, OFFICE, STORE) == lines[2:]
+
+
 def test_what_udev_may_not_do_is_explained_in_a_container_only() -> None:
     line = "      2 (udev-worker): vda: Failed to process device, ignoring: Operation not permitted"
     broken = "      1 (udev-worker): vda: Failed to process device, ignoring: Input/output error"
