@@ -62,6 +62,18 @@ def test_of_an_address_only_the_latest_messages_are_shown() -> None:
     assert [line.time for line in mailtrace.related(lines, ["alice@po.test"], last=3)] == [6, 7, 8]
 
 
+def test_mail_that_the_store_rejects_is_followed_while_it_waits() -> None:
+    """Postfix logs another word for it (soft_bounce)."""
+    text = MTA[6].text.replace(
+        "deferred (connect to 10.0.2.31[10.0.2.31]:24: Connection refused)",
+        "SOFTBOUNCE (550 5.1.1 no such user)",
+    )
+    (story,) = tracing.stories({"mta": [Line(1.6, "postfix/lmtp", "13", text)]})
+    assert [hop.what for hop in story.hops] == [
+        "<bob@po.test> rejected by the store, waits: 550 5.1.1 no such user"
+    ]
+
+
 @pytest.mark.parametrize("identifier", ["4gVxB25hBLz1", "<one@po.test>", "bob@po.test"])
 def test_a_message_is_followed_from_host_to_host(identifier: str) -> None:
     office, searches = office_of("lab"), []

@@ -98,6 +98,7 @@ RULES = (
     Rule("cleanup$", ID + r"(?P<what>milter-\w+|hold|reject|warning): (?P<why>.*?)(?: from \S+\[.*)?$", "{what}: {why}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), size=(?P<size>\d+), nrcpt=(?P<count>\d+)", "in the queue: {size} bytes from {sender} for {count}"),
     Rule("(smtp|lmtp)$", TO + DELIVERY + r"sent \((?P<reply>.*)\)$", "{to} accepted by {relay}: {reply}"),
+    Rule("lmtp$", TO + DELIVERY + r"SOFTBOUNCE \((?P<reply>.*)\)$", "{to} rejected by the store, waits: {reply}"),
     Rule("postfix", TO + DELIVERY + r"(?P<status>deferred|bounced|sent|expired|undeliverable) \((?P<reply>.*)\)$", "{to} {status}: {reply}"),
     Rule("bounce$", ID + r"(?P<what>sender (?:non-delivery|delay|delivery status) notification): (?P<notice>\w+)", "{what} as {notice}"),
     Rule("qmgr$", ID + r"from=(?P<sender><[^>]*>), status=expired", "expired: returned to {sender}"),
