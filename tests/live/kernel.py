@@ -30,6 +30,7 @@ _SETTINGS = (
     "net/ipv4/tcp_max_syn_backlog",
     "net/ipv4/tcp_syncookies",
     "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/*/accept_dad",
     "net/ipv6/conf/*/accept_ra",
     "net/ipv[46]/conf/*/accept_redirects",
     "net/ipv[46]/conf/*/accept_source_route",

@@ -279,6 +279,14 @@ def test_no_neighbour_becomes_the_hosts_ipv6_router(kernel: Kernel) -> None:
     assert [name for name, value in found.items() if value] == []
 
 
+@pytest.mark.control("SYS-02", "NET-02")
+def test_no_neighbour_takes_an_address_from_the_host_at_boot(kernel: Kernel) -> None:
+    """No neighbour can make the host give up an IPv6 address while it boots (duplicate address detection)."""
+    found = kernel.settings("accept_dad")
+    assert "net/ipv6/conf/default/accept_dad" in found
+    assert [name for name, value in found.items() if value > 0] == []
+
+
 # Names and time -------------------------------------------------------------------------------------------------
 
 

@@ -112,6 +112,10 @@ SABOTAGES = (
         "base::no_neighbour_becomes_the_hosts_ipv6_router", undo="sysctl -w net.ipv6.conf.lo.accept_ra=0",
     ),
     broken(
+        "base", "a neighbour can take addresses from the host", "sysctl -w net.ipv6.conf.all.accept_dad=1",
+        "base::no_neighbour_takes_an_address_from_the_host_at_boot", undo="sysctl -w net.ipv6.conf.all.accept_dad=0",
+    ),
+    broken(
         "base", "the kernel follows a neighbour's redirects", "sysctl -w net.ipv4.conf.lo.accept_redirects=1",
         "base::neighbours_cannot_redirect_the_hosts_traffic", undo="sysctl -w net.ipv4.conf.lo.accept_redirects=0",
     ),
@@ -122,10 +126,6 @@ SABOTAGES = (
         r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
         "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
         activate="systemctl restart unbound",
-    ),
-    broken(
-        "base", "the resolver believes unsigned answers of one domain", "unbound-control insecure_add victim.example",
-        "base::resolver_makes_up_nothing", undo="unbound-control insecure_remove victim.example",
     ),
     edited(
         "base", "the resolver accepts answers in fragments, and keeps wrong ones for a year", UNBOUND,
@@ -138,6 +138,10 @@ SABOTAGES = (
             )
         ),
         activate="systemctl restart unbound",
+    ),
+    broken(
+        "base", "the resolver believes unsigned answers of one domain", "unbound-control insecure_add victim.example",
+        "base::resolver_makes_up_nothing", undo="unbound-control insecure_remove victim.example",
     ),
     broken(
         "base", "the resolver has an answer of its own", "unbound-control local_data 'victim.example. 300 A 192.0.2.66'",
