@@ -788,7 +788,7 @@ def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_pa
         return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
 
     files = {
-        "etc/ca-certificates.conf": "# x\nmozilla/A.crt\n!mozilla/B.crt\n",
+        "etc/ca-certificates.conf": "# x\nmozilla/A.crt\n!mozilla/B.crt\n",  # anybody who is root edits it
         "usr/share/ca-certificates/mozilla/A.crt": certificate("A"),
         "usr/local/share/ca-certificates/own.crt": certificate("own"),
         "etc/ssl/certs/ca-certificates.crt": certificate("A") + certificate("own"),
@@ -798,8 +798,12 @@ def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_pa
         (tmp_path / name).write_text(content)
     assert known.bundle_is_its_sources(str(tmp_path))
     with (tmp_path / "etc/ssl/certs/ca-certificates.crt").open("a") as bundle:
-        bundle.write(certificate("evil"))
-    assert not known.bundle_is_its_sources(str(tmp_path))
+        bundle.write(certificate("B"))
+    assert not known.bundle_is_its_sources(str(tmp_path)), "one more"
+    (tmp_path / "usr/share/ca-certificates/mozilla/B.crt").write_text(certificate("B"))
+    assert known.bundle_is_its_sources(str(tmp_path))
+    (tmp_path / "etc/ssl/certs/ca-certificates.crt").write_text(certificate("A") + certificate("own"))
+    assert not known.bundle_is_its_sources(str(tmp_path)), "one was deselected"
 
 
 STOCK = (

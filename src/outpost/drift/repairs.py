@@ -283,7 +283,7 @@ def heard(path: str) -> str:
 
 def restart(unit: str) -> str:
     if unit == "ca-certificates":
-        return "update-ca-certificates --fresh >/dev/null 2>&1"
+        return "sed -i 's/^!//' /etc/ca-certificates.conf; update-ca-certificates --fresh >/dev/null 2>&1"
     if unit == "knot-zones":
         return "for zone in /etc/knot/zones/*.zone; do knotc --blocking zone-reload $(basename $zone .zone) >/dev/null; done"
     if not unit.endswith(".service"):

@@ -293,9 +293,9 @@ def records_in_files() -> frozenset[str]:
 def bundle_is_its_sources(root: str = "/") -> bool:
     """Whether the trusted authorities are those of packages and the office, which are compared separately (update-ca-certificates(8))."""
     top = pathlib.Path(root)
-    chosen = content(str(top / "etc/ca-certificates.conf")).splitlines()
-    files = [top / "usr/share/ca-certificates" / line for line in chosen if line and line[0] not in "#!"]
-    files += sorted((top / "usr/local/share/ca-certificates").rglob("*.crt"))
+    # all of them, whatever /etc/ca-certificates.conf selects: it is no file of the package's, and anybody who is root edits it
+    places = ("usr/share/ca-certificates", "usr/local/share/ca-certificates")
+    files = [file for place in places for file in sorted((top / place).rglob("*.crt"))]
     given = {block for file in files for block in _certificates(file)}
     return given == set(_certificates(top / "etc/ssl/certs/ca-certificates.crt"))
 

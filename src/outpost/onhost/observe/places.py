@@ -5,7 +5,7 @@ import re
 
 WATCHED = (
     "/etc", "/root/.ssh", "/root/.config", "/root/.local/bin", "/root/.local/lib", "/root/.local/share/bash-completion",
-    "/root/.local/share/systemd", "/root/.vim", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/host", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/*.conf.d", "/run/systemd/*-generators", "/run/systemd/*-preset", "/run/systemd/generator.early", "/run/systemd/network",
+    "/root/.local/share/systemd", "/root/.vim", "/root/.terminfo", "/root/.ipython/profile_default/startup", "/run/binfmt.d", "/run/confexts", "/run/credstore", "/run/credstore.encrypted", "/run/dbus-1", "/run/environment.d", "/run/extensions", "/run/host", "/run/modprobe.d", "/run/modules-load.d", "/run/polkit-1", "/run/sysctl.d", "/run/systemd/*.conf.d", "/run/systemd/*-generators", "/run/systemd/*-preset", "/run/systemd/generator.early", "/run/systemd/network",
     "/run/systemd/system", "/run/systemd/system.attached", "/run/systemd/system.control", "/run/systemd/user", "/run/sysusers.d",
     "/run/tmpfiles.d", "/run/udev/rules.d", "/run/userdb", "/usr/local", "/var/lib/confexts", "/var/lib/extensions", "/var/lib/knot/confdb", "/var/lib/portables",
     "/var/lib/systemd/linger", "/var/spool/cron", "/var/spool/postfix/etc", "/var/spool/postfix/lib", "/var/spool/postfix/usr", "/var/www",
@@ -20,13 +20,16 @@ HOMES = (
     ".local/share/systemd",
     ".ssh",
     ".vim",
+    ".terminfo",
+    ".ipython/profile_default/startup",
 )
 MERGED = ("/bin", "/lib", "/lib64", "/sbin")
 """Links to the same names below /usr; every shell script starts with the first of them."""
 TRANSIENT = "/run/systemd/transient"
 """Transient units (systemd-run(1)); one with a lasting unit's name takes precedence, even over files in /etc."""
 SINGLE = (
-    "/boot/grub/custom.cfg", "/home/*/.[!.]*", "/root/.[!.]*", "/run/initramfs/shutdown", "/run/nologin",
+    "/boot/grub/custom.cfg", "/run/initramfs/shutdown", "/run/nologin",
+    *(f"{home}/{name}" for home in ("/root", "/home/*") for name in (".[!.]*", ".gnupg/*.conf", ".emacs.d/*.el", ".docker/config.json")),
     *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
 )  # fmt: skip
 UNSCANNED = (
