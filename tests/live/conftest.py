@@ -120,7 +120,7 @@ def listening(host: TestinfraHost) -> Listening:
 
 
 class MainCf(dict[str, str]):
-    """Settings of main.cf; the check fails that reads one which a service of master.cf sets otherwise for itself."""
+    """Settings of main.cf. If a service of master.cf overrides one of them, a check that reads it fails."""
 
     def __init__(self, settings: dict[str, str], of_services: dict[str, str]) -> None:
         super().__init__(settings)

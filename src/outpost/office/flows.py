@@ -114,7 +114,7 @@ def _everyone_in(zone: Zone) -> Where:
 
 
 def _at(host: Host, zone: str) -> Where:
-    """A host as seen from a zone: its addresses there. A host that is reached by routing has all its addresses."""
+    """A host as seen from a zone: its addresses in it, or all its addresses if it has none there and is reached by routing."""
     return Where(host.name, networks=_single(host.in_zone(zone) or host.all_addresses), host=host.name)
 
 

@@ -64,6 +64,6 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
 
 
 def own_digest() -> str:
-    """A digest of this program and its modules: another observer sees other things."""
+    """A digest of this program and its modules: another version of the observer may report other facts."""
     sources = (pathlib.Path(sys.argv[0]), *sorted(pathlib.Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
