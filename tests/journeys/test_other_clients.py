@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import smtplib
 import subprocess
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -73,3 +74,24 @@ def test_clients_that_are_not_ours_send_and_read(
     content = attachment.get_payload(decode=True)
     assert isinstance(content, bytes)
     assert hashlib.sha256(content).digest() == hashlib.sha256(drawing).digest()
+
+
+@pytest.mark.control("AUT-05")
+@pytest.mark.parametrize("greeting", ["[192.168.178.20]", "[IPv6:fe80::1]", "my_pc"])
+@pytest.mark.parametrize("path", [" <{}>", "{}"], ids=["blank", "no brackets"])
+def test_outlook_and_a_scanner_send(alice: OfficeUser, bob: OfficeUser, greeting: str, path: str) -> None:
+    """Outlook logs in by AUTH LOGIN and nothing else; what it leaves out of the header, the office adds."""
+    token = f"other{token_hex(8)}"
+    with smtplib.SMTP_SSL(
+        alice.at, 465, local_hostname=greeting, context=alice.tls, timeout=30 * pace.load()
+    ) as session:
+        session.ehlo()
+        session.user, session.password = alice.address, alice.password
+        session.auth("LOGIN", session.auth_login, initial_response_ok=False)
+        assert session.docmd("MAIL", f"FROM:{path.format(alice.address)}")[0] == 250
+        assert session.docmd("RCPT", f"TO:{path.format(bob.address)}")[0] == 250
+        header = f"From: {alice.address}\r\nTo: {bob.address}\r\nSubject: {token}\r\n"
+        assert session.data(f"{header}\r\nScanned.\r\n")[0] == 250
+    arrived = message_from_bytes(bob.receive(token), policy=policy.default)
+    assert arrived["Date"] is not None
+    assert str(arrived["Message-ID"]).endswith(f"{alice.address.partition('@')[2]}>")

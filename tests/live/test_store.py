@@ -307,13 +307,15 @@ def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store:
 
 @pytest.mark.probe
 @pytest.mark.control("AUT-05", "REL-03")
-def test_submission_wants_a_login_and_offers_plain_only(host: TestinfraHost, store: StoreView) -> None:
-    """Submission requires a login, and offers AUTH PLAIN only."""
+def test_submission_wants_a_login_and_offers_two_ways_to_send_a_password(
+    host: TestinfraHost, store: StoreView
+) -> None:
+    """Submission requires a login, and offers AUTH PLAIN and LOGIN only."""
     for address in store.login_addresses:
         output = dialogue(
             host, at(address, ports.SUBMISSIONS), ["EHLO client.invalid", "MAIL FROM:<a@example.com>", "QUIT"]
         )
-        assert "250-AUTH PLAIN\n" in output.replace("\r", "")
+        assert "250-AUTH PLAIN LOGIN\n" in output.replace("\r", "")
         assert "STARTTLS" not in output
         assert "530 5.7.0" in output
 

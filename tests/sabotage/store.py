@@ -144,8 +144,8 @@ SABOTAGES = (
         "store::managesieve_takes_no_password_before_tls", activate=RESTART,
     ),
     edited(
-        "store", "submission offers another login mechanism", DOVECOT, "s/^auth_mechanisms = plain/auth_mechanisms = plain login/",
-        "store::submission_wants_a_login_and_offers_plain_only", activate=RESTART,
+        "store", "submission offers another login mechanism", DOVECOT, "s/^auth_mechanisms = plain login/& external/",
+        "store::submission_wants_a_login_and_offers_two_ways_to_send_a_password", activate=RESTART,
     ),
     edited(
         "store", "the answer reveals whether an account exists", "/etc/dovecot/accounts.lua",
