@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import threading
 from dataclasses import dataclass, replace
 from secrets import token_hex
+from urllib.parse import quote, unquote
 
 import pytest
 from imap_tools.errors import MailboxLoginError
@@ -170,6 +172,23 @@ def test_the_offices_calendar_is_everybodys(programs: dict[str, Program]) -> Non
     assert alice.ask("DELETE", "/office/calendar/")[0] == 403
     assert bob.ask("DELETE", entry)[0] == 200
     assert "Alice Archer" in bob.ask("GET", "/office/directory/")[1]
+
+
+@pytest.mark.control("CAL-01")
+@pytest.mark.parametrize("name", ["plan", "Kräne 2", "📅", "a%b", "a+b&c", "e%C3%BC"])
+def test_an_entry_is_listed_under_the_path_that_a_program_gave_it(
+    programs: dict[str, Program], name: str
+) -> None:
+    """Apple names an entry after its identifier, which may have any character."""
+    alice, token = programs["alice"], token_hex(8)
+    home = f"/{alice.user.address}/calendar/"
+    path = f"{home}{quote(f'{name} {token}')}.ics"
+    assert alice.ask("PUT", path, EVENT.format(token=token))[0] == 201
+    listed = re.findall("<href>([^<]*)</href>", alice.ask("REPORT", home, SYNC.format(""))[1])
+    (found,) = (href for href in listed if token in href)
+    assert unquote(found) == unquote(path)
+    assert token in alice.ask("GET", found)[1]
+    assert alice.ask("DELETE", found)[0] == 200
 
 
 @pytest.mark.control("CAL-02", "AUT-04")

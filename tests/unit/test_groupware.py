@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -
     found: list[str] = []
     environ = {
         "REQUEST_METHOD": method,
-        "PATH_INFO": path.encode().decode("latin-1"),
+        "PATH_INFO": path.encode("utf-8", "surrogateescape").decode("latin-1"),
         "HTTP_X_REMOTE_USER": user.encode().decode("latin-1"),
     }
     (body,) = wrapped(environ, lambda status, _headers: found.append(status.split()[0]))
@@ -163,6 +163,19 @@ def test_a_refused_request_is_read_to_its_end(tmp_path: Path) -> None:
     statuses: list[str] = []
     quota(tmp_path, entries=1)(request | {"wsgi.input": body}, lambda status, _: statuses.append(status))
     assert (statuses, body.read()) == (["507 Insufficient Storage"], b"")
+
+
+def test_radicale_reads_a_path_as_it_was_sent(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def radicale(environ: dict[str, Any], _start: Callable[..., Any]) -> list[bytes]:
+        seen.append(environ["PATH_INFO"])
+        return [b"inner"]
+
+    wrapped = Quota(radicale, str(tmp_path), 10**6, 100, "office")
+    for octets in ("/a@example.net/c/Kräne.ics".encode(), b"/a@example.net/c/\xff.ics"):
+        asked(wrapped, "GET", octets.decode("utf-8", "surrogateescape"))
+    assert seen == ["/a@example.net/c/Kräne.ics", "/a@example.net/c/\ufffd.ics"]
 
 
 @pytest.mark.parametrize("owner", ["a@example.net", "ä@example.net"])

@@ -37,6 +37,8 @@ class Quota:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
         user = plain(environ.get("HTTP_X_REMOTE_USER"))
+        # Radicale expects it as its own server gives it: else an entry with a letter beyond ASCII in its path is listed under another
+        environ["PATH_INFO"] = plain(environ.get("PATH_INFO"))
         method = environ.get("REQUEST_METHOD")
         if method in ADDING and (self.is_full(user) or (self._to_all(environ) and self.is_full(self.shared))):
             body = environ.get("wsgi.input")
@@ -50,7 +52,7 @@ class Quota:
     def _to_all(self, environ: dict[str, Any]) -> bool:
         """Whether a request may add to what is shared; the target of a MOVE is in a header, and is not read here."""
         # as Radicale reads a path: without empty parts and dots
-        parts = [part for part in posixpath.normpath(plain(environ.get("PATH_INFO"))).split("/") if part]
+        parts = [part for part in posixpath.normpath(environ["PATH_INFO"]).split("/") if part]
         return environ["REQUEST_METHOD"] == "MOVE" or parts[:1] == [self.shared]
 
     def is_full(self, owner: str) -> bool:
