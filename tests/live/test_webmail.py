@@ -573,7 +573,14 @@ function event($uid, $organiser, $summary, $before = "") {
 }
 $plain = event("one", "peter@example.net", "Meeting");
 $signs = event("one\u{202e}\x07", "peter@example.net", "Meeting\u{202e}\x1b[2J");
+function ends($lines) {
+    return invitation::read("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nUID:one\r\n{$lines}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")->ends();
+}
 echo json_encode([
+    "hours" => ends("DTSTART:20261203T090000Z\r\nDURATION:PT1H30M"),
+    "days" => ends("DTSTART;VALUE=DATE:20261203\r\nDURATION:P3D"),
+    "anywhere" => ends("DTSTART:20261203T090000\r\nDTEND:20261203T103000"),
+    "endless" => [ends("DTSTART:20261203T090000Z"), ends("DTSTART:20261203T090000Z\r\nDURATION:PTTTTT"), ends("DTSTART:20261203T090000Z\r\nDURATION:-P1D")],
     "plain" => [$plain->text("SUMMARY"), $plain->when("DTSTART")[0], $plain->address("ORGANIZER")],
     "signs" => [$signs->text("SUMMARY"), preg_match('/[^\P{C}\r\n]/u', $signs->reply("a@example.net", "A\r\nB", "ACCEPTED", 0))],
     "header" => event("one", "peter@example.net%0d%0aBcc:all@example.net", "Meeting")->address("ORGANIZER"),
@@ -590,6 +597,10 @@ def test_a_strangers_invitation_is_read_within_bounds_and_is_nothing_but_text(ho
     """An invitation by mail is read within bounds, and nothing of it is more than text."""
     found = json.loads(host.check_output(f"{AS_ROUNDCUBE} php -r %s", INVITATIONS))
     assert found == {
+        "hours": [1796293800, False, ""],
+        "days": [1796515200, True, ""],
+        "anywhere": [1796293800, False, None],
+        "endless": [None, None, None],
         "plain": ["Meeting", 1796288400, "peter@example.net"],
         "signs": ["Meeting [2J", 0],
         "header": "",
