@@ -125,6 +125,24 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
     context.close()
 
 
+def test_a_browser_in_british_english_reads_the_words_of_the_guide(
+    page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    """Roundcube has other words there: Spam, Deleted Items."""
+    message, token = compose(bob.address, [alice.address])
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    page.goto(f"{site}guide.html")
+    guide = page.inner_text("body")
+    log_in(page, site, alice)
+    idle(page)
+    for folder in ("Junk", "Sent", "Trash"):
+        expect(page.locator("#mailboxlist").get_by_text(folder, exact=True)).to_be_visible()
+        assert folder in guide
+    open_message(page, token)
+    expect(page.locator("#messagetoolbar a.junk, #toolbar-menu a.junk").first).to_have_text("Junk")
+
+
 ENGLISH_IN_GERMAN = r"""
 require "/etc/roundcube/config.inc.php";
 $texts = [];

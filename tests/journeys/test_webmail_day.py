@@ -16,6 +16,7 @@ from outpost.onhost.accounts import time_code
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town
+from outpost_lab.post import compose as composed
 from tests.journeys.desk import idle, log_in, log_out, needs_browser
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -203,6 +204,21 @@ def test_the_largest_file_is_sent_and_a_larger_one_is_refused_with_the_limit(
     assert count(carol, "Sent", token) == 1
 
 
+def test_a_long_word_in_a_subject_is_read_whole(
+    telephone: Page, site: str, carol: OfficeUser, bob: OfficeUser
+) -> None:
+    message, token = composed(bob.address, [carol.address])
+    message.replace_header("Subject", f"Donaudampfschifffahrtsgesellschaftskapitänsmütze {token}")
+    bob.send(message, [carol.address])
+    carol.receive(token)
+    log_in(telephone, site, carol)
+    idle(telephone)
+    telephone.locator("#messagelist tbody tr", has_text=token).click()
+    subject = telephone.frame_locator("#messagecontframe").locator("#message-header .subject")
+    expect(subject).to_contain_text(token)
+    assert subject.evaluate("text => text.scrollWidth <= text.clientWidth + 1"), "wider than the telephone"
+
+
 NAME = """O"Brien's <b>📱</b> Müller & Söhne"""
 
 
@@ -219,8 +235,12 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
     name = page.locator("#access-add_application-name")
     name.press_sequentially("x" * 50)
     expect(name).to_have_value("x" * 40)  # the store keeps no more of it
-    page.fill("#access-add_application-password", user.password)
+    page.fill("#access-add_application-password", "mistyped")
     name.fill(NAME)
+    page.click("#access-add_application button[type=submit]")
+    expect(page.locator("#messagestack")).to_contain_text("Das Passwort ist nicht richtig")
+    expect(name).to_have_value(NAME)  # nobody types it once more
+    page.fill("#access-add_application-password", user.password)
     page.click("#access-add_application button[type=submit]")
     expect(page.locator(".boxinformation")).to_contain_text(f"Das Passwort für {NAME}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -235,8 +255,9 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
     assert page.locator(".access-secret").inner_text().replace(" ", "") == secret
     page.fill("#access-confirm_factor-code", time_code(secret, int(time.time() // 30)))
     page.click("#access-confirm_factor button[type=submit]")
-    recovery = page.locator(".access-secret").inner_text().split(", ")
+    recovery = page.locator(".access-secret").inner_text().split("\n")
     assert len(recovery) == 8
+    assert all(re.fullmatch(r"\d{5}( \d{5}){3}", one) for one in recovery), "one code is one line"
     try:
         other = browser.new_context(locale="de-DE", viewport={"width": 1280, "height": 800}).new_page()
         log_in(other, site, user)

@@ -332,6 +332,18 @@ def test_codes_cannot_be_guessed(desk: Desk) -> None:
     assert "session" in desk.log_in(GOOD, desk.code(secret))
 
 
+def test_typing_errors_while_a_device_is_set_up_are_no_guesses(desk: Desk) -> None:
+    """Its user sees the secret. Counted, they would lock the first login with the new device."""
+    session = desk.settle()
+    begun = desk.ask("begin_factor", name="telephone", session=session, password=GOOD, remote="192.0.2.7")
+    wrong = "000000" if desk.code(begun["secret"]) != "000000" else "111111"
+    for _ in range(WRONG_CODES):
+        refused = desk.ask("confirm_factor", session=session, code=wrong)
+        assert refused == {"refused": "code_of_app"}
+    codes = desk.ask("confirm_factor", session=session, code=desk.code(begun["secret"]))["recovery"]
+    assert "session" in desk.log_in(GOOD, codes[0])
+
+
 def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     session = desk.settle()
     request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
@@ -358,7 +370,7 @@ def test_what_a_thief_opened_ends_when_the_password_changes_or_the_second_factor
     made = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
     thief = desk.log_in(GOOD)["session"]
     secret = desk.ask("begin_factor", name="telephone", **made)["secret"]
-    assert desk.ask("confirm_factor", session=session, code="000000") == {"refused": "code"}
+    assert desk.ask("confirm_factor", session=session, code="000000") == {"refused": "code_of_app"}
     assert desk.ended == [ALICE]
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(secret))
     assert desk.ended == [ALICE, ALICE]

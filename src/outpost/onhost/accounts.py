@@ -364,9 +364,9 @@ class Accounts:
         """Turn the second factor on: webmail then asks for a code, and programs need a password of their own."""
 
         def prove(chosen: Chosen, secret: str, name: str) -> None:
-            trial = Chosen(chosen.grown_from, factors={name: (secret, 0)})
-            self._use_code(address, trial, code)
-            chosen.factors |= trial.factors
+            if (counter := self._matching(secret, code)) is None:
+                raise RefusedError("code_of_app")  # no guess: the user sees the secret
+            chosen.factors[name] = (secret, counter)
 
         return self._confirm_device(address, session, "factor", prove)
 
@@ -514,13 +514,19 @@ class Accounts:
             chosen.recovery.remove(hashed)
             return
         for name, (secret, used) in chosen.factors.items():
-            for counter in range(int(now // STEP) - 1, int(now // STEP) + 2):
-                right = hmac.compare_digest(time_code(secret, counter).encode(), digits.encode())
-                if right and counter > used:
-                    chosen.factors[name] = (secret, counter)
-                    return
+            if (counter := self._matching(secret, digits, used)) is not None:
+                chosen.factors[name] = (secret, counter)
+                return
         self.wrong[address] = [*recent, now]
         raise RefusedError("code")
+
+    def _matching(self, secret: str, code: str, used: int = 0) -> int | None:
+        """The time step of a code, if it is right and newer than the last one."""
+        now, digits = int(self.clock() // STEP), re.sub(r"\D", "", code).encode()
+        for counter in range(max(now - 1, used + 1), now + 2):
+            if hmac.compare_digest(time_code(secret, counter).encode(), digits):
+                return counter
+        return None
 
     def _is_first(self, address: str, chosen: Chosen) -> bool:
         return self._declared(address).one_time and not chosen.password
