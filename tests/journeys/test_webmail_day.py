@@ -287,4 +287,4 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
         expect(page.locator("#messagestack")).to_contain_text(f"Passwort für {NAME} entfernt.")
         page.fill("#access-remove_factor-password", user.password)
         page.locator("#access-remove_factor button").click()
-        expect(page.locator("#messagestack")).to_contain_text(f"Gerät {NAME} entfernt.")
+        expect(page.locator("#messagestack")).to_contain_text(f"{NAME} entfernt: kein zweiter Faktor mehr.")
