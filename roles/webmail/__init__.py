@@ -32,7 +32,9 @@ def _guide(office: Office, language: str) -> str:
     from roles.webmail.guide import LANGUAGES, page
 
     if language not in LANGUAGES:
-        raise OutpostError(f"no guide in the language {language!r}", f"--language {' or '.join(LANGUAGES)}")
+        raise OutpostError(
+            f"no guide in the language {language!r}", f"write --language {' or '.join(LANGUAGES)}"
+        )
     return page(office, language).content.decode()
 
 

@@ -56,7 +56,9 @@ class Instance:
         """The instance of that name; raises `OutpostError` if there is none, or its containers are gone or stopped."""
         found = cls.stored(name)
         if found is None:
-            raise OutpostError(f"the lab {name} is not up", f"./outpost lab up{_option(name)}")
+            raise OutpostError(
+                f"the lab instance {name} does not run", f"run ./outpost lab up{_option(name)}"
+            )
         containers = found.containers(engine.connect())
         running = {container.name for container in containers if container.status == "running"}
         names = [machine.name for machine in found.contained]

@@ -198,3 +198,17 @@ def test_what_the_store_hands_over_is_bounded_by_what_is_free(
     with pytest.raises(OutpostError, match="90 % of what is free"):
         closing._handover()
     assert [file.stat().st_size for file in closing.into.iterdir()] == [0]
+
+
+def test_a_store_that_does_not_answer_leaves_the_office_file_as_it_is(
+    closing: Closing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object, **__: object) -> str:
+        raise OutpostError("store: it does not answer", "switch it on")
+
+    monkeypatch.setattr("outpost.recovery.decommission.run_script", silent)
+    before = closing.target.office_file.read_text()
+    with pytest.raises(OutpostError, match="does not answer"):
+        closing.advance()
+    assert closing.target.office_file.read_text() == before
+    assert closing.next == "freeze"

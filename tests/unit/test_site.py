@@ -34,6 +34,7 @@ from outpost.office import load
 from outpost.office.load import check
 from outpost.target import find
 from outpost.transport import answers
+from outpost.transport.remote import failure
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
 IMAGE = Image("https://example.com/debian.qcow2", "ab" * 64)
@@ -661,3 +662,17 @@ def test_mistakes_in_disks_are_found(place: Path, disks: dict[str, object], fiel
     document["disks"] = disks
     (place / "office.toml").write_text(tomlkit.dumps(document))
     assert [problem.field for problem in check(place)] == [field]
+
+
+def test_the_remedy_for_a_server_whose_name_is_not_known_names_the_option(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless(*_: object, **__: object) -> str:
+        raise (
+            failure("foo", "ssh: Could not resolve hostname foo: Name or service not known") or AssertionError
+        )
+
+    monkeypatch.setattr(server, "carried_out", nameless)
+    with pytest.raises(OutpostError) as raised:
+        server.run("foo", find(str(place)), "true\n")
+    assert "--on user@ADDRESS" in raised.value.remedy

@@ -98,7 +98,7 @@ def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
         lines = run_script(at.target, at.office, host, script, at.via).splitlines()
         return [{"host": host.name, **asdict(alarm)} for alarm in parsed_lines(lines, watch.Alarm, host.name)]
     except OutpostError as error:
-        return [{"host": host.name, "about": "host", "text": error.message}]
+        return [{"host": host.name, "about": "host", "text": error.message.removeprefix(f"{host.name}: ")}]
 
 
 @app.of_office("peer", asks_hosts=False)

@@ -18,7 +18,7 @@ from outpost.errors import OutpostError
 from outpost.machines.hypervisor import DIRECTORY, MARK, Card, Guest, Site
 from outpost.office.tables.topology import parted
 from outpost.transport import answers, ssh
-from outpost.transport.remote import UNKNOWN, carried_out
+from outpost.transport.remote import NAMELESS, UNKNOWN, carried_out
 
 if TYPE_CHECKING:
     from outpost.target import Target
@@ -118,6 +118,10 @@ def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) 
             raise OutpostError(
                 f"the SSH host key of {login} is not known",
                 f"log in to it once (ssh {login}) and compare the fingerprint with the one on its console or at your provider",
+            ) from None
+        if NAMELESS in error.message:  # nor is it one of the office's hosts
+            raise OutpostError(
+                error.message, "write --on user@ADDRESS, or a name from your ~/.ssh/config"
             ) from None
         raise
 

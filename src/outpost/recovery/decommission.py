@@ -113,12 +113,13 @@ class Closing:
     # Steps ------------------------------------------------------------------------------------------------------
 
     def _freeze(self) -> dict[str, Any]:
+        (store,) = serving(self.office, "mailboxes")
+        self._ask(store, "true")  # a store that does not answer must leave the office file as it is
         roster = people.Roster(self.target.office_file.read_text(encoding="utf-8"))
         for user in self.office.users:
             if not user.disabled:
                 roster.change("users", user.address, disabled=True)
         self._declare(roster.text)
-        (store,) = serving(self.office, "mailboxes")
         self._apply("mailboxes")
         active = self._ask(store, "grep -c 'ARGON2ID' /etc/dovecot/users || true").strip()
         sessions = len(self._ask(store, "doveadm -f tab who").splitlines()) - 1

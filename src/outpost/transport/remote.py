@@ -78,6 +78,7 @@ SHELL = "run usermod --shell /bin/bash USER, as root on the host"
 TALKATIVE = "its account's login shell prints text of its own before each answer"
 QUIET = "run sed -i '1i [ -t 1 ] || return' ~USER/.bashrc, as root on the host: without a terminal it then prints nothing"
 UNKNOWN = "its SSH host key is not in known_hosts"
+NAMELESS = "its name is not known"
 REASONS = (
     (
         "identification has changed",
@@ -120,7 +121,7 @@ REASONS = (
         "nothing listens for SSH at its address",
         "run systemctl start ssh at its console",
     ),
-    ("could not resolve hostname", "its name is not known", "write an address into hosts.NAME.ssh"),
+    ("could not resolve hostname", NAMELESS, "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
 )
 """Message of ssh, sudo or docker (in lower case) → meaning and remedy."""
