@@ -448,6 +448,26 @@ def test_a_login_has_processes_of_its_own(
     assert "Your last session had ended" in answer.body
 
 
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_a_made_up_session_takes_no_memory(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """A request with a session that does not exist gets no new one, and requests without one are limited."""
+    answer = browse(
+        host, inside, view.name, headers="Cookie: roundcube_sessid=none; roundcube_sessauth=none\r\n"
+    )
+    assert answer.status == 302
+    assert answer.headers["Location"] == "./?_task=login&_err=session"
+    given = [cookie.partition(";")[0] for cookie in answer.headers.get_all("Set-Cookie") or []]
+    assert sorted(given) == ["roundcube_sessauth=-del-", "roundcube_sessid=-del-"]
+    limits = host.check_output("nginx -T 2>/dev/null | grep -E '^ *limit_req(_zone)? '").split(";")
+    assert [" ".join(each.split()) for each in limits if each.strip()] == [
+        "limit_req_zone $beginning zone=beginning:1m rate=1r/s",
+        *["limit_req zone=beginning burst=500 nodelay"] * 2,
+    ]
+
+
 LOGINS = 40
 UPLOAD = """
 import select, socket, ssl, sys

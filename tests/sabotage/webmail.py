@@ -152,6 +152,10 @@ SABOTAGES = (
         "webmail::one_client_does_not_take_the_room_for_logins", activate=RELOAD,
     ),
     edited(
+        "webmail", "one client may begin any number of sessions", "/etc/nginx/nginx.conf", "/^ *limit_req zone=beginning/d",
+        "webmail::a_made_up_session_takes_no_memory",
+    ),
+    edited(
         "webmail", "files have no security headers", NGINX, r"s/^( *)gzip on; .*/&\n\1add_header X-Trial 1;/; s/^( *)try_files .guide.*/&\n\1add_header X-Trial 1;/; "
         r"s/^( *)location = .skins.elastic.watermark.html \{/&\n\1add_header X-Trial 1;/",
         "webmail::files_carry_the_security_headers_as_well", activate=RELOAD,
