@@ -88,7 +88,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _attachments()
     if view.has_relay_listener:  # before Dovecot hands over mail there
         yield from _listener("relay", view, certificates, runtime=RELAY_SOCKET.split("/")[2])
-    yield from _mailboxes(view, certificates, some_hash=some_hash)
+    yield from _mailboxes(
+        view, certificates, some_hash=some_hash, secret=secrets.seal_of(me.name) or some_hash
+    )
     yield from _chosen(view)
     yield from _ended()
     yield from learning(view)
@@ -153,8 +155,12 @@ def _attachments() -> Items:
     )
 
 
-def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str) -> Items:
-    """Dovecot."""
+def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str, secret: str) -> Items:
+    """Dovecot.
+
+    Args:
+        secret: One that stays when users come and go: Dovecot would be reloaded, and what it counts of guesses be lost.
+    """
     drop_in = rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")
     yield confined("dovecot-unit", "dovecot.service", [drop_in])
     if view.office.shared:
@@ -176,8 +182,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str)
         "store": view, "ports": ports, "shared_root": SHARED, "deliveries_per_user": DELIVERIES_PER_USER,
         "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "room_beyond_quota": ROOM_BEYOND_QUOTA, "logins_port": ports.LOGINS,
         "readers": READERS, "own": OWN, "used": USED, "decoy": decoy(some_hash), "calendars": bool(view.calendars),
-        # as secret as the hashes, and stable between two runs
-        "logins_nonce": hashlib.sha256(b"logins " + some_hash.encode()).hexdigest(),
+        "logins_nonce": hashlib.sha256(b"logins " + secret.encode()).hexdigest(),
     }  # fmt: skip
     yield service(
         name="dovecot",

@@ -81,3 +81,20 @@ def test_what_a_restore_brings_to_a_store_has_a_directory_before_any_job_has_run
     made = {item.name: item.owner for item in declarations[store.name].of(Directory)}
     for source in role_of(store).kept(office, store):
         assert made[source["path"]] == source["owner"]
+
+
+def test_a_new_user_changes_nothing_that_reloads_dovecot(
+    office: Office, secrets: Secrets, declarations: dict[str, Declaration]
+) -> None:
+    """Also one who comes first in the alphabet."""
+    (store,) = office.with_role("store")
+    user = office.users[0].model_copy(update={"address": f"aaron@{office.domain}", "full_name": ""})
+    more = office.model_copy(update={"users": (*office.users, user)})
+    passwords = secrets_file.complete(more, None).secrets.passwords
+    first = {user.address: passwords[user.address], **secrets.passwords}
+    after = declaration(more, secrets.model_copy(update={"passwords": first}), store.name)
+    changed = {
+        path for path, file in after.content.items() if file != declarations[store.name].content.get(path)
+    }
+    assert "/etc/dovecot/users" in changed
+    assert changed.isdisjoint({"/etc/dovecot/dovecot.conf", "/etc/dovecot/accounts.lua"})
