@@ -11,7 +11,7 @@ import json
 import socket
 import sys
 
-AT_ONCE = 400
+AT_ONCE = 900
 DNS_QUESTION = bytes.fromhex("4f50010000010000000000000000020001")
 NTP_QUESTION = bytes([0x23]) + bytes(47)
 
