@@ -194,6 +194,25 @@ def test_a_host_whose_run_ended_beside_others_is_named_in_the_same_words() -> No
 
 
 @pytest.mark.parametrize(
+    "printed",
+    ["Connection to 10.79.4.31 port 22 timed out\\x0d", "Timeout, server 10.79.4.31 not responding."],
+)
+def test_a_host_that_dies_in_the_middle_has_a_remedy(printed: str) -> None:
+    follower = Follower()
+    for line in (
+        "    [ns1] Connected",
+        "--> Starting operation: base | sysctl",
+        f"    [ns1] {printed}",
+        "    [ns1] Error (ignored): executed 0/1 commands",
+    ):
+        follower.feed(line)
+    result = b'{"results": {"operations": [], "failed_hosts": ["ns1"]}}'
+    (why,) = _outcome(result, follower, 1, 1.0, "read the log").failed.values()
+    assert why.startswith("base | sysctl: it does not answer any more. Remedy: check its console")
+    assert "x0d" not in why
+
+
+@pytest.mark.parametrize(
     ("output", "code", "how"),
     [(b"Exiting upon user request!\n", 0, "was interrupted"), (b"", 3, "stopped with exit code 3")],
 )

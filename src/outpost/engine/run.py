@@ -306,6 +306,7 @@ def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float,
             failed.setdefault(follower.short(host), _ended(follower.hosts[follower.short(host)]))
     if returncode and not failed:
         raise _stopped(follower, returncode, remedy)
+    failed = {host: _explained(why) for host, why in failed.items()}
     return Outcome(
         hosts=tuple(sorted({*follower.hosts, *(change.host for change in changes), *failed})),
         changes=tuple(changes),
@@ -355,6 +356,15 @@ def _last(host: HostState) -> str:
     if undone:  # one apply's problems, each with its remedy (`outpost.converge.drift`)
         return "\n".join(undone)
     return f"{host.failed}: {host.last}" if host.last and host.last != host.failed else host.failed
+
+
+def _explained(why: str) -> str:
+    """The reason, with a remedy of ours if the connection to the host was the reason."""
+    from outpost.transport.remote import failure
+
+    operation, _, printed = why.partition(": ")
+    known = failure("", printed)
+    return f"{operation}{known.message}. Remedy: {known.remedy}" if known else why
 
 
 def _ended(host: HostState) -> str:

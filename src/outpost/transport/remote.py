@@ -111,6 +111,14 @@ REASONS = (
         "it does not answer",
         "switch it on; compare its address with office.toml; allow SSH in the site's firewall",
     ),
+    *(
+        (
+            words,
+            "it does not answer any more",
+            "check its console and its network; then run the same command again",
+        )
+        for words in (" port 22 timed out", "timeout, server ")
+    ),
     (
         "no route to host",
         "no machine has its address",
