@@ -278,6 +278,7 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
         idle(other)
         page.reload()
         expect(page.get_by_text(re.compile("Unbenutzte Wiederherstellungscodes: 6"))).to_be_visible()
+        expect(page.get_by_text(re.compile("Chrome, Linux seit .* \\(diese Sitzung\\)"))).to_be_visible()
         page.get_by_role("button", name="Diese Sitzung beenden").last.click()
         expect(page.locator("#messagestack")).to_contain_text("Sitzung beendet")
         other.context.close()

@@ -504,6 +504,21 @@ def test_a_required_second_factor_comes_before_anything_else_and_stays(desk: Des
     assert "recovery" in desk.ask("confirm_factor", session=session, code=desk.code(another))
 
 
+@pytest.mark.parametrize(
+    ("browser", "shown"),
+    [("Firefox, Windows", "192.0.2.7 Firefox, Windows"), ("", "192.0.2.7")]
+    + [(hostile, "192.0.2.7") for hostile in ("x\npassword {PLAIN}x", "x\r", "<b>", "x" * 41, "x\u2028y")],
+)
+def test_a_user_sees_which_browser_is_logged_in(desk: Desk, browser: str, shown: str) -> None:
+    desk.settle()
+    request = {"user": ALICE, "password": GOOD, "remote": "192.0.2.7", "browser": browser}
+    session = desk.accounts.answer({"do": "login"} | request)["session"]
+    assert [one["place"] for one in desk.ask("state", session=session)["sessions"] if one["this"]] == [shown]
+    kinds = {line.partition(" ")[0] for line in (desk.own / ALICE).read_text().splitlines()}
+    assert kinds == {"from", "password", "session"}
+    assert desk.log_in(GOOD).keys() >= {"session"}
+
+
 def test_who_has_a_first_password_chooses_another_before_the_second_factor(desk: Desk) -> None:
     desk.declare(factor_from=0)
     answer = desk.log_in("first")

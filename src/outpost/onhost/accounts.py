@@ -47,6 +47,8 @@ DEVICES = 5
 RECOVERY = 8
 """Codes that replace the second factor once each, for a user who has lost the telephone."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
+BROWSER = re.compile(r"[A-Za-z, ]{1,40}")
+"""Nothing else of what webmail says gets into the file: a line of it could be a password."""
 SHUT = re.compile(r"^FAIL\t1\t(?:.*\t)?reason=[^\t]*in (\d{1,9}) minutes")
 """Dovecot hands on what the login policy says (``logins``)."""
 STEP = 30
@@ -78,7 +80,7 @@ class Chosen:
         recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
         sessions: Hash of a webmail session's token to its end, UNIX time.
-        places: Hash of a webmail session's token to the address that it began from.
+        places: Hash of a webmail session's token to the address and the browser that it began from.
         made: Name of a program to the UNIX time at which its password was made.
     """
 
@@ -227,7 +229,9 @@ class Accounts:
 
     # Coming and going -----------------------------------------------------------------------------------------
 
-    def login(self, address: str, password: str, remote: str, code: str = "") -> dict[str, Any]:
+    def login(
+        self, address: str, password: str, remote: str, code: str = "", browser: str = ""
+    ) -> dict[str, Any]:
         """Make a session for the right password and, if there is a second factor, the right code or a passkey's answer.
 
         Without the right code the answer has a token that replaces the password for some minutes, so that nobody has to
@@ -251,7 +255,8 @@ class Accounts:
             chosen.sessions = {hashed: end for hashed, end in ends if end > self.clock()}
             hashed = token_hash(token)
             chosen.sessions[hashed] = int(self.clock()) + self.session_seconds
-            chosen.places[hashed] = remote if ADDRESS.fullmatch(remote) else ""
+            shown = ((ADDRESS, remote), (BROWSER, browser))
+            chosen.places[hashed] = " ".join(text for form, text in shown if form.fullmatch(text))
             self._keep(address, chosen)
             return {"session": token} | self._required(address, chosen)
 
