@@ -226,6 +226,17 @@ async def a_hundred_wrong_logins_at_once(ground: Ground, seen: Evidence) -> None
     seen.in_time(max(waits), 2, idle, "a page of bob's is shown within")
 
 
+@attack("8i")
+async def made_up_sessions(ground: Ground, seen: Evidence) -> None:
+    begun, answers = 0, set()
+    for number in range(30):
+        browser = Browser(ground, seen, cookies={"roundcube_sessid": f"{number:032x}"})
+        page = await browser.ask("/?_task=login")
+        answers.add(page.status)
+        begun += "roundcube_sessid" in browser.cookies
+    seen.check(not begun and answers == {302}, f"status {sorted(answers)}", f"{begun} sessions begun")
+
+
 @attack("8b")
 async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     """Read in a real browser: no script of the message runs, and requests go only to webmail."""
