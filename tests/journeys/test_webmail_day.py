@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from email import message_from_bytes, policy
 from pathlib import Path
 from secrets import token_hex
 
@@ -15,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from outpost.onhost.accounts import time_code
 from outpost_lab import pace
 from outpost_lab.instance import Instance
-from outpost_lab.post import OfficeUser, Town
+from outpost_lab.post import Neighbour, OfficeUser, Town
 from outpost_lab.post import compose as composed
 from tests.journeys.desk import idle, log_in, log_out, needs_browser
 
@@ -217,6 +218,36 @@ def test_a_long_word_in_a_subject_is_read_whole(
     subject = telephone.frame_locator("#messagecontframe").locator("#message-header .subject")
     expect(subject).to_contain_text(token)
     assert subject.evaluate("text => text.scrollWidth <= text.clientWidth + 1"), "wider than the telephone"
+
+
+def test_an_absence_note_names_its_author(
+    lab: Instance, telephone: Page, site: str, carol: OfficeUser, stranger: Neighbour
+) -> None:
+    message, _ = composed(stranger.address, [carol.address])
+    subject = f"Abwesend {token_hex(6)}"
+    log_in(telephone, site, carol)
+    idle(telephone)
+    telephone.goto(f"{site}?_task=settings&_action=plugin.managesieve-vacation")
+    telephone.fill("[name=vacation_subject]", subject)
+    telephone.fill("[name=vacation_reason]", "Ab Montag bin ich wieder da. Grüße")
+    telephone.select_option("[name=vacation_status]", "on")
+    telephone.locator(".submit:visible").first.click()
+    try:
+        expect(telephone.locator("#messagestack")).to_contain_text("erfolgreich gespeichert")
+        stranger.send(message, [carol.address])
+        note = message_from_bytes(stranger.receive(subject), policy=policy.default)
+        (author,) = note["From"].addresses
+        assert (author.display_name, author.addr_spec) == ("Carol Cooper", carol.address)
+        assert "Grüße" in note.get_content()
+    finally:
+        lab.container("store").exec_run(
+            [
+                "sh",
+                "-c",
+                "doveadm sieve deactivate -u $0; doveadm sieve delete -u $0 roundcube",
+                carol.address,
+            ]
+        )
 
 
 NAME = """O"Brien's <b>📱</b> Müller & Söhne"""
