@@ -329,6 +329,18 @@ def test_verification_waits_for_no_check_of_a_host_that_does_not_answer(
     ]
 
 
+def test_a_check_of_no_chosen_host_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = tmp_path / "test_checks.py"
+    checks.write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('me', [])\ndef test_of_another(me): assert 1\n"
+        "def test_good(): assert 1\ndef test_skipped(): pytest.skip('no peer')\n"
+    )
+    monkeypatch.setattr(live, "unreached", lambda *_: {})
+    verdict = live.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
+    assert sorted(result.outcome for result in verdict.results) == ["passed", "skipped"]
+
+
 @pytest.mark.parametrize("dead", [True, False])
 def test_a_host_that_dies_while_it_is_verified_is_one_failure(
     dead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

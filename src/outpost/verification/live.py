@@ -258,6 +258,9 @@ SIDE_BY_SIDE = ("-p", "xdist.plugin", "-n", "4")
 WHITE_BOX = "looks and not live and not probe"
 """The checks that only read, as an expression for pytest (``-m``)."""
 
+NO_HOST = "got empty parameter set"
+"""pytest's reason of a check that concerns none of the chosen hosts; it is not counted."""
+
 PENDING = "pending: "
 """Prefix of the reason of a check that waits for somebody outside: it is skipped, and never a reason to roll back."""
 
@@ -329,6 +332,7 @@ def verify(
     unasked = {result for result in results if result.outcome == "failed" and result.could_not_ask}
     died = unreached(target, office, {result.host for result in unasked} & {*office.hosts_by_name}, connector)
     found = [result for result in results if result not in unasked or result.host not in died]
+    found = [result for result in found if NO_HOST not in result.seen] or found
     return Verdict((*absent, *_absent(died), *found), time.monotonic() - started, lines[-1] if lines else "")
 
 
