@@ -332,7 +332,9 @@ class Administrator:
         others = (
             "userdel --remove admin; rm /etc/sudoers.d/90-cloud-init-users;"
             if owner == "root"
-            else "rm -rf /root/.ssh;"
+            else f"""rm -rf /root/.ssh; [ {owner} = admin ] || {{
+            usermod --login {owner} --home {account} --move-home admin && groupmod --new-name {owner} admin
+            sed -i 's/^admin /{owner} /' /etc/sudoers.d/90-cloud-init-users; }};"""
         )
         script = f"""{others} set -e
             mkdir -p -m 0700 {account}/.ssh; echo {shlex.quote(self.key)} > {account}/.ssh/authorized_keys
