@@ -70,11 +70,12 @@ def test_a_store_that_has_lost_an_account_returns_no_mail(
 
     on("store", f"cp -p {accounts} /run/accounts; sed -i '/^{alice.address}:/d' {accounts}")
     try:
+        # Dovecot reads the file once a second
+        on("store", on_host(f"! doveadm user {alice.address} >/dev/null 2>&1", 30))
         stranger.send(message, [alice.address])
         on("mta", on_host(f"postqueue -j | grep {alice.address} | grep -q delay_reason", 60))
     finally:
         on("store", f"cat /run/accounts > {accounts}; rm /run/accounts")
-        # Dovecot reads the file once a second
         on("store", on_host(f"doveadm user {alice.address} >/dev/null 2>&1", 30))
         on("mta", "postqueue -f")
     alice.receive(token, patience=BACK_WITHIN)
