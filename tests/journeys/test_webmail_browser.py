@@ -11,7 +11,7 @@ from secrets import token_hex
 
 import pytest
 from imap_tools import AND, Header
-from playwright.sync_api import Browser, Page, Playwright, Response, expect
+from playwright.sync_api import Browser, Locator, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
 from outpost_lab import pace
@@ -98,6 +98,11 @@ def test_a_word_of_the_text_finds_its_message(
     expect(page.locator("#messagelist tbody tr", has_text=token)).to_be_visible()
 
 
+def in_list(page: Page, folder: str) -> Locator:
+    """The folder in the list, with the number of its unread messages if there are any."""
+    return page.locator("#mailboxlist a").filter(has_text=re.compile(rf"^\s*{folder}\s*\d*\s*$"))
+
+
 @pytest.fixture
 def carol(town: Town) -> OfficeUser:
     """Somebody whose browser is German. Webmail keeps the language of a user's first login."""
@@ -120,7 +125,7 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
     log_in(page, site, carol)
     idle(page)
     for folder in ("Spam", "Gesendet", "Gelöscht"):  # the guide names what is on the screen
-        expect(page.locator("#mailboxlist").get_by_text(folder, exact=True)).to_be_visible()
+        expect(in_list(page, folder)).to_be_visible()
         assert folder in guide
     context.close()
 
@@ -137,7 +142,7 @@ def test_a_browser_in_british_english_reads_the_words_of_the_guide(
     log_in(page, site, alice)
     idle(page)
     for folder in ("Junk", "Sent", "Trash"):
-        expect(page.locator("#mailboxlist").get_by_text(folder, exact=True)).to_be_visible()
+        expect(in_list(page, folder)).to_be_visible()
         assert folder in guide
     open_message(page, token)
     expect(page.locator("#messagetoolbar a.junk, #toolbar-menu a.junk").first).to_have_text("Junk")
