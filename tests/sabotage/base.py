@@ -122,18 +122,26 @@ SABOTAGES = (
     # Names and time
     edited(
         "base", "the resolver does not validate", UNBOUND,
-        's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-version|harden-[a-z-]+): yes'
-        r"/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
-        "base::resolver_validates_the_offices_own_names", "base::resolver_is_strict_and_keeps_answers_for_a_cut_line",
+        's/"validator iterator"/"iterator"/; s/^( *)(qname-minimisation|serve-expired|hide-[a-z]+|harden-[a-z-]+|aggressive-nsec|deny-any|'
+        r"val-clean-additional): yes/\1\2: no/; s/^( *)hide-version: no/&\n\1val-permissive-mode: yes/",
+        "base::resolver_validates_the_offices_own_names",
+        *(
+            f"base::resolver_is_strict_and_keeps_answers_for_a_cut_line[{option}]"
+            for option in (
+                "module-config-validator iterator", "val-permissive-mode-no", "harden-algo-downgrade-yes", "harden-below-nxdomain-yes",
+                "harden-dnssec-stripped-yes", "harden-glue-yes", "qname-minimisation-yes", "serve-expired-yes", "hide-version-yes",
+                "hide-identity-yes", "aggressive-nsec-yes", "deny-any-yes", "val-clean-additional-yes",
+            )
+        ),
         activate="systemctl restart unbound",
     ),
     edited(
         "base", "the resolver accepts answers in fragments, and keeps wrong ones for a year", UNBOUND,
-        "s/edns-buffer-size: .*/edns-buffer-size: 4096/; s/unwanted-reply-threshold: .*/unwanted-reply-threshold: 0/; s/(cache-max(-negative)?|serve-expired)-ttl: .*/\\1-ttl: 31536000/",
+        r"s/^( *)edns-buffer-size: .*/\1edns-buffer-size: 4096\n\1cache-min-ttl: 3600/; s/unwanted-reply-threshold: .*/unwanted-reply-threshold: 0/; s/(cache-max(-negative)?|serve-expired)-ttl: .*/\1-ttl: 31536000/",
         *(
             f"base::resolver_is_strict_and_keeps_answers_for_a_cut_line[{option}-{value}]"
             for option, value in (
-                ("edns-buffer-size", 1232), ("unwanted-reply-threshold", 1000000), ("cache-max-ttl", 86400), ("cache-max-negative-ttl", 300),
+                ("edns-buffer-size", 1232), ("cache-min-ttl", 0), ("unwanted-reply-threshold", 1000000), ("cache-max-ttl", 86400), ("cache-max-negative-ttl", 300),
                 ("serve-expired-ttl", 86400),
             )
         ),

@@ -114,11 +114,11 @@ def test_a_host_that_carries_out_no_command_says_why_and_what_to_do(
     monkeypatch.setattr(ssh, "stop", lambda *connection: renewed.append(connection))
     with pytest.raises(observation.NoAnswerError) as raised:
         observation.read_now("who")
-    told = observation.unread(raised.value)
-    assert told.startswith(
+    why = observation.unread(raised.value)
+    assert why.startswith(
         "sudo wants a terminal there (requiretty). Remedy: run echo 'Defaults:root !requiretty'"
     )
-    assert "trust me" not in told
+    assert "trust me" not in why
     assert renewed == [("/c", "mta")], "sshd keeps the login shell of the account for the connection"
 
 
