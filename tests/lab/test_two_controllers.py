@@ -23,8 +23,8 @@ APPLY = ("apply", "lab", "--yes", "--no-verify")
 def started(lab: Instance, *words: str) -> subprocess.Popen[str]:
     """A command of the product's that runs beside the test, in a process group of its own as in a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "outpost", *words],
-        cwd=ROOT, env={**os.environ, "OUTPOST_LAB": lab.name}, start_new_session=True, text=True,
+        [sys.executable, "-m", "outpost", *words, "--name", lab.name],
+        cwd=ROOT, start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         # a shell that starts the tests in the background has its children ignore the key
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
