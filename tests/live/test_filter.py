@@ -228,7 +228,7 @@ def test_a_colleagues_name_in_other_characters_is_refused_or_marked(
     latin = re.compile(r"[A-Z][a-z]{3,}( [A-Z][a-z]+)+")
     name = next((user.full_name for user in office.users if latin.fullmatch(user.full_name)), "")
     if not name:
-        pytest.skip("no user has a name of several words in the letters A to Z")
+        pytest.skip("no user has a name of several words in ASCII")
     square = chr(ord(name[0]) - ord("A") + 0x1F170)
     written = {
         "alike": name.translate(ALIKE),
