@@ -24,6 +24,10 @@ BACK_WITHIN = 150.0
 SETTLED = on_host("systemctl is-system-running --wait | grep -qx running", 90)
 
 
+def on(lab: Instance, host: str, script: str) -> None:
+    subprocess.run(["docker", "exec", lab.container_name(host), "sh", "-euc", script], check=True)
+
+
 @contextmanager
 def down(lab: Instance, machine: str) -> Iterator[None]:
     """Stop the machine; afterwards start it and wait until its boot is complete."""
@@ -65,19 +69,16 @@ def test_a_store_that_has_lost_an_account_returns_no_mail(
     message, token = compose(stranger.address, [alice.address])
     accounts = "/etc/dovecot/users"
 
-    def on(host: str, script: str) -> None:
-        subprocess.run(["docker", "exec", lab.container_name(host), "sh", "-euc", script], check=True)
-
-    on("store", f"cp -p {accounts} /run/accounts; sed -i '/^{alice.address}:/d' {accounts}")
+    on(lab, "store", f"cp -p {accounts} /run/accounts; sed -i '/^{alice.address}:/d' {accounts}")
     try:
         # Dovecot reads the file once a second
-        on("store", on_host(f"! doveadm user {alice.address} >/dev/null 2>&1", 30))
+        on(lab, "store", on_host(f"! doveadm user {alice.address} >/dev/null 2>&1", 30))
         stranger.send(message, [alice.address])
-        on("mta", on_host(f"postqueue -j | grep {alice.address} | grep -q delay_reason", 60))
+        on(lab, "mta", on_host(f"postqueue -j | grep {alice.address} | grep -q delay_reason", 60))
     finally:
-        on("store", f"cat /run/accounts > {accounts}; rm /run/accounts")
-        on("store", on_host(f"doveadm user {alice.address} >/dev/null 2>&1", 30))
-        on("mta", "postqueue -f")
+        on(lab, "store", f"cat /run/accounts > {accounts}; rm /run/accounts")
+        on(lab, "store", on_host(f"doveadm user {alice.address} >/dev/null 2>&1", 30))
+        on(lab, "mta", "postqueue -f")
     alice.receive(token, patience=BACK_WITHIN)
 
 
@@ -89,21 +90,18 @@ def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_o
     message, token = compose(stranger.address, [alice.address])
     back_off = "minimal_backoff_time=1h maximal_backoff_time=2h"
 
-    def on(host: str, script: str) -> None:
-        subprocess.run(["docker", "exec", lab.container_name(host), "sh", "-euc", script], check=True)
-
-    on("mta", f"cp -p /etc/postfix/main.cf /root/main.aside; postconf {back_off}; postfix reload")
+    on(lab, "mta", f"cp -p /etc/postfix/main.cf /root/main.aside; postconf {back_off}; postfix reload")
     try:
-        on("store", "systemctl stop dovecot")
+        on(lab, "store", "systemctl stop dovecot")
         stranger.send(message, [alice.address])
-        on("mta", on_host("postqueue -j | grep -q '\"deferred\".*alice@'", 90))
-        on("mta", "systemctl start outpost-routes")
-        on("mta", "postqueue -j | grep -q alice@")  # it stays while nobody answers
+        on(lab, "mta", on_host("postqueue -j | grep -q '\"deferred\".*alice@'", 90))
+        on(lab, "mta", "systemctl start outpost-routes")
+        on(lab, "mta", "postqueue -j | grep -q alice@")  # it stays while nobody answers
     finally:
-        on("store", "systemctl start dovecot")
-        on("mta", "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside")
+        on(lab, "store", "systemctl start dovecot")
+        on(lab, "mta", "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside")
     alice.receive(token, patience=BACK_WITHIN)
-    on("mta", "postfix reload")
+    on(lab, "mta", "postfix reload")
     assert alice.count(token) == 1
 
 

@@ -48,13 +48,16 @@ MODULES = {name_of(file) for file in SOURCES}
 
 
 def imported(file: Path) -> set[str]:
-    """Our modules that a file imports, at any level; `from a import b` is `a.b` where that is a module."""
+    """Our modules that a file imports, at any level or by a literal name; `from a import b` is `a.b` where that is a module."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 both = f"{node.module}.{alias.name}"
                 found.add(both if both in MODULES else node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            # a computed name is that of a role, which is imported when a function asks (ADR 0033)
+            found.add(str(getattr(node.args[0], "value", "")))
     return {module for module in found | set(imports(file)) if package(module)}
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from outpost.office.tables.values import Address, HostLabel, IPAddress, Mac, Network, Part, Size, like
+from outpost.target import ROOT
 
-ROLE_NAMES: tuple[str, ...] = import_module("roles").NAMES
-"""The names of the packages below `roles/`."""
+ROLE_NAMES = tuple(sorted({file.parent.name for file in (ROOT / "roles").glob("*/declare.py")} - {"base"}))
+"""The names of the packages below `roles/`, from the directory: the model imports none of them (docs/adr/0033)."""
 if TYPE_CHECKING:
     RoleName = str
 else:
