@@ -1,6 +1,5 @@
-"""Waiting for events. Nothing here or elsewhere in the tests waits a fixed time: what is waited for is looked for (rule 15).
-
-How long at most is in seconds of an idle machine; a busy one gets more in proportion to its load (`outpost_lab.pace`).
+"""Waiting for events. No test waits a fixed time: it checks for the event (rule 15). The longest wait is in seconds of an idle machine;
+a busy one gets more in proportion to its load (`outpost_lab.pace`).
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ T = TypeVar("T")
 
 
 class TimeUpError(AssertionError):
-    """What was waited for has not come."""
+    """The awaited event has not come in time."""
 
 
 def until(look: Callable[[], T], what: str, *, seconds: float = 30.0, pace: float = 0.2) -> T:
-    """What a look gives, as soon as it gives anything.
+    """The result of a check, as soon as it has one.
 
     Args:
-        what: What has not happened when time is up, as a sentence.
+        what: A sentence for the error: what has not happened in time.
         seconds: How long at most, on an idle machine.
-        pace: Seconds between two looks.
+        pace: Seconds between two checks.
 
     Raises:
-        TimeUpError: It gave nothing (false, empty, none) all the time.
+        TimeUpError: The check had no result (false, empty, none) all the time.
     """
     wait = Patience(seconds)
     while not (found := look()):
@@ -49,11 +48,11 @@ def listening(socket: str) -> str:
 
 
 def replaced(processes: str, command: str) -> str:
-    """Shell commands: one that makes a daemon's processes again, then the end of the old ones as such.
+    """Shell: a command that replaces a daemon's processes; it waits until the old ones have ended their work.
 
     Args:
-        processes: Their command line as ``ps -o args`` has it, an extended regular expression; one that only finishes
-            what it has begun has another (``nginx: worker process is shutting down``).
+        processes: Their command line in ``ps -o args``, as an extended regular expression. A process that only finishes its
+            work has another one (``nginx: worker process is shutting down``).
     """
     gone = f'! ps -o args= -p "$old" | grep -Exq {shlex.quote(processes)}'
     return (

@@ -1,4 +1,4 @@
-"""Options that say which office the live checks look at; shared by tests/live, tests/lab and tests/journeys."""
+"""Options that choose the office of the live checks; shared by tests/live, tests/lab and tests/journeys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what proves none of the wanted controls."""
+    """Leave out checks that prove none of the wanted controls."""
     wanted = set(config.getoption("--control"))
     if not wanted:
         return
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks that say what a check is about; and testinfra's own ``--hosts=docker://NAME,…`` says how to reach hosts, too."""
+    """The marks of checks; testinfra's own ``--hosts=docker://NAME,…`` also chooses the connection to the hosts."""
     schemes = {spec.rpartition("://")[0] for spec in (config.getoption("--hosts") or "").split(",")} - {""}
     if len(schemes) > 1:
         raise pytest.UsageError(f"--hosts by one connector at a time, not by {' and '.join(sorted(schemes))}")

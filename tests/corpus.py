@@ -1,7 +1,7 @@
 """Ordinary mail of an office, made at run time: what honest people, lists and machines send every day.
 
-Each message must pass the MTA unharmed. They are written as the programs named in their ids write them, from RFCs and from
-what such mail looks like; no real message is copied. ``ordinary(recipient)`` gives (id, message) pairs.
+Each message must pass the MTA unharmed. Each is written as the program in its id writes mail, from RFCs and examples; no real
+message is copied. ``ordinary(recipient)`` gives (id, message) pairs.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def pdf_of(words: str) -> bytes:
 
 
 def office_document(text: str) -> bytes:
-    """A document of Word's whose text is this markup."""
+    """A Word document with this markup as its text."""
     return _zip(**{"word/document.xml": text.encode()})
 
 

@@ -1,4 +1,4 @@
-"""Commands on the lab's machines, past the engine's own slips."""
+"""Commands on the lab's machines; an accidental failure of Docker is repeated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outpost_lab import pace
 
 
 def executed(command: Sequence[str], *, seconds: float | None = None) -> str:
-    """What a ``docker exec`` prints; one that ended before it had begun (`ContainerConnector`) is tried again.
+    """The output of a ``docker exec``; a command that ended before it began is repeated (`ContainerConnector`).
 
     Raises:
         subprocess.CalledProcessError: It failed.

@@ -31,8 +31,8 @@ def ensure(
 ) -> bool:
     """Makes and starts a machine's container if needed; True if it was created.
 
-    A machine of the world whose recipe has changed is made again. A host of the office that
-    has ever run is not: what is on it is the office's.
+    A machine of the world whose recipe has changed is made again. A host of the office that has ever run is not made again: its
+    data belong to the office.
     """
     content = files(instance, machine)
     recipe = _digest(machine, content)

@@ -1,4 +1,4 @@
-"""A workstation on the office's LAN: Debian's Chromium, in the network of the lab's workstation, which knows only webmail's name."""
+"""A workstation on the office's LAN: Debian's Chromium in the network of the lab's workstation; it resolves only the name of webmail."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def trusting(authority: Path, home: Path) -> None:
 def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:
     """Options for Playwright: it resolves only webmail's name.
 
-    As root it is in the workstation's network: another lab that comes or goes elsewhere looks like a change of network, at which
+    As root it is in the workstation's network: otherwise each start or end of another lab looks like a change of network, and
     Chromium drops what it loads.
     """
     wrapper = home / "chromium"

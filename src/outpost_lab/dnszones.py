@@ -19,7 +19,7 @@ class Zone(NamedTuple):
 
     Attributes:
         name: With the final dot.
-        trusted: Whether the parent's DS is that of its key; one zone of the world is forged on purpose.
+        trusted: Whether the parent's DS is that of its key; one zone of the test environment is forged on purpose.
     """
 
     name: str
@@ -152,5 +152,5 @@ def _key_file(instance: Instance, zone: Zone) -> Path:
 
 
 def _ds(instance: Instance, zone: Zone, name: str = "") -> str:
-    """The DS of a zone's key, as one of that name."""
+    """The DS of a zone's key, under that name."""
     return keys.ds(name or zone.name, keys.ec_key(_key_file(instance, zone)))

@@ -34,7 +34,7 @@ from roles.store import MAIL
 
 Report = Callable[[str], None]
 FLAGS = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "T": "\\Deleted", "D": "\\Draft"}
-"""Maildir's letters for IMAP's flags."""
+"""Maildir's flags → IMAP's flags."""
 
 
 def hold(
@@ -100,7 +100,7 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
         for path, digest in wanted["files"].items()
         if path.startswith("rest/") and "\n" not in path  # otherwise it would be a line of the script
     }
-    # BKP-02: a taken-over host names what never ends (/dev/zero), and the drill reads it for a week
+    # BKP-02: a compromised host names a file without end (/dev/zero), and the drill would read it for a week
     kept = tuple(source["path"].rstrip("/") for source in rooms.view.sources)
     below = tuple(f"{place}/" for place in kept)
     known = {path for path in rest if path in kept or path.startswith(below)}

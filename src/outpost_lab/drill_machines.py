@@ -1,6 +1,6 @@
 """The throw-away machines of a restore drill.
 
-A host that may have been taken over wrote what is restored. So the containers that read it have no rights (docs/adr/0030):
+A host that may be compromised wrote the archive. So the containers that read it have no rights (docs/adr/0030):
 
 - ``built``: an empty Debian becomes the store, from the office directory alone. It runs systemd and is privileged. Nothing that a
   host wrote reaches it. It ends as an image, from which the other two start.

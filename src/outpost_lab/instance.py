@@ -164,7 +164,7 @@ class Instance:
         if "backup" in document:
             vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
             document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]
-        if (before := self.office_file).exists():  # keep what a later step has added
+        if (before := self.office_file).exists():  # keep values that a later step has added
             old: Any = tomlkit.parse(before.read_text())
             if "secrets" in old and "secrets" not in document:
                 document["secrets"] = old["secrets"]

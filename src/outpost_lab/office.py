@@ -43,7 +43,7 @@ def seal(instance: Instance) -> None:
         file.touch(mode=0o600)
         file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
     if done.added:
-        # nobody will choose another one: it stays valid
+        # nobody chooses another password, so this one stays valid
         standing = existing.one_time if existing else ()
         secrets_file.write(directory, done.secrets.model_copy(update={"one_time": standing}), (recipient,))
     instance.office_ca.write_text(done.secrets.trusted, encoding="ascii")

@@ -1,6 +1,5 @@
-"""How busy this machine is. A lab shares its processors with everything else, so seconds alone prove nothing about it:
-
-what waits, waits in proportion to the load, and a time is judged by its ratio to the idle value of the same run.
+"""How busy this machine is. A lab shares its processors with other programs, so seconds alone prove nothing. Waits are in proportion to the load,
+and a time is judged by its ratio to the idle value of the same run.
 """
 
 import os
@@ -10,9 +9,9 @@ from statistics import fmean
 
 LOADAVG = Path("/proc/loadavg")
 BUSY = 3.0
-"""From this many processes for each processor a time is noted, and no longer judged."""
+"""From this number of processes for each processor on, a time is recorded and not judged."""
 MOST = 12.0
-"""The highest load that counts: nothing is waited for all day."""
+"""The highest load that counts, so that no wait lasts all day."""
 SLACK = 3.0
 """Factor by which something may be slower under attack than idle."""
 
@@ -33,7 +32,7 @@ def allowed(promised: float, idle: float, busy: float | None = None) -> float:
 
 
 def described(busy: float) -> str:
-    """The load as it is noted beside a time."""
+    """The load, as it is printed beside a time."""
     return f"load {busy:.1f} on each processor"
 
 

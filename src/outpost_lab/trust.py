@@ -107,7 +107,7 @@ def _trust(container: Any, authorities: list[render.File]) -> None:
     """Installs authorities, unless a machine has exactly these already."""
     wanted = "".join(file.content.decode() for file in authorities)
     paths = [file.path for file in authorities]
-    # the last one exists once they have been installed: a new container has the files, and trusts nobody yet
+    # the last file exists once they are installed: a new container has the others, and trusts no authority yet
     code, held = container.exec_run(["cat", *paths, "/etc/ssl/certs/outpost-office-ca.pem"])
     if code == 0 and held.decode().startswith(wanted):
         return

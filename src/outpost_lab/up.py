@@ -46,13 +46,13 @@ class Progress:
         self._console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
 
     def note(self, step: str, text: str) -> None:
-        """A running step has come to something that takes a while."""
+        """Report a part of a running step that takes a while."""
         if not self._console.is_terminal:
             self._console.print(f"  {step}: {text}", markup=False)
         self.doing(step, text)
 
     def doing(self, step: str, text: str) -> None:
-        """What a running step is doing this moment; worth showing only where it can be overwritten."""
+        """Report the present work of a running step; shown only where the line can be overwritten."""
         self._status.update(f"{step} [dim]{escape(text)}[/]")
 
 
@@ -61,8 +61,7 @@ def up(
 ) -> Instance:
     """Brings an instance up: images, networks, the test environment, the office's hosts (an empty Debian each).
 
-    May be repeated: what is there and as it should be stays, what is missing or stopped is repaired, what was
-    broken off is taken up where it stopped.
+    May be repeated: what is right stays, what is missing or stopped is repaired, and an interrupted start continues.
 
     Args:
         install: The user agrees to Docker and mmdebstrap on this machine, and to higher limits until the next boot.
@@ -168,7 +167,7 @@ def _write_state(instance: Instance, source: Path) -> None:
     instance.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     instance.save()
     instance.world_authority()
-    if not instance.acme_ca.exists():  # the office file names it, and it makes its root when it starts
+    if not instance.acme_ca.exists():  # the office file has its root, which it makes at its start
         instance.acme_ca.write_bytes(instance.world_ca.read_bytes())
     instance.write_office(trust_anchor(instance), source)
     lines = []

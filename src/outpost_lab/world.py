@@ -25,9 +25,9 @@ class Machine:
     """A container of an instance: a host of the office, or a machine of the test environment.
 
     Attributes:
-        role: The office's role (``mta``), or what it is in the world (``headoffice``).
+        role: The office's role (``mta``), or its task in the test environment (``headoffice``).
         addresses: Zone → (IPv4, IPv6), as text.
-        users: Local parts of the mailboxes of its mail domain; empty where any will do.
+        users: Local parts of the mailboxes of its mail domain; empty: every local part is accepted.
         units: systemd units that are enabled on it.
         also_named: Zone → the name of its address there, instead of its host name.
     """

@@ -52,7 +52,7 @@ def campaign(target: Target, office: Office, request: pytest.FixtureRequest) -> 
     gentle = tuple(plan for plan in READY if plan.id in chosen and not plan.alone and not plan.slow)
     loop = asyncio.new_event_loop()
     ground = loop.run_until_complete(stand(target, office))
-    loop.run_until_complete(weakness.mend(ground))
+    loop.run_until_complete(weakness.restore_interrupted(ground))
     try:
         yield Campaign(ground, loop, gentle)
     finally:

@@ -49,7 +49,7 @@ def test_honest_people_notice_nothing_of_the_gentle_attacks(campaign: Campaign) 
     assert campaign.result(campaign.wanted[0]).broken == []
 
 
-# The inside of the office, and what its daemons are made of: nobody outside learns of either by a refusal.
+# No refusal reveals inner names and addresses, or the software of daemons.
 INNER = re.compile(
     r"postfix|rspamd|dovecot|clam|milter|\blua|redis|hash:|regexp|cidr|sqlite|/(etc|var|usr|run|srv)/|\bvirtual\b|\btable\b",
     re.IGNORECASE,
@@ -71,7 +71,7 @@ def unplain(transcript: list[str], inner: tuple[str, ...] = ()) -> list[str]:
 
 
 def test_every_refusal_is_plain(campaign: Campaign) -> None:
-    """Right enhanced code, no table, no software, no name or address of the inside: in each refusal seen so far."""
+    """Each refusal so far has the right enhanced code, and no table, software, inner name or address."""
     if not campaign.wanted:
         pytest.skip("none of the gentle attacks was chosen")
     campaign.result(campaign.wanted[0])

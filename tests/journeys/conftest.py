@@ -25,7 +25,7 @@ def lab(pytestconfig: pytest.Config) -> Instance:
 
 @pytest.fixture(scope="session")
 def info(lab: Instance) -> dict[str, Any]:
-    """What `outpost lab info --json` says of it."""
+    """The output of `outpost lab info --json`."""
     from outpost_lab.instance import info as lab_info
 
     described: dict[str, Any] = json.loads(json.dumps(lab_info(lab)))
@@ -72,7 +72,7 @@ def site(lab: Instance) -> str:
 
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
-    """What drives the browsers."""
+    """The driver of the browsers."""
     with sync_playwright() as driver:
         yield driver
 
@@ -81,7 +81,7 @@ def playwright() -> Iterator[Playwright]:
 def browser(
     lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Browser]:
-    """Chromium that trusts the authority of the office's certificates, because its profile says so."""
+    """Chromium with a profile that trusts the authority of the office's certificates."""
     home = tmp_path_factory.mktemp("desk")
     trusting(lab.users_ca, home)
     chromium = launch(lab, playwright, home)

@@ -14,7 +14,7 @@ from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser
 
 DISK = "/etc /home /media /mnt /opt /root /srv /tmp /usr/local /var"
-"""Where a host keeps what it is given; /run is memory, and the units' own memory is looked at by itself."""
+"""Where a host stores files; /run is in memory, and the memory of units is searched separately."""
 
 needs_browser = pytest.mark.skipif(
     not desk.present(),
@@ -52,7 +52,7 @@ def idle(page: Page) -> None:
 
 
 def log_out(page: Page) -> None:
-    """By the button everybody sees."""
+    """By the button that everybody sees."""
     idle(page)
     page.click("#taskmenu a.logout")
     expect(page.locator("#rcmloginuser")).to_be_visible()

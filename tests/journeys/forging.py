@@ -30,7 +30,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a server shows: certificate and private key, PEM."""
+    """A server's certificate and private key, PEM."""
 
     certificate: str
     key: str
@@ -45,7 +45,7 @@ class Shown:
 
 
 def certificate(names: Sequence[str], authority: Authority | None = None, *, expired: bool = False) -> Shown:
-    """A certificate with its own key, valid for a week around now or long expired; self-signed without an authority."""
+    """A certificate with its own key, valid for a week around now, or long expired. Without an authority it is self-signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = authority.key if authority else key
     now = dt.datetime.now(dt.UTC)
@@ -88,12 +88,12 @@ def replaced(container: str, files: Mapping[str, str], activate: str) -> Iterato
 
 
 def write(container: str, path: str, content: str) -> None:
-    """Content into a file of a machine."""
+    """Write content into a file of a machine."""
     run(container, ["sh", "-c", 'cat >"$1"', "write", path], content)
 
 
 def run(container: str, command: Sequence[str], stdin: str = "") -> str:
-    """What a command on a machine prints."""
+    """The output of a command on a machine."""
     done = subprocess.run(
         ["docker", "exec", "--interactive", container, *command],
         input=stdin,

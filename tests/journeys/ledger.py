@@ -1,10 +1,9 @@
 """The ledger: every message that a server accepted is found again in a mailbox, a DSN or a queue.
 
 Clients send at the same time in every direction of the case study, each message under a token of its own. A token is
-sent once: what was refused, or not acknowledged because the connection broke, goes out again under a new one, so a
-token that is found twice was doubled by the servers and by nobody else. An attempt that broke off after its last byte
-is kept apart: RFC 5321 (section 4.5.3.2.6) lets a client wait ten minutes for that answer, these do, and nobody can say
-whether such a message was taken.
+sent once. What was refused, or not acknowledged, is sent again with a new token: so only servers can double a token.
+An attempt that broke after its last byte is counted separately: nobody knows whether its message was accepted. As
+RFC 5321 (section 4.5.3.2.6) says, the clients wait ten minutes for that answer.
 
 What neighbours send is acknowledged by their own server, what users send by the office's.
 """
@@ -76,17 +75,17 @@ class Entry:
     number: int
     sent: float
     acknowledged: bool | None = None
-    """None: its connection broke when the answer was due."""
+    """None: its connection broke before the answer."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where tokens were seen.
+    """Where tokens were found.
 
     Attributes:
         arrived: Token to the moments at which copies of it came into mailboxes.
         returned: Tokens that came back to their sender as failed.
-        delayed: Tokens whose senders were told that they are late.
+        delayed: Tokens whose senders got a notice of delay.
         order: Mailbox to the tokens in the order in which they lie there.
     """
 
@@ -129,14 +128,14 @@ class Balance:
 
 
 class Ledger:
-    """One run. Bounded: so many messages, so many clients at a time.
+    """One run, with a bounded number of messages and of clients at a time.
 
     Args:
         seed: Chooses the order of the directions and the sizes.
-        messages: How many are sent, each until it is taken.
+        messages: How many are sent, each until it is accepted.
         clients: How many send at the same time.
         pace: Seconds a client pauses between two messages, at most.
-        on_host: Runs a script on a host of the office, where hosts are no containers.
+        on_host: Runs a script on a host of the office, if hosts are not containers.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ class Ledger:
 
     def until_taken(self, count: int, patience: float = 300.0) -> None:
         """Waits until so many are."""
-        with suppress(TimeUpError):  # a scenario goes on with what there is
+        with suppress(TimeUpError):  # a scenario continues with what there is
             until(
                 lambda: self.taken() >= min(count, self.messages),
                 f"{count} messages are taken",
@@ -256,7 +255,7 @@ class Ledger:
             self._hang_up(address, sessions)
 
     def _attempt(self, way: Way, number: int, size: int, sessions: dict[str, Any]) -> bool:
-        """One token, sent once; whether the message needs no other."""
+        """Send one token once; returns whether the message needs no other."""
         message, _ = compose(way.writer.address, [way.reader.address], "x" * 70 + "\n")
         entry = Entry(f"{self.seed}-{len(self.entries)}-{random.getrandbits(40):x}", way, number, time.time())
         message.replace_header("Subject", f"ledger {entry.token}")
@@ -370,11 +369,14 @@ class Ledger:
         """The result, once every acknowledged message has arrived or bounced, or time is up."""
 
         def all_ended() -> bool:
-            for machine, flush in FLUSH.items():  # the neighbours' own patience is not what is measured
+            for (
+                machine,
+                flush,
+            ) in FLUSH.items():  # the waiting time of the neighbours' servers is not measured
                 self.on(self.lab.container_name(machine), flush)
             return not self._missing(self.look()) and not self.waiting()
 
-        with suppress(TimeUpError):  # the balance says what is missing
+        with suppress(TimeUpError):  # the result names what is missing
             until(all_ended, "every message has come to an end", seconds=patience, pace=2)
         self.on_host("store", "systemctl start outpost-twice.service")  # as every hour
         return self._balance(self.look())
@@ -462,7 +464,7 @@ def run(
         every: Seconds between two messages during the trouble.
     """
     ledger = Ledger(lab, town, seed=seed, messages=messages, clients=clients, on_host=on_host)
-    ledger.on_host("mta", "systemctl restart outpost-policy")  # rates are other tests' business
+    ledger.on_host("mta", "systemctl restart outpost-policy")  # other tests check rates
     ledger.allowed = messages // 4 if trouble else messages
     with ledger.sending():
         if trouble:
@@ -471,13 +473,13 @@ def run(
                 trouble(ledger)
             ledger.allowed = messages
     balance = ledger.settled(patience)
-    if not (balance.lost or balance.doubled or balance.returned):  # else somebody will look into it
+    if not (balance.lost or balance.doubled or balance.returned):  # otherwise the failure is examined
         ledger.tidy()
     return balance
 
 
 def keep(lab: Instance, scenario: str, balance: Balance) -> None:
-    """Write a result beside the lab's state; the table in docs/measurements.md is made of it."""
+    """Store a result beside the lab's state, for the table in docs/measurements.md."""
     path = lab.directory / "ledger.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known[f"{scenario}, seed {balance.seed}"] = {"scenario": scenario} | balance.as_data()

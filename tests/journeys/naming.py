@@ -1,6 +1,6 @@
 """Strangers' domain names for one test: records in a zone of the lab's root server, signed at once by its Knot.
 
-Every name is new, so that no resolver has an answer to it in its cache.
+Every name is new, so no resolver has it in its cache.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Names:
 
     Attributes:
         server: Its container.
-        reader: The container whose resolver must know the names: NSEC records that it keeps may deny them a while longer
-            (RFC 8198), five seconds in the lab.
+        reader: The container whose resolver must know the names: NSEC records in its cache may deny them (RFC 8198), for five
+            seconds in the lab.
     """
 
     server: str

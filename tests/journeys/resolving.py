@@ -13,7 +13,7 @@ from outpost_lab.post import Town
 
 
 def txt_of(town: Town) -> Callable[..., bytes | None]:
-    """A look-up as ``dkim.verify(dnsfunc=…)`` wants it."""
+    """A query function for ``dkim.verify(dnsfunc=…)``."""
 
     def look_up(name: bytes, timeout: float = 5) -> bytes | None:
         wanted = name.decode().rstrip(".")

@@ -18,7 +18,7 @@ pytestmark = [needs_browser, pytest.mark.slow]
 logger = logging.getLogger(__name__)
 OURS = ("guide.html", "?_task=settings&_action=plugin.access")
 SKINS = "back-list-button"
-"""A link of the skin's on a telephone, whose text it hides from screen readers, too."""
+"""A link of the skin on a telephone, whose text is hidden from screen readers, too."""
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ class Administrator:
     lab: Instance
 
     def does(self, *words: str) -> str:
-        """What a command says; it must succeed."""
+        """The output of a command, which must succeed."""
         command = [sys.executable, "-m", "outpost", *words, "--name", self.lab.name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +72,7 @@ def knows(user: OfficeUser, password: str) -> bool:
 
 
 def change_password(page: Page, present: str, new: str) -> None:
-    """On the page where users do it."""
+    """On the page of webmail for it."""
     page.fill("#access-change-password", present)
     page.fill("#access-change-new", new)
     page.fill("#access-change-again", new)
@@ -100,7 +100,7 @@ def test_a_first_password_is_good_for_choosing_another_and_nothing_else(
     change_password(page, OWN, OTHER)
     expect(page.locator("#messagestack")).to_contain_text("Password changed")
     assert ends(left_open)
-    change_password(page, OTHER, OWN)  # the session in which it was changed goes on
+    change_password(page, OTHER, OWN)  # the session in which it was changed continues
     expect(page.locator("#messagestack")).to_contain_text("Password changed")
     log_out(page)
     assert knows(erin, OWN)
@@ -124,7 +124,7 @@ def test_disabling_an_account_ends_every_session_within_a_minute(
     reading, sending, filtering = imap_session(user), smtp_session(user), sieve_session(user)
     assert all(map(answers, (reading, sending, filtering)))
     administrator.does("user", "disable", "lab", "erin")
-    for session in (reading, sending, filtering):  # a minute at most: what `ends` waits
+    for session in (reading, sending, filtering):  # a minute at most, as `ends` waits
         assert ends(session), f"{session} is still open"
     assert page_ends(page, site)
     assert not knows(erin, OWN)
@@ -132,7 +132,7 @@ def test_disabling_an_account_ends_every_session_within_a_minute(
     expect(page.locator("#messagestack")).to_contain_text("Login failed")
     administrator.does("user", "enable", "lab", "erin")
     assert knows(erin, OWN)
-    page.goto(f"{site}?_task=mail")  # what was open does not open again
+    page.goto(f"{site}?_task=mail")  # the session that was open stays closed
     expect(page.locator("#rcmloginuser")).to_be_visible()
 
 
@@ -173,7 +173,7 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
         sieve_session(replace(user, password=telephone))
     log_in(page, site, user)
     expect(page.locator("#messagestack")).to_contain_text("Enter the newest code")
-    expect(page.locator("#rcmloginpwd")).to_have_count(0)  # nobody types it once more
+    expect(page.locator("#rcmloginpwd")).to_have_count(0)  # the password is not typed again
     expect(page.locator("#rcmlogincode")).to_be_focused()
     page.fill("#rcmlogincode", "1")
     page.click("#rcmloginsubmit")
@@ -205,7 +205,7 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     elsewhere.context.close()
     page.get_by_role(
         "button", name="Remove telephone", exact=True
-    ).click()  # the browser asks, and nobody says yes
+    ).click()  # the browser asks, and nobody confirms
     assert knows(user, telephone)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Remove telephone", exact=True).click()
@@ -323,7 +323,7 @@ def test_a_new_first_password_voids_everything_that_was_chosen(
     output = administrator.does("user", "passwd", "lab", "erin")
     (password,) = re.findall(r"first password of erin@\S+: (\S+)", output)
     assert not knows(erin, OWN)
-    log_in(page, site, erin, password)  # no code: the telephone may be what was lost
+    log_in(page, site, erin, password)  # no code: the telephone may be lost
     change_password(page, password, OTHER)
     expect(page.locator("#messagestack")).to_contain_text("Password changed")
     assert knows(erin, OTHER)
@@ -350,7 +350,7 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
         arrived = shared_message(alice, token)
         with bob.mailbox() as mailbox:
             mailbox.folder.set("Shared/tenders")
-            mailbox.delete(mailbox.uids(AND(subject=token)))  # what a reader deletes stays
+            mailbox.delete(mailbox.uids(AND(subject=token)))  # a message that a reader deletes stays
         assert shared_message(alice, token) == arrived
         answer, _ = compose(address, [bob.address])
         with alice.submission() as session:
@@ -365,7 +365,7 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
         log_out(page)
         with (
             bob.mailbox() as mailbox
-        ):  # who reads the shared mailbox sees what was answered, and by which address
+        ):  # readers of the shared mailbox see the answer, and the address that it was sent from
             mailbox.folder.set("Shared/tenders")
             (seen,) = (found for found in mailbox.fetch(AND(subject=token)) if found.uid != arrived)
             assert seen.from_ == address
@@ -411,7 +411,7 @@ class Session:
     """An authenticated session that a program keeps open.
 
     Attributes:
-        noop: What it says to see whether somebody is there.
+        noop: The command that shows whether the connection is open.
     """
 
     name: str

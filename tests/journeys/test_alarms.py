@@ -40,13 +40,13 @@ class Trouble:
     """Something that an alarm is about.
 
     Attributes:
-        settings: Thresholds that need not be waited for.
-        begins: Shell on the host that brings it about.
-        ends: Shell on the host that mends it.
-        cause: Shell on the host that takes its cause away; what the alarm prints must mend the rest. None: nothing to type on the host.
+        settings: Thresholds that are reached at once.
+        begins: Shell on the host that causes it.
+        ends: Shell on the host that repairs it.
+        cause: Shell on the host that removes its cause; the commands in the alarm must repair the rest. None: the alarm names no command.
         acts: What people do besides.
-        over: Settings with which it is over, where that takes an hour.
-        needs: Shell on the host that says whether it can be brought about there.
+        over: Settings that end it, if its end takes an hour.
+        needs: Shell on the host that says whether it can be caused there.
     """
 
     host: str
@@ -71,16 +71,16 @@ def guess(town: Town) -> None:
         wrong: OfficeUser = replace(town.user(name), password="a-guess")
         with suppress(MailboxLoginError, imaplib.IMAP4.error), wrong.mailbox():
             pass
-    gc.collect()  # hangs up: only then does Dovecot tell of it
+    gc.collect()  # close the connection: Dovecot logs it only then
 
 
 def remedies(text: str) -> str:
-    """The commands that an alarm names as its remedy, as shell; journalctl and the like only show something."""
+    """The commands that an alarm names as its remedy, as shell, without those that only show something, like journalctl."""
     return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv) [^`]+)`", text))
 
 
 def read_it(town: Town) -> None:
-    """Each session that fetches the damaged message ends: that is the fault."""
+    """The fault: each session that fetches the damaged message ends."""
     with suppress(imaplib.IMAP4.abort), town.user("bob").mailbox() as mailbox:
         list(mailbox.fetch("SUBJECT damage", mark_seen=False))
     gc.collect()

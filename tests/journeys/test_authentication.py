@@ -63,7 +63,7 @@ class Key:
 
 @pytest.fixture(scope="module")
 def key() -> Key:
-    """The strangers' key; its owner is given by the name under which it is published."""
+    """The strangers' key; the name under which it is published says whose it is."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -197,7 +197,7 @@ def test_mail_that_its_domain_wants_set_apart_goes_to_junk(
     town: Town, alice: OfficeUser, domain: str, known: Known
 ) -> None:
     message, token = written(domain, alice.address)
-    message = b"X-Office-Author: proven\r\n" + message  # nobody but our MTA writes it (JNK-04)
+    message = b"X-Office-Author: proven\r\n" + message  # only our MTA writes it (JNK-04)
     with known(domain, spf="-all", dmarc="v=DMARC1; p=quarantine"):
         code, answer = handed_over(town, message, f"someone@{domain}", alice.address)
         assert code == 250, answer
@@ -289,7 +289,7 @@ def test_an_honest_forwarder_that_leaves_the_signature_whole_gets_through(
     assert "dmarc=pass" in results
 
 
-# Rspamd's own protocol, /checkv2: messages as if strangers sent them; each answer is the action.
+# Rspamd's protocol /checkv2: messages as if strangers sent them; returns the action for each.
 JUDGE = """
 import http.client, json, socket, sys
 for message in json.load(sys.stdin):
@@ -408,7 +408,7 @@ def test_redirected_mail_leaves_sealed_with_what_was_seen_when_it_came(
 def test_a_domain_that_asks_for_reports_gets_one(
     town: Town, lab: Instance, alice: OfficeUser, stranger: Neighbour, domain: str, known: Known
 ) -> None:
-    """This also works on a day with a domain that has an ideographic full stop, at which rspamadm ends."""
+    """This also works if a domain of that day has an ideographic full stop, at which rspamadm fails."""
     message, _ = written(domain, alice.address)
     wide = town.info["domain"].replace(".", "\u3002")
     with known(domain, spf="-all", dmarc=f"{STRICT}; rua=mailto:{stranger.address}"):
@@ -462,7 +462,7 @@ def test_reports_of_others_reach_the_postmaster(
 
 @contextmanager
 def redirecting(lab: Instance, user: str, to: str) -> Iterator[None]:
-    """The user's filter sends everything on."""
+    """The user's filter forwards everything."""
     store = lab.container_name("store")
 
     def doveadm(*words: str, stdin: str = "") -> None:
@@ -483,7 +483,7 @@ def redirecting(lab: Instance, user: str, to: str) -> Iterator[None]:
 
 
 def in_folder(user: OfficeUser, folder: str, token: str) -> Any:
-    """The message in one of the user's folders, waited for."""
+    """Wait for the message in one of the user's folders."""
     with user.mailbox() as mailbox:
         mailbox.folder.set(folder)
         for _ in range(30):

@@ -122,7 +122,7 @@ def test_an_event_that_repeats_each_second_keeps_nobody_waiting_for_long(
 ) -> None:
     alice, bob, token = programs["alice"], programs["bob"], token_hex(8)
     home, other = (f"/{program.user.address}/calendar/" for program in (alice, bob))
-    # Radicale counts from here to what is asked for: for hours
+    # Radicale counts from here to the requested time, for hours
     endless = EVENT.replace("20261201", "19001201").replace("SUMMARY", "RRULE:FREQ=SECONDLY\r\nSUMMARY")
     assert alice.ask("PUT", f"{home}{token}.ics", endless.format(token=token))[0] == 201
     try:
@@ -133,7 +133,7 @@ def test_an_event_that_repeats_each_second_keeps_nobody_waiting_for_long(
         asking.start()
         assert bob.ask("PUT", f"{other}{token}.ics", EVENT.format(token=token))[0] == 201
         asking.join()
-        assert asked[0] >= 500  # Radicale says so itself, or nginx for it
+        assert asked[0] >= 500  # the answer of Radicale, or of nginx
     finally:
         alice.ask("DELETE", f"{home}{token}.ics")
         dealt_with(lab, dav.name)

@@ -19,7 +19,7 @@ WORKERS = "pgrep -f '^rspamd: rspamd_proxy'"
 
 
 def handed_over(town: Town, recipient: str, before: Callable[[], object] = lambda: None) -> tuple[int, str]:
-    """The answer to the end of a message; `before` it is sent something happens."""
+    """The answer to the end of a message; `before` is called before the end is sent."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "stranger@internet.test", recipient, "Plans"
     message.set_content("The plans are in the annex.")

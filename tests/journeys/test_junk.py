@@ -30,7 +30,7 @@ FORGET = (
     "cd /; for key in $(redis-cli -s /run/redis/redis.sock --scan --pattern 'RS*') learned_ids BAYES_SPAM_keys BAYES_HAM_keys; "
     "do echo del $key; done | redis-cli -s /run/redis/redis.sock >/dev/null"
 )
-"""Everything that Bayes has learnt."""
+"""The numbers of all tokens that Bayes has learnt."""
 JUNK = 6.0
 """The score from which a message goes into Junk (rspamd/local.d/actions.conf)."""
 

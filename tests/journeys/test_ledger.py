@@ -1,8 +1,8 @@
 """No message is lost or doubled, whatever fails (R01 to R16 of the resilience scenarios; R00: no fault).
 
 The short run with nothing broken is part of the suite. The others are long: `pytest -m slow tests/journeys/test_ledger.py
---name LAB --seed N --messages N`; each says what it measured (`-o log_cli=true -o log_cli_level=INFO`) and keeps it in
-`.lab/LAB/ledger.json`; `--record` writes all that is kept there into docs/measurements.md. Not here: R08 (containers share
+--name LAB --seed N --messages N`; each logs its results (`-o log_cli=true -o log_cli_level=INFO`) and stores them in
+`.lab/LAB/ledger.json`; `--record` writes all stored results into docs/measurements.md. Not here: R08 (containers share
 one clock: tests/lab/test_machines.py), R12 (restores have tests of their own).
 """
 
@@ -38,13 +38,13 @@ class Scenario:
     """A fault while mail flows.
 
     Attributes:
-        trouble: Does it, and mends it.
-        told_late: Whether senders must be told that their mail is late.
+        trouble: Causes it, and repairs it.
+        told_late: Whether senders must get a notice of delay.
         refused: Whether some mail must have been refused for a time; else none may.
         unanswered: Whether connections may break when an answer is due.
-        waits: Whether the MTA's queue must have held mail back.
-        twice: Whether a message may come twice to others: killed before it heard their answer, the MTA must give it to them
-            again (RFC 5321, sections 4.5.3.2.6 and 6.1), and their servers keep both. The office's own mailboxes never do (QUE-02).
+        waits: Whether mail must have waited in the MTA's queue.
+        twice: Whether others may get a message twice: an MTA that was killed before it had their answer must send it
+            again (RFC 5321, sections 4.5.3.2.6 and 6.1), and their servers keep both. The office's mailboxes never do (QUE-02).
         every: Seconds between two messages while it lasts.
     """
 
@@ -175,7 +175,7 @@ def queue_full(ledger: Ledger) -> None:
 
 
 def store_full(ledger: Ledger) -> None:
-    """R07: not one byte left where Dovecot writes a message first."""
+    """R07: no byte is free where Dovecot writes a message first."""
     # where Dovecot's processes are: its unit has mounts of its own
     inside = "nsenter --mount --target $(systemctl show --property=MainPID --value dovecot)"
     each = "for d in /srv/mail/*/Maildir/tmp; do"
@@ -201,7 +201,7 @@ def wrong_certificate(ledger: Ledger) -> None:
     try:
         alice.send(
             compose(alice.address, [head.address])[0], [head.address]
-        )  # chance may have nobody write to it
+        )  # by chance no message may be for it
         half_more(ledger)
         until(
             lambda: re.search("not (trusted|verified)", on(ledger, "mta", look)),
@@ -254,7 +254,7 @@ def applied_again(ledger: Ledger) -> None:
 
 
 def edited_by_hand(ledger: Ledger) -> None:
-    """R15: named with file and line, and repaired."""
+    """R15: drift is named with file and line, and repaired."""
     on(
         ledger,
         "mta",

@@ -114,7 +114,7 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
 ) -> None:
     victim, other = town.user("dave").address, town.user("bob").address
     allowed = office.limits.mailbox_messages // 2
-    for _ in range(2 * allowed // 50 + 1):  # who names a mailbox and sends nothing uses up nothing
+    for _ in range(2 * allowed // 50 + 1):  # naming a mailbox without a message does not count
         edge.mail("")
         assert {edge.rcpt(victim)[0] for _ in range(50)} == {250}
         edge.rset()
@@ -144,7 +144,7 @@ def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: 
     with postmaster.mailbox() as mailbox:
         mailbox.delete(mailbox.uids(AND(subject="Account on hold")))
     sends_too_much(bob, office)
-    sends_too_much(dave, office)  # the second is written beside the first
+    sends_too_much(dave, office)  # the second message is written while the first is stored
     for held in (bob, dave):
         with held.submission() as session:
             session.mail(held.address)
@@ -157,10 +157,10 @@ def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: 
 
 
 def sends_too_much(user: OfficeUser, office: Office) -> None:
-    """As many recipients as an hour allows, and one more, which is refused."""
+    """As many recipients as an hour allows; one more is refused."""
     most = office.limits.recipients_per_message
     with user.submission() as session:
-        # who names recipients and leaves uses up nothing
+        # naming recipients without a message does not count
         for _ in range(2 * office.limits.user_recipients // most):
             session.mail(user.address)
             assert {session.rcpt(f"x{number}@internet.test")[0] for number in range(most)} == {250}

@@ -37,7 +37,7 @@ EXPECTED = frozenset(
         "SAVEDATE",
     ]
 )
-"""Of RFC 9051 and its companions, what Thunderbird, Apple's Mail, Outlook and K-9 make use of."""
+"""The parts of RFC 9051 and its extensions that Thunderbird, Apple's Mail, Outlook and K-9 use."""
 BLOCK = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (3 * 1024**2 // 18)
 PATIENCE = 60.0
 
@@ -93,7 +93,7 @@ def test_a_mailbox_that_fills_up_warns_at_80_and_at_95_per_cent(lab: Instance, t
 
 
 def warning(user: OfficeUser, percent: int) -> bool:
-    """Whether the warning comes; waits for it."""
+    """Wait for the warning; returns whether it has come."""
     wait = pace.Patience(PATIENCE)
     with user.mailbox() as mailbox:
         while wait.left:

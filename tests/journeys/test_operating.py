@@ -28,7 +28,7 @@ def outpost(lab: Instance, *arguments: str) -> Any:
 
 
 def on(lab: Instance, machine: str, command: str) -> str:
-    """What a shell command says on a machine."""
+    """The output of a shell command on a machine."""
     return subprocess.run(
         ["docker", "exec", lab.container_name(machine), "sh", "-c", command],
         capture_output=True,
@@ -87,7 +87,7 @@ def test_while_the_mta_is_away_head_office_takes_mail_for_those_who_exist(
 def test_what_waits_for_a_peer_goes_when_it_answers_again(
     lab: Instance, alice: OfficeUser, head: Neighbour
 ) -> None:
-    """Without the probe of the route it would wait for its own back-off; here only the probe can start it."""
+    """Postfix itself would retry much later, so only the probe of the route can have started the delivery."""
     message, token = compose(alice.address, [head.address])
     look = "systemctl start outpost-routes.service"
     on(lab, "mta", "systemctl stop outpost-routes.timer; postconf minimal_backoff_time=1800s; postfix reload")
@@ -98,7 +98,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
             waiting = [one for one in outpost(lab, "queue", LAB) if head.address in one["reasons"]]
             assert [(one["queue"], one["routes"]) for one in waiting] == [("deferred", ["headoffice"])]
             on(lab, "mta", look)  # sees that it is away
-        # the peer may be looked at again at once: its `retry` is over
+        # the peer may be probed again at once: its `retry` is over
         on(lab, "mta", f'sed -i \'s/"looked": [0-9.]*/"looked": 0/\' /run/outpost-routes/state.json; {look}')
         head.receive(token, patience=30)
         assert head.count(token) == 1
@@ -213,7 +213,7 @@ cp -p /etc/postfix/main.cf /root/main.aside
 postconf 'smtpd_end_of_data_restrictions=check_policy_service inet:127.0.0.1:10099'
 postfix reload
 """
-"""Their server has the last byte, and answers when it is told to."""
+"""Their server has the last byte, and answers when the test says so."""
 AS_BEFORE = "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside; postfix reload"
 STARTED = "systemctl show --property=ActiveEnterTimestampMonotonic --value postfix"
 
@@ -323,6 +323,6 @@ def test_large_mail_waits_for_its_hours_and_small_mail_does_not(
         for file in ("policy", "routes"):
             on(lab, "mta", f"cat /root/{file}.aside > /etc/outpost/{file}.json; rm /root/{file}.aside")
         on(lab, "mta", "systemctl restart outpost-policy")
-    # as declared there are no hours for large mail: it goes at the next look
+    # the office declares no hours for large mail: it leaves at the next run of outpost-routes
     on(lab, "mta", "systemctl start outpost-routes.service; postqueue -f")
     head.receive(token, patience=60)

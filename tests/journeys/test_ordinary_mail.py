@@ -17,7 +17,7 @@ MARK = "X-Corpus"
 
 
 def _body(raw: bytes) -> bytes:
-    """What follows the header, whatever the line ends."""
+    """The body, with any line ends."""
     return raw.replace(b"\r\n", b"\n").partition(b"\n\n")[2].rstrip(b"\n")
 
 

@@ -44,7 +44,7 @@ curl -sS --cacert {AUTHORITIES} --user "$USER:$PASSWORD" "imaps://$SERVER/INBOX;
 def on_the_workstation(
     lab: Instance, user: OfficeUser, script: str, given: bytes = b"", **variables: str
 ) -> bytes:
-    """What a user's program there says, with a home of its own."""
+    """The output of a user's program there, with a home of its own."""
     variables |= {"USER": user.address, "PASSWORD": user.password, "SERVER": user.server}
     command = ["docker", "exec", "-i", *(word for name in variables for word in ("-e", name))]
     whole = f"set -eu; export HOME=$(mktemp -d); trap 'rm -rf \"$HOME\"' EXIT\n{script}"

@@ -65,7 +65,7 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
 def test_a_store_that_has_lost_an_account_returns_no_mail(
     lab: Instance, stranger: Neighbour, alice: OfficeUser
 ) -> None:
-    """The MTA knows the recipient and has said 250: what the store says to the contrary is an error, which somebody will correct."""
+    """The MTA knows the recipient and has accepted the message. A refusal by the store is then an error, which a person corrects."""
     message, token = compose(stranger.address, [alice.address])
     accounts = "/etc/dovecot/users"
 
@@ -86,7 +86,7 @@ def test_a_store_that_has_lost_an_account_returns_no_mail(
 def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_off(
     lab: Instance, stranger: Neighbour, alice: OfficeUser
 ) -> None:
-    """Postfix alone would retry in an hour here; the probe of the routes does it within a minute."""
+    """Postfix itself would retry in an hour here. The probe of the routes does it within a minute."""
     message, token = compose(stranger.address, [alice.address])
     back_off = "minimal_backoff_time=1h maximal_backoff_time=2h"
 
@@ -96,7 +96,7 @@ def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_o
         stranger.send(message, [alice.address])
         on(lab, "mta", on_host("postqueue -j | grep -q '\"deferred\".*alice@'", 90))
         on(lab, "mta", "systemctl start outpost-routes")
-        on(lab, "mta", "postqueue -j | grep -q alice@")  # it stays while nobody answers
+        on(lab, "mta", "postqueue -j | grep -q alice@")  # the message stays while the store does not answer
     finally:
         on(lab, "store", "systemctl start dovecot")
         on(lab, "mta", "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside")
@@ -109,7 +109,7 @@ def test_mail_inside_leaves_when_the_store_answers_again_and_waits_for_no_back_o
 def test_while_the_mta_is_down_users_read_and_are_asked_to_try_again(
     lab: Instance, alice: OfficeUser, bob: OfficeUser, stranger: Neighbour
 ) -> None:
-    """IMAP goes on, a submission is refused for the time being, and mail from outside waits outside."""
+    """IMAP works, a submission gets a temporary refusal, and mail from outside waits on the senders' servers."""
     message, _ = compose(alice.address, [bob.address])
     incoming, token = compose(stranger.address, [alice.address])
     with down(lab, "mta"):
@@ -119,7 +119,7 @@ def test_while_the_mta_is_down_users_read_and_are_asked_to_try_again(
             alice.send(message, [bob.address])
         assert not [code for code in ("550", "554", "552") if code in str(refusal.value)], str(refusal.value)
         stranger.send(incoming, [alice.address])
-    # the stranger's own server decides when it tries again; ask it to
+    # the stranger's server would try again later: make it do so now
     subprocess.run(["docker", "exec", stranger.container, "postqueue", "-f"], check=True)
     alice.receive(token, patience=BACK_WITHIN)
 
@@ -144,7 +144,7 @@ def test_while_one_name_server_is_down_the_other_answers_and_mail_flows(
 
 @pytest.mark.control("AVL-01")
 def test_while_webmail_is_down_mail_and_imap_go_on(lab: Instance, alice: OfficeUser, bob: OfficeUser) -> None:
-    """Webmail is a client like any other."""
+    """Webmail is a client like others."""
     message, token = compose(alice.address, [bob.address])
     with down(lab, "webmail"):
         alice.send(message, [bob.address])

@@ -84,5 +84,5 @@ def test_what_arrives_outside_carries_two_signatures_that_nothing_can_be_added_t
         present = {name.lower() for name in message_from_bytes(raw, policy=policy.compat32)}
         for name in OVERSIGNED:
             assert signed.count(name) == (2 if name in present else 1), f"{name}: {found['h']}"
-    # and the judge sees what was changed
+    # and the verifier notices the change
     assert not dkim.verify(raw.replace(b"Subject: ", b"Subject: urgent: ", 1), dnsfunc=txt_of(town))

@@ -21,7 +21,7 @@ from tests.lab.rehearsal import Rehearsal
 
 RELAY, USER, PASSWORD = "mx.internet.test", "site@provider.example", "the relay's own, 1 of 1"
 PORT = 12399
-# What Postfix asks instead of a Dovecot of its own (its authentication protocol, version 1.2); what it hears is printed.
+# Replaces Dovecot for Postfix (its authentication protocol, version 1.2), and prints the logins that it gets.
 LOGINS = """
 import socketserver, sys
 class Logins(socketserver.StreamRequestHandler):
@@ -47,7 +47,7 @@ smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, defer
 
 
 def plain(user: str, password: str) -> str:
-    """What a client says (RFC 4616, section 2)."""
+    """A client's login (RFC 4616, section 2)."""
     return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
 
 
@@ -83,7 +83,7 @@ def relay(lab: Instance) -> Iterator[str]:
 
 @contextmanager
 def by_the_relay(lab: Instance, password: str) -> Iterator[Callable[[str], None]]:
-    """The office's Internet mail goes by the relay, with this password; what is yielded gives another one."""
+    """The office's Internet mail goes through the relay, with this password; the yielded function sets another one."""
 
     def declare(office: tomlkit.TOMLDocument) -> None:
         office["smarthost"] = {"host": RELAY, "user": USER}
@@ -111,7 +111,7 @@ def by_the_relay(lab: Instance, password: str) -> Iterator[Callable[[str], None]
 def test_a_relay_gets_the_password_only_after_its_name_is_proven_and_mail_waits_for_the_right_one(
     lab: Instance, relay: str, alice: OfficeUser, stranger: Neighbour
 ) -> None:
-    """The relay refuses last year's password; an impostor hears none; then both messages arrive once."""
+    """The relay refuses an old password, an impostor gets no password, and then both messages arrive once."""
     mta = lab.container_name("mta")
     impostor = certificate([f"other.{RELAY}"], Authority(*lab.world_authority()))
     files = {"/etc/outpost/host.pem": impostor.certificate, "/etc/outpost/host.key": impostor.key}

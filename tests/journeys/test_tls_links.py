@@ -1,5 +1,5 @@
-"""Every link, with a server at its other end that cannot prove its identity: the mail stays where it is, the reason is there
-for the administrator to read, nothing travels in clear, and nothing is lost once the server is itself again (TLS-06, -09, -10).
+"""Every link, with a server at the other end that cannot prove its identity. The mail stays in the queue with the reason, nothing is
+sent in clear, and nothing is lost once the right server is back (TLS-06, -09, -10).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tests.journeys.naming import Names, Record, text
 from tests.lab.rehearsal import Rehearsal
 
 UNPROVEN = r"not (verified|trusted)|handshake failure|TLS is required|certificate"
-"""What Postfix says of a next hop that it does not believe."""
+"""Postfix's reasons not to trust a next hop."""
 PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
 def wire(lab: Instance) -> Iterator[Wire]:
-    """All that the MTA sends and receives, on every network: each link has an end there."""
+    """The MTA's traffic on every network: each link has an end there."""
     with captured(lab, "mta") as seen:
         yield seen
 
@@ -86,7 +86,7 @@ def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: s
         listing = subprocess.run(
             ["docker", "exec", container, "postqueue", "-j"], capture_output=True, text=True, check=False
         )
-        if listing.returncode:  # it met a message on its way out; the next one tells
+        if listing.returncode:  # it met a message that was just sent; the next one decides
             return ""
         for entry in map(json.loads, listing.stdout.splitlines()):
             for found in entry["recipients"]:
@@ -100,12 +100,12 @@ def waiting(container: str, recipient: str, reason: str = UNPROVEN, *, sender: s
 
 
 def tried_again(container: str) -> None:
-    """The whole queue, now and not at its own pace."""
+    """Try the whole queue now."""
     run(container, ["postqueue", "-f"])
 
 
 def arrives(container: str, reader: Correspondent, token: str) -> None:
-    """What waits in the machine's queue reaches its reader: asked again, since a daemon that comes back may miss the first."""
+    """Mail in the machine's queue reaches its reader. It is tried repeatedly, because a daemon that starts may miss the first try."""
     for _ in range(PATIENCE // 5):
         tried_again(container)
         try:
@@ -197,7 +197,7 @@ def test_mail_to_a_peer_waits_until_it_proves_itself(
 def test_a_peer_whose_key_was_agreed_on_gets_mail_for_that_key_only(
     lab: Instance, mta: str, wire: Wire, alice: OfficeUser, head: Neighbour
 ) -> None:
-    """With ``tls = "fingerprint"`` the key is everything: self-signed will do, another key with a good certificate will not."""
+    """With ``tls = "fingerprint"`` only the key counts: a self-signed certificate is enough, a good one for another key is not."""
     server = PEERS["head_office"]
     agreed = certificate([f"other.{server.name}"])
 
@@ -221,7 +221,7 @@ def test_a_peer_whose_key_was_agreed_on_gets_mail_for_that_key_only(
 
 
 def verification(lab: Instance) -> str:
-    """What `outpost verify` tells an administrator of the queue."""
+    """What `outpost verify` reports about the queue."""
     command = [
         sys.executable,
         "-m",
@@ -241,10 +241,10 @@ def verification(lab: Instance) -> str:
 
 @dataclass
 class Stranger:
-    """A domain on the Internet: what its DNS promises and what its mail server shows.
+    """A domain on the Internet: the promises of its DNS, and the certificate of its mail server.
 
     Attributes:
-        promised: The certificate that the DNS (DANE) or the trusted authority (MTA-STS) stands for.
+        promised: The certificate that the DNS (DANE) or a trusted authority (MTA-STS) confirms.
         shown: The one that its server shows instead.
         dane: Whether it has TLSA records.
         sts: Whether it has an MTA-STS policy, in mode enforce.
@@ -283,7 +283,7 @@ class Stranger:
 
 
 def strangers(authority: Authority) -> dict[str, Stranger]:
-    """Domains of every kind, with one thing wrong or none."""
+    """Domains of every kind, with at most one fault."""
 
     def of(
         kind: str, shown: str, *, dane: bool = False, sts: bool = False, stripped: bool = False
@@ -383,7 +383,7 @@ def test_mail_to_the_internet_waits_where_the_destination_promises_more_than_it_
             if kind not in DELIVERED:
                 waiting(mta, reader.address)
         assert {kind for kind, reader in readers.items() if reader.count(token)} == DELIVERED
-        # and now they are what they promised
+        # from here on they show the promised certificate
         show(internet, {found.server: found.promised for found in domains.values()})
         run(internet, ["postconf", "-X", "smtpd_discard_ehlo_keyword_address_maps"])
         run(internet, ["postfix", "reload"])
@@ -403,7 +403,7 @@ def test_mail_to_the_office_waits_while_its_mta_cannot_prove_itself(
 ) -> None:
     """An impostor in the MTA's place gets no mail: head office verifies the name, the Internet the published key.
 
-    What the Internet cannot give to the MTA it gives to the backup MX, where it waits with head office's own.
+    Mail from the Internet then goes to the backup MX, where it waits with head office's mail.
     """
     shown = certificate([f"mta.{town.info['domain']}"])
     files = {"/etc/outpost/tls/public.pem": shown.certificate, "/etc/outpost/tls/public.key": shown.key}
@@ -478,9 +478,8 @@ def test_users_keep_their_mail_until_the_mta_proves_itself(
 def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
     lab: Instance, town: Town, page: Page, site: str, alice: OfficeUser
 ) -> None:
-    """The service behind the tunnel is where a password goes first: with the fault nothing comes that far.
-
-    One fault, and a user for each link: Roundcube lets nobody fail more than three times a minute.
+    """A password goes first to the service behind the tunnel: with the fault it does not get there. There is one fault and one user
+    for each link, because Roundcube allows three failed logins a minute.
     """
     store = lab.container_name("store")
     shown = certificate([f"store.{town.info['domain']}"])
@@ -492,7 +491,7 @@ def test_webmail_sends_no_password_to_a_store_that_cannot_prove_itself(
         assert "accepted connection" in log
         return "connected remote server" in log
 
-    restart = f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}"  # it is started before it listens
+    restart = f"systemctl restart stunnel@accounts; {listening(f':{ports.ACCOUNTS}')}"  # the unit is started before it listens
     with replaced(store, files, restart):
         log_in(page, site, alice)
         expect(page.get_by_text("The mail server does not answer")).to_be_visible()

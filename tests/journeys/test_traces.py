@@ -29,19 +29,19 @@ def said_on(lab: Instance, host: str, command: str) -> str:
 @pytest.mark.control("STO-03")
 def test_a_deleted_message_is_gone_with_its_traces_in_the_indexes(lab: Instance, bob: OfficeUser) -> None:
     word, other = f"canary{token_hex(8)}", f"canary{token_hex(8)}"
-    # files come and go meanwhile; that the look sees what there is, the one that stays shows
+    # files come and go meanwhile; the file that stays shows that the search works
     everywhere = f"grep -rhosaF -e {word} -e {other} /srv/mail/bob /var/lib/dovecot | sort -u"
     with bob.mailbox() as mailbox:
         for text in (word, other):
             message = f"From: {bob.address}\r\nSubject: {text}\r\n\r\n{text} was here\r\n".encode()
             mailbox.append(message, "INBOX")
         mailbox.folder.set("INBOX")
-        found = mailbox.uids(AND(body=word))  # the search index knows it by now
+        found = mailbox.uids(AND(body=word))  # the search index has it now
         assert len(found) == 1
         assert said_on(lab, "store", everywhere).split() == sorted((word, other)), "both are on the disk"
         mailbox.delete(found)
         assert mailbox.uids(AND(body=word)) == []
-    said_on(lab, "store", "systemctl start outpost-forget.service")  # what the timer does every night
+    said_on(lab, "store", "systemctl start outpost-forget.service")  # the same as the timer's run every night
     assert said_on(lab, "store", everywhere).split() == [other]
     assert "active" in said_on(lab, "store", "systemctl is-active outpost-forget.timer").split()
 

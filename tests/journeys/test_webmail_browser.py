@@ -1,4 +1,4 @@
-"""Webmail as a person uses it: Chromium at a desk on the LAN, the office's authority trusted, nothing ignored."""
+"""Webmail as a person uses it: Chromium on the LAN, which trusts the office's authority and ignores no error."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_user_logs_in_reads_writes_and_logs_out(
     plan.write_text(f"Crane plan {answer}\n" * 50)
     idle(page)
     page.click("#taskmenu a.compose")
-    page.locator("#compose_to input").press_sequentially("bob")  # the office's address book knows the rest
+    page.locator("#compose_to input").press_sequentially("bob")  # the office's address book completes it
     page.locator("#rcmKSearchpane li", has_text=bob.address).first.click()
     page.fill("#compose-subject", answer)
     page.fill("#composebody", f"At seven. {answer}")
@@ -133,7 +133,7 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
 def test_a_browser_in_british_english_reads_the_words_of_the_guide(
     page: Page, site: str, alice: OfficeUser, bob: OfficeUser
 ) -> None:
-    """Roundcube has other words there: Spam, Deleted Items."""
+    """Roundcube itself uses other words: Spam, Deleted Items."""
     message, token = compose(bob.address, [alice.address])
     bob.send(message, [alice.address])
     alice.receive(token)
@@ -234,7 +234,7 @@ END:VCALENDAR
 
 
 def invited(attendee: OfficeUser, organiser: Neighbour) -> tuple[EmailMessage, str]:
-    """An invitation as Outlook sends it: its own name of the time zone, the calendar beside the text."""
+    """An invitation as Outlook sends it, with its own name of the time zone, and the calendar as an alternative to the text."""
     message, token = compose(organiser.address, [attendee.address], "You are invited.\n")
     text = INVITATION.format(token=token, organiser=organiser.address, attendee=attendee.address)
     message.add_alternative(text.replace("\n", "\r\n"), subtype="calendar", params={"method": "REQUEST"})
@@ -398,7 +398,7 @@ def test_hostile_mail_runs_no_script_and_fetches_nothing(
     frames = [frame.evaluate("[typeof window.owned, document.title]") for frame in page.frames]
     assert all(kind == "undefined" and title != "owned" for kind, title in frames)
     assert [url for url in requests if not url.startswith((site, "data:", "blob:", "about:"))] == []
-    # The same search does see a request, once the user asks for the pictures.
+    # The same search finds a request once the user loads the pictures.
     with page.expect_request(TRACKER):
         body.locator("#remote-objects-message a, #remote-objects-message button").first.click()
     log_out(page)

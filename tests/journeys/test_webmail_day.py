@@ -150,7 +150,7 @@ def test_a_session_that_ended_at_send_leaves_message_and_attachments_and_says_so
     expect(again.locator("#messagelist tbody tr", has_text=text)).to_be_visible()
     assert telephone.input_value("#composebody") == text  # what was typed is there until the page is closed
     box.get_by_role("button").last.click()
-    send(telephone)  # and nothing else is shown for it than what to do
+    send(telephone)  # and the page only shows what to do
     expect(box).to_contain_text("Ihre Sitzung ist beendet")
     with carol.mailbox() as mailbox:
         mailbox.folder.set("Drafts")
@@ -270,7 +270,7 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
     name.fill(NAME)
     page.click("#access-add_application button[type=submit]")
     expect(page.locator("#messagestack")).to_contain_text("Das Passwort ist nicht richtig")
-    expect(name).to_have_value(NAME)  # nobody types it once more
+    expect(name).to_have_value(NAME)  # it is not typed again
     page.fill("#access-add_application-password", user.password)
     page.click("#access-add_application button[type=submit]")
     expect(page.locator(".boxinformation")).to_contain_text(f"Das Passwort für {NAME}")

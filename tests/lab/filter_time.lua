@@ -64,7 +64,7 @@ local PIECES = {
 
 local length, times = 8192, 4
 local worst = {}
--- The last octet is another one: what is sought at the end of a field is found at once, were it not for that.
+-- The last octet differs: otherwise a rule that searches at the end of a field would match at once.
 local function fill(piece, size) return string.rep(piece, math.ceil(size / #piece)) .. "x" end
 local function least(make, size)
   local best
@@ -81,7 +81,7 @@ for where, made in pairs(WHERE) do
     local small = least(function(size) return made(fill(piece, size)) end, length)
     local large = least(function(size) return made(fill(piece, size)) end, length * times)
     worst[#worst + 1] = { where = where, piece = piece, small = small, large = large, ratio = large / math.max(small, idle / times) }
-    -- one that is far from linear would keep the rest waiting for minutes
+    -- a rule that is far from linear would delay the others by minutes
     if worst[#worst].ratio > 3 * times then
       print(string.format("%.1f %s %q", worst[#worst].ratio, where, piece))
       os.exit(0)

@@ -1,6 +1,6 @@
 """Draw the README's pictures from a lab that is up and was verified: `.venv/bin/python tests/lab/pictures.py [LAB]`.
 
-It brings the lab up once more, edits a file on webmail by hand, draws what a plan prints of it, and puts the file back. Then it shows
+It brings the lab up again, edits a file on webmail by hand, draws the plan, and restores the file. Then it shows
 the head of the page of evidence in Chromium.
 """
 
@@ -51,7 +51,7 @@ def draw(name: str, commands: dict[str, str]) -> None:
 
 
 def draw_up(lab: str) -> None:
-    """Draw a second run, which repairs: it has the steps of the first one, and takes less time."""
+    """Draw a second run, which repairs the lab: it has the same steps, and takes less time."""
     typed = [str(ROOT / "outpost"), "lab", "up", "--yes", "--no-verify", "--name", lab]
     done = subprocess.run(
         typed, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True

@@ -51,14 +51,14 @@ DISBELIEF = re.compile(
     r"not verified|not trusted|certificate verif|handshake fail|TLS is required|TLSA lookup error"
     r"|(Untrusted|Trusted|Anonymous) TLS connection established to mta\.|Name service error for name=\S*po\."
 )
-"""What mail servers write when they do not believe a key, or know the office's MTA by less than its TLSA record."""
+"""Log lines of mail servers that do not trust a key, or that verify the office's MTA by less than its TLSA record."""
 BELIEF = re.compile(r"Verified TLS connection established to mta\.|C=.*CV=yes|CV=yes.*C=")
-"""Postfix says Verified of a DANE match; Exim, which has no TLSA record to go by on the client's network, of the name."""
+"""Postfix logs Verified for a DANE match. Exim on the client's network has no TLSA record, and logs it for the name."""
 
 
 @dataclass
 class Log:
-    """What was seen; threads write, the test reads."""
+    """Observations: threads write them, the test reads them."""
 
     carried: Counter[str] = field(default_factory=Counter)
     verified: Counter[str] = field(default_factory=Counter)
@@ -91,7 +91,7 @@ class Rehearsal:
     # The controller's part ---------------------------------------------------------------------------------
 
     def outpost(self, *arguments: str, check: bool = True) -> str:
-        """A command as it is typed, with all of its log; gives its output."""
+        """Run a command as it is typed, with its complete log; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "outpost", *arguments, "--name", self.lab.name],
             cwd=ROOT,
@@ -101,7 +101,7 @@ class Rehearsal:
             check=False,
         )
         self.output += [done.stdout, done.stderr]
-        if done.returncode:  # what one of several hosts failed of is not at the end
+        if done.returncode:  # the reason of one of several hosts is not at the end
             logging.getLogger(__name__).info("%s: %s%s", " ".join(arguments), done.stdout, done.stderr)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout[-400:]}{done.stderr[-800:]}"
         return done.stdout if check else done.stdout + done.stderr
@@ -129,7 +129,7 @@ class Rehearsal:
             self.apply(*roles)
 
     def policy(self, **values: str) -> AbstractContextManager[None]:
-        """Other values in `[dns]`; mail waits no longer than the DKIM key that it was signed with is published."""
+        """Other values in `[dns]`. Mail waits at most as long as its DKIM key is published."""
 
         def change(document: tomlkit.TOMLDocument) -> None:
             document.setdefault("dns", tomlkit.table()).update(values)
@@ -211,13 +211,13 @@ class Rehearsal:
             self._read(machine, began)
 
     def _read(self, machine: str, began: float) -> None:
-        """What a mail server logged about the keys that it was shown."""
+        """A mail server's log lines about keys of other servers."""
         lines = self.journal(machine, began).splitlines()
         self.log.verified[machine] = sum(1 for line in lines if BELIEF.search(line))
         self.log.failures += [f"{machine}: {line}" for line in lines if DISBELIEF.search(line)]
 
     def journal(self, machine: str, since: float = 0) -> str:
-        """Everything that a machine's services logged, since a moment or since the machine exists."""
+        """All log lines of a machine's services, since a moment or since its start."""
         command = ["docker", "exec", self.lab.container_name(machine)]
         command += ["journalctl", "--output=cat", "--no-pager", f"--since=@{since:.0f}"]
         return subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout
@@ -225,7 +225,7 @@ class Rehearsal:
     def _guard(self, action: Callable[..., None], *arguments: object) -> None:
         try:
             action(*arguments)
-        except Exception as error:  # a thread's failure is the rehearsal's
+        except Exception as error:  # if a thread fails, the rehearsal fails
             self.log.failures.append(f"{type(error).__name__}: {error}")
 
     def _carry(self, writer: OfficeUser | Neighbour, reader: OfficeUser | Neighbour) -> None:
@@ -288,7 +288,7 @@ class Rehearsal:
             self.stop.wait(0.5)
 
     def _validated(self, name: str, rtype: str) -> dns.message.Message:
-        """A validated answer of a resolver. A missing answer is asked for again, a bogus one is not."""
+        """A validated answer of a resolver. The query is repeated after no answer, and not after a bogus one."""
         for _ in range(5):
             answer = self.ask(self.resolver, name, rtype, recurse=True)
             self.log.looks += 1

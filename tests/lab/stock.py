@@ -1,6 +1,6 @@
 """The office's content by pyinfra's own operations, as its documentation shows them: a deploy for raw pyinfra.
 
-Its inventory is made by `tests.lab.test_stock`; it never looks ahead, and asks each operation's facts by themselves.
+Its inventory is made by `tests.lab.test_stock`; it asks for the facts of each operation separately, and never in advance.
 """
 
 from io import BytesIO

@@ -89,7 +89,7 @@ DETECT = "for i in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 1 > $i; done"
 
 
 def taken(lab: Instance) -> bool:
-    """Whether a neighbour takes an address from the store that the store has just got."""
+    """Whether a neighbour can take a new address from the store."""
     mine = on(lab, "workstation", "ip -6 -o address show scope global | head -1").split()[3].partition("/")[0]
     device = on(lab, "store", f"ip -6 route get {mine}").partition(" dev ")[2].split()[0]
     address = str(ip_address(mine) + 0xDAD)

@@ -44,7 +44,7 @@ def spoil(lab: Instance, machine: str, operations: Iterable[str] = ()) -> None:
 
 
 def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str | None:
-    """Start an apply, kill it within its n-th operation; the operation's name, None where it has fewer."""
+    """Start an apply and kill it within its n-th operation; returns the operation's name, or None if there are fewer."""
     delay = random.Random(f"{SEED}{machine}{number}").uniform(0, 0.4)  # noqa: S311 (no secret)
     command = [
         sys.executable,
@@ -74,11 +74,9 @@ def killed_at(lab: Instance, target: Target, machine: str, number: int) -> str |
             if not (name := _next_operation(lines, printed, seconds=600)):
                 assert process.wait() == 0, "".join(
                     printed
-                )  # it must have had fewer, not have failed earlier
+                )  # it must have fewer operations, and must not have failed
                 return None
-        _next_operation(
-            lines, printed, seconds=delay
-        )  # into the operation, not only between two, and not beyond it
+        _next_operation(lines, printed, seconds=delay)  # within the operation, neither before nor after it
         os.killpg(process.pid, signal.SIGKILL)
         return name
 
@@ -90,7 +88,7 @@ def _pass_on(lines: Iterable[str], queue: SimpleQueue[str]) -> None:
 
 
 def _next_operation(lines: SimpleQueue[str], printed: list[str], *, seconds: float) -> str:
-    """The operation that begins next; empty where none does, or not in time."""
+    """The operation that begins next; empty if none begins in time."""
     wait = pace.Patience(seconds)
     with suppress(Empty):
         while line := lines.get(timeout=wait.left):
@@ -116,7 +114,7 @@ def finished_by_the_next(lab: Instance, pyinfra: Pyinfra, machine: str) -> None:
     assert on(lab, machine, f"systemctl list-timers --all --no-legend '{guard.unit('*')}'; ls {ARMED}") == ""
 
 
-@pytest.mark.slow  # two minutes; once in some hundred runs an apply stopped early, and nobody knows why yet
+@pytest.mark.slow  # two minutes; once in some hundred runs an apply stopped early, for an unknown reason
 @pytest.mark.parametrize(("machine", "number"), [("ns2", 17), ("webmail", 31)])
 def test_an_apply_that_was_killed_is_finished_by_the_next(
     lab: Instance, pyinfra: Pyinfra, target: Target, machine: str, number: int

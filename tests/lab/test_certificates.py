@@ -1,4 +1,4 @@
-"""Certificates in motion: renewed, refused; peers trust what they see. How their keys roll: `test_rollover.py`."""
+"""Certificates are renewed or refused, and peers verify them. For their keys see `test_rollover.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def on(lab: Instance, machine: str, script: str, *, check: bool = True) -> str:
 
 
 def shown(lab: Instance, host: Host, what: str) -> str:
-    """What a host's daemon shows of its certificate, seen from the users' network."""
+    """The certificate that a host's daemon shows in the users' network."""
     port = {"store": 993, "webmail": 443}[host.role]
     address = lab.office.addresses_of_kind(host, "users")[0]
     return on(lab, "workstation", what.format(socket=f"{address}:{port}", name=host.fqdn))
@@ -44,7 +44,7 @@ def changes_from(lab: Instance, host: Host, serial: str) -> None:
 
 @contextmanager
 def deaf_authority(lab: Instance) -> Iterator[None]:
-    """The ACME authority refuses connections but keeps its root; a restart would create another root."""
+    """The ACME authority refuses connections and keeps its root: a restart would create another one."""
     rule = "table inet deaf { chain in { type filter hook input priority 0; tcp dport { 443, 8888 } reject with tcp reset; }; }"
     on(lab, "acme", f"nft '{rule}'")
     try:

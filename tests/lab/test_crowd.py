@@ -49,7 +49,7 @@ print(json.dumps([site, taken("{OTHER}::1")]))
 
 
 def sessions(lab: Instance, edit: str = "") -> tuple[int, bool]:
-    """How many of a site's networks get their first session, and whether another client then gets one."""
+    """How many networks of a site get a session, and whether another client then gets one."""
     script = (
         f"{TEARDOWN}; edit={shlex.quote(edit)}; {SETUP}\n"
         f"mkfifo /run/crowd-ready; ip netns exec crowd-in python3 -Ic {shlex.quote(LISTEN)} > /run/crowd-ready & listener=$!\n"

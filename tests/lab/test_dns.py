@@ -22,7 +22,7 @@ from tests.awaiting import on_host
 from tests.journeys.naming import Names
 
 DIRECTORY = "/root/outpost-zones"
-"""Where another name server, on a machine of the world, finds the office's zones."""
+"""The directory of the office's zones for another name server, on a machine of the test environment."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def zones(lab: Instance) -> tuple[ZoneData, ...]:
 
 @pytest.fixture(scope="module")
 def printed(lab: Instance, zones: tuple[ZoneData, ...]) -> dict[str, str]:
-    """Zone to the output of `outpost dns`, which is also on the machine of the Internet domain."""
+    """Zone → the output of `outpost dns`, which also lies on the machine of the Internet domain."""
     texts = {zone.name: outpost("dns", LAB, "--zone", zone.name, "--name", lab.name) for zone in zones}
     files = [File(f"{DIRECTORY}/{name}zone", text.encode()) for name, text in texts.items()]
     containers.put(lab.container("internet"), files)
@@ -47,7 +47,7 @@ def outpost(*arguments: str) -> str:
 
 
 def on(lab: Instance, machine: str, script: str) -> str:
-    """Output of a shell script on a machine of the lab, both streams; whether it succeeded is in the last line."""
+    """Both output streams of a shell script on a machine of the lab; the last line says whether it succeeded."""
     command = ["docker", "exec", "-i", lab.container_name(machine), "sh", "-s"]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     return f"{done.stdout}{done.stderr}\nexit {done.returncode}"
@@ -166,7 +166,7 @@ def test_no_host_accepts_answers_of_a_forged_zone(lab: Instance) -> None:
 
 @pytest.mark.control("DNS-07")
 def test_no_outside_name_resolves_to_an_inner_address(lab: Instance) -> None:
-    """DNS rebinding: a name with an address of the office's own, which a page from outside would have its reader's browser ask."""
+    """DNS rebinding: a foreign name with an inner address, which a page from outside makes the reader's browser use."""
     host = lab.office.with_role("mta")[0]
     inside = next(
         str(address)
@@ -194,7 +194,7 @@ def gateway(lab: Instance) -> Iterator[Any]:
 
 @pytest.mark.control("DNS-07")
 def test_the_resolver_serves_cached_answers_while_the_line_is_down(lab: Instance, gateway: Any) -> None:
-    """RFC 8767: an answer that may be kept for one second is given, stale, when no fresh one can be had."""
+    """RFC 8767: an answer with a TTL of one second is used after its end, while no new answer can be fetched."""
     server = lab.office.with_role("dns")[0].name
     ask = "kdig @127.0.0.1 brief.internet.test TXT +timeout=10 +retry=0"
     fresh = on(lab, server, ask)

@@ -34,8 +34,8 @@ class Drift:
     Attributes:
         thing: What the report must name, or the start of it.
         command: Shell on the host.
-        cause: What the report must say of it, or the start of it; needed where another drift has the same thing.
-        cleared: Shell on the host that undoes what an apply leaves to a person.
+        cause: The cause in the report, or its start; needed if another drift has the same thing.
+        cleared: Shell on the host that undoes what an apply does not repair.
     """
 
     host: str
@@ -46,7 +46,7 @@ class Drift:
 
 
 def loaded_and_reverted(path: str, edit: str, load: str) -> str:
-    """A file that is edited, loaded and restored: only the daemon still uses the edit."""
+    """A file that is edited, loaded by its daemon and restored: only the daemon still uses the edit."""
     return (
         f"cp -p {path} /root/aside; sed -i '{edit}' {path}; {load}; cat /root/aside > {path}; rm /root/aside"
     )
@@ -87,7 +87,7 @@ def second_key(role: str) -> tuple[str, str, str]:
 
 
 PAUSING = "python3 -c 'import signal, {}; {}; signal.pause()' {} >/dev/null 2>&1 </dev/null &"
-"""A program that does one thing and stays."""
+"""A program that does one thing and keeps running."""
 DOWNGRADED = """
 cd $(mktemp -d); chmod 0755 .; apt-get -qq -o APT::Sandbox::User=root download {package}; dpkg-deb --raw-extract *.deb x
 sed -i 's/^Version: .*/Version: 0/' x/DEBIAN/control; dpkg-deb --build x old.deb >/dev/null; dpkg --install old.deb >/dev/null 2>&1
@@ -189,7 +189,7 @@ DRIFTS = (
     Drift("ns2", "/etc/shells", "chmod 0666 /etc/shells"),
     Drift("ns2", "outpost-logs.service", "systemctl stop outpost-logs"),
     Drift("store", "/etc/rsyslog.d/evil.conf", "mkdir -p /etc/rsyslog.d; echo '*.* /tmp/x' > /etc/rsyslog.d/evil.conf"),
-    # Where code, trust and silence come from
+    # Sources of code, of trust and of silence
     Drift("mta", "/var/lib/clamav/evil.ign2", "echo Eicar-Signature > /var/lib/clamav/evil.ign2"),
     Drift("mta", "/usr/lib/python3/dist-packages/sitecustomize.py", "echo pass > /usr/lib/python3/dist-packages/sitecustomize.py"),
     Drift("store", "/etc/ssl/certs/evil.pem", "cp /etc/outpost/tls/host.pem /etc/ssl/certs/evil.pem"),
@@ -200,7 +200,7 @@ DRIFTS = (
     Drift("ns2", "i386", "dpkg --add-architecture i386"),
     Drift("store", "/opt", "mount -t tmpfs tmpfs /opt"),
     Drift("webmail", "/etc/outpost/watch.json", "mount --bind /dev/null /etc/outpost/watch.json"),
-    # What an examiner thinks of besides
+    # Further changes that an examiner tries
     Drift("ns2", "default.target", "systemctl set-default --quiet rescue.target"),
     Drift("store", "evil-linked.service", f"mkdir -p /opt/evil; printf '{EVIL_UNIT}' > /opt/evil/evil-linked.service; systemctl link --quiet /opt/evil/evil-linked.service"),
     Drift("mta", "/etc/systemd/system/systemd-journald.service.d/evil.conf", r"mkdir -p /opt/evil /etc/systemd/system/systemd-journald.service.d; printf '[Service]\nNice=1\n' > /opt/evil/nice.conf; ln -s /opt/evil/nice.conf /etc/systemd/system/systemd-journald.service.d/evil.conf; systemctl daemon-reload"),
@@ -242,7 +242,7 @@ DRIFTS = (
     Drift("ns1", "knot-zones", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
     Drift("ns2", "knot.service", "knotc conf-begin; knotc conf-set server.identity evil; knotc conf-commit"),
     Drift("ns1", "/var/log/journal/", "rm /var/log/journal/*/system.journal"),
-    # What daemons keep, and what becomes of packets
+    # State of daemons, and the way of packets
     Drift("webmail", "/var/lib/roundcube/db/roundcube.sqlite", "sqlite3 /var/lib/roundcube/db/roundcube.sqlite \"CREATE TRIGGER evil AFTER INSERT ON contacts BEGIN DELETE FROM contacts WHERE 0; END\""),
     Drift("mta", "/var/lib/mta-sts/cache.db", "sqlite3 /var/lib/mta-sts/cache.db 'CREATE VIEW evil AS SELECT 1' 2>/dev/null || python3 -c \"import sqlite3; sqlite3.connect('/var/lib/mta-sts/cache.db').execute('CREATE VIEW evil AS SELECT 1')\""),
     Drift("mta", "/var/spool/postfix/etc/hosts", "echo '203.0.113.9 store.po.myertor.test' >> /var/spool/postfix/etc/hosts"),
@@ -250,7 +250,7 @@ DRIFTS = (
     Drift("ns1", ZONE, f"keymgr {ZONE} set $(keymgr {ZONE} list | awk '/ZSK/ {{ print $1; exit }}') retire=+1d >/dev/null", "a key's date set by hand"),
     Drift("ns2", "eth0", "tc qdisc add dev eth0 root tbf rate 1mbit burst 32k latency 400ms"),
     Drift("store", "eth0", "tc qdisc add dev eth0 clsact"),
-    # What a package's script could have made or noted, and names that used to be passed over
+    # What a package's script could have made or recorded, and names that scans left out before
     Drift("ns2", "/etc/cron.d/noted", "mkdir -p /etc/cron.d; echo '@yearly nobody true' > /etc/cron.d/noted; echo \"$(md5sum < /etc/cron.d/noted | cut -c-32)  /etc/cron.d/noted\" >> /var/lib/ucf/hashfile"),
     Drift("ns2", "/usr/local/bin/id", "ln -s /usr/bin/whoami /etc/alternatives/evil; ln -s /etc/alternatives/evil /usr/local/bin/id"),
     Drift("ns2", "/etc/apparmor.d/local/evil", "mkdir -p /etc/apparmor.d/local; echo '/** rw,' > /etc/apparmor.d/local/evil"),
@@ -281,7 +281,7 @@ DRIFTS = (
     Drift("mta", "/run/redis/redis.sock", "chmod 0777 /run/redis/redis.sock"),
     Drift("store", COMPILED, RECOMPILED),
     Drift("store", "6 2001:db8:99::/48 via fe80::99", f"ip -6 route add {ADVERTISED}", cleared=f"ip -6 route delete {ADVERTISED}"),
-    # What a name, an origin or a moment hid
+    # Changes that a name, an origin or a moment hid
     Drift("ns1", "/etc/systemd/system-generators/evil.outpost-new", "mkdir -p /etc/systemd/system-generators; printf '#!/bin/sh\\n' > /etc/systemd/system-generators/evil.outpost-new; chmod 755 /etc/systemd/system-generators/evil.outpost-new"),
     Drift("mta", "/usr/share/doc/evil/libz.so.1", "mkdir -p /usr/share/doc/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /usr/share/doc/evil/; ldconfig /usr/share/doc/evil"),
     Drift("ns1", "/libevil/libz.so.1", "mkdir -p /libevil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /libevil/; ldconfig /libevil"),
@@ -312,7 +312,7 @@ DRIFTS = (
     Drift("store", "/home/evil/.bashrc", "mkdir -p /home/evil; echo 'alias sudo=x' > /home/evil/.bashrc"),
     Drift("webmail", "/run", "mount -o remount,bind,suid,exec /run"),
     Drift("ns2", "6 unicast 2001:db8:77::/48", "ip -6 route add 2001:db8:77::/48 dev eth0"),
-    # What is live and not written
+    # Changes in the running system only
     Drift("store", "unbound.service", "unbound-control -q local_data evil.example A 203.0.113.9"),
     Drift("webmail", "eth0", "ip link set eth0 mtu 1300"),
     Drift("ns2", "eth0", "ip link set eth0 promisc on"),
@@ -327,7 +327,7 @@ DRIFTS = (
     Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & {listening('0.0.0.0:8098')}"),
     Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) config set maxmemory-policy noeviction >/dev/null"),
     Drift("store", "unbound.service", "unbound-control -q set_option val-permissive-mode: yes"),
-    # What a process says of itself, sees for itself, or hears besides
+    # Names, views and sockets of processes
     Drift("store", "udp 0.0.0.0 9997", "setsid " + PAUSING.format("ctypes, socket", 'ctypes.CDLL(None).prctl(15, b"unbound"); s = socket.socket(2, 2); s.bind(("0.0.0.0", 9997))', "")),
     Drift("ns1", "/memfd:kworker", "setsid " + PAUSING.format("os", 'f = os.memfd_create("kworker"); os.write(f, open("/usr/bin/sleep", "rb").read()); os.execve(f, ["kworker", "9999"], {})', "")),
     Drift("ns2", "python3.13", "setsid " + PAUSING.format("socket", "s = socket.socket(17, 3, 768)", "")),
@@ -357,7 +357,7 @@ def inject(lab: Instance, drifts: tuple[Drift, ...]) -> None:
 
 
 def clear(lab: Instance, drifts: tuple[Drift, ...]) -> None:
-    """Undo by hand what a plan leaves to a person."""
+    """Undo by hand what an apply does not repair."""
     for drift in drifts:
         if drift.cleared:
             on_host(lab, drift.host, drift.cleared)
@@ -369,7 +369,7 @@ def on_host(lab: Instance, host: str, command: str) -> str:
 
 
 def answered(lab: Instance, host: str) -> str:
-    """Digest of the answer to the question that the host was asked last: that of an hourly apply (`outpost.engine.unchanged`)."""
+    """Digest of the host's answer to the last question, which an hourly apply asks (`outpost.engine.unchanged`)."""
     checksum = on_host(lab, host, f'sh "$(ls -t {KEPT}/survey-* | head -n 1)" | sha256sum')
     return checksum.split()[0]
 
@@ -431,7 +431,7 @@ def test_a_host_that_lost_its_observer_is_reported(lab: Instance, pyinfra: Pyinf
     only = ("--limit", f"@container/{lab.container_name('ns2')}")
     assert pyinfra("-y", "--json", *only).code == 0
     gone = ["docker", "exec", lab.container_name("ns2"), "test", "!", "-e", hidden.thing]
-    executed(gone)  # not taken as known because nobody was there to see it come
+    executed(gone)  # not accepted although no scan saw it arrive
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
@@ -442,7 +442,7 @@ def test_a_host_that_lost_its_observer_is_reported(lab: Instance, pyinfra: Pyinf
 def test_an_apply_restores_an_edited_contract_before_it_uses_it(
     edit: str, lab: Instance, pyinfra: Pyinfra
 ) -> None:
-    """Without its contract a host reports all accepted things as drift; a forged contract would hide the things that it names."""
+    """Without its contract a host reports all accepted things as drift. A forged contract would hide what it names."""
     hidden, contract = "/etc/sysctl.d/hidden.conf", "/etc/outpost/contract.json"
     state = "sha256sum /root/.ssh/authorized_keys; systemctl is-enabled nftables console-getty; true"
     before = on_host(lab, "ns2", state)
@@ -475,13 +475,13 @@ after = settled(before)
 for name, text in answers.items():
     open(f"{{kept}}/{{name}}", "w").write(text.replace(before, after))
 """
-"""What a host has kept is put under the mark of its present files."""
+"""Give the host's cached answer the mark of its present files."""
 
 
 def test_answers_that_an_intruder_writes_hide_nothing(
     lab: Instance, pyinfra: Pyinfra, target: Target
 ) -> None:
-    """A host keeps the answer to the last scan under a mark of its files. Root can work out the mark; only the controller can seal the answer."""
+    """A host caches the answer to the last scan with a mark of its files. Root can compute the mark, and only the controller can seal the answer."""
     drift, only = "/etc/sysctl.d/forged.conf", ("--limit", f"@container/{lab.container_name('ns2')}")
     assert not plan(target, limit=("ns2",), connector="docker", watcher=Silent()).changes
     answers = unchanged.ask(target, "docker", ("ns2",))

@@ -1,4 +1,4 @@
-"""Under whose name a user may write or resend (SPO-02), asked of Rspamd's Lua with signatures that the test makes up."""
+"""In whose name a user may write or resend (SPO-02), by Rspamd's Lua with signatures of the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAM = Path(__file__).with_name("filter_senders.lua")
 
 @pytest.mark.control("SPO-02")
 def test_a_domain_of_ones_own_does_not_lend_a_colleagues_name(lab: Instance) -> None:
-    """A user resends a message that an own domain signed, with a colleague's name as its author's."""
+    """A user resends a message with a colleague's name as author, which the user's own domain signed."""
     office = lab.office
     login, colleague = (
         office.mailboxes[0],

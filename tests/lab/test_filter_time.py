@@ -1,6 +1,6 @@
 """The filter's own rules take time in proportion to what they read (INP-05, ADR 0024), asked of Rspamd's Lua with growing messages.
 
-Processor time counts, not the clock's, and it is compared with that of shorter messages in the same run.
+Processor time counts, not the clock. It is compared with that of shorter messages in the same run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BOUND = 9
 
 
 def test_no_rule_takes_the_square_of_a_messages_length(lab: Instance) -> None:
-    """Each kind of field and body is filled with each piece that patterns begin with; the five worst are printed, or the first that is far from linear."""
+    """Each kind of field and body is filled with each piece that patterns begin with; the five slowest are printed."""
     mta = lab.container_name("mta")
     source = PROGRAM.read_bytes()
     command = "cat >/tmp/filter_time.lua && rspamadm lua -b /tmp/filter_time.lua 2>/dev/null; rm /tmp/filter_time.lua"
@@ -82,11 +82,11 @@ for what, (start, piece) in starts.items():
     print(f"{spent / max(plain, 4):.1f} {what} {plain} {spent}")
 """
 TIMES = 40
-"""What is full of names may take this many times as long as what has none; a list of all endings at each dot took 112 times."""
+"""A file full of names may take this many times as long as one without. A comparison with all endings at each dot took 112 times."""
 
 
 def test_no_signature_takes_the_square_of_a_files_length(lab: Instance) -> None:
-    """Files in which a tar archive's records, a zip archive's members, or names seem to begin everywhere; by clamd's own processor time."""
+    """Files in which records of tar, members of zip, or names seem to begin everywhere, by the processor time of clamd."""
     command = ["docker", "exec", "--interactive", lab.container_name("mta"), "python3", "-"]
     done = subprocess.run(command, input=CLAMD.encode(), capture_output=True, check=True, timeout=1200)
     found = done.stdout.decode().splitlines()

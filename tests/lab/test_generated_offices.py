@@ -50,7 +50,7 @@ def scratch() -> Iterator[Path]:
 
 
 def rendered(data: dict[str, Any], directory: Path) -> dict[str, Declaration]:
-    """Host → what it should hold, with keys that are made for it."""
+    """Host → its declaration, with keys that are made for the test."""
     identity = directory / "identity.txt"
     public = (
         secrets_file.create_identity(identity)
@@ -79,7 +79,7 @@ def packed(files: Iterable[File]) -> bytes:
 
 
 def judged(container: Any, role: str, files: Iterable[File]) -> list[str]:
-    """What the daemons' checkers find wrong, with these files in an overlay that only the checkers see."""
+    """Findings of the daemons' checkers, with these files in an overlay that only the checkers see."""
     # /run is a tmpfs, which Docker's archive does not reach
     lay = "; ".join(
         f"mount -t overlay overlay -o ro,lowerdir={PLACE}{top}:{top} {top}" for top in ("/etc", "/usr")
@@ -108,11 +108,11 @@ def judged(container: Any, role: str, files: Iterable[File]) -> list[str]:
 
 
 def try_offices(lab: Instance, scratch: Path, count: int) -> int:
-    """Judge so many sound offices on the lab's hosts; gives how many there were."""
+    """Check this number of valid offices on the lab's hosts; returns how many there were."""
     client, hosts = engine.connect(), {host.role: host.name for host in lab.office.hosts}
     sound = 0
 
-    # a mistake is reported as it is found: to make it smaller takes as long as a hundred offices
+    # a mistake is reported as it was generated: to reduce it takes as long as a hundred offices
     @settings(
         max_examples=count,
         phases=[Phase.generate],

@@ -34,7 +34,7 @@ def test_no_link_of_the_policy_service_makes_root_delete_a_message(lab: Instance
 
 @pytest.mark.control("SYS-01")
 def test_a_directory_of_its_own_is_tidied(lab: Instance) -> None:
-    """The positive control: the same file, where no link leads."""
+    """The positive control: the same file, without a link."""
     on(
         lab,
         "mta",

@@ -1,6 +1,6 @@
 """The known state has only what is declared or accepted, even if probes fail or applies are interrupted (docs/adr/0021).
 
-One test injects by chance (``--seed``), breaks applies off and blinds probes by chance. All are slow, and leave ns2 to be made again where one fails.
+One test injects drift, interrupts applies and blinds probes at random (``--seed``). All are slow. If one fails, ns2 has to be made again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GHOST = Drift("ns2", "ghost", "echo 'ghost:x:0:0::/root:/bin/bash' >> /etc/passw
 KNOWN = "/var/lib/outpost/known"
 BLINDFOLDS = (
     (
-        "mv /etc/gshadow /run/gshadow.aside; mv /etc/gshadow- /run/gshadow-.aside",  # with the copy it would come back
+        "mv /etc/gshadow /run/gshadow.aside; mv /etc/gshadow- /run/gshadow-.aside",  # a copy would bring it back
         "[ ! -e /run/gshadow.aside ] || { mv /run/gshadow-.aside /etc/gshadow-; mv /run/gshadow.aside /etc/gshadow; }",
     ),
     (
@@ -36,7 +36,7 @@ BLINDFOLDS = (
     ),
     ("systemctl stop chrony", "systemctl start chrony"),
 )
-"""What keeps a probe from its answer, and what gives it back."""
+"""Shell that blinds a probe, and shell that undoes it."""
 
 
 def only(lab: Instance, *hosts: str) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def test_what_came_before_and_during_an_apply_that_was_killed_is_repaired_by_the
     assert [drift for drift in (GHOST, EVIL, mode) if not named(seen, drift)] in (
         [],
         [mode],
-    )  # it may be repaired already
+    )  # an apply may have repaired it already
     all_is_well(lab, pyinfra, target, "ns2")
     assert on_host(
         lab,
@@ -231,7 +231,7 @@ def test_a_known_state_that_was_edited_is_reported_and_hides_nothing(
 ) -> None:
     plain = Drift(
         "ns2", "/etc/evil.conf", "echo x > /etc/evil.conf"
-    )  # it grants nothing, so that only the seal betrays it
+    )  # it grants nothing, so only the missing seal reveals it
     inject(lab, (EVIL, GHOST, plain))
     facts = [
         fact
@@ -242,7 +242,7 @@ def test_a_known_state_that_was_edited_is_reported_and_hides_nothing(
     on_host(lab, "ns2", f"printf '%s\\n' {' '.join(map(shlex.quote, facts))} >> {KNOWN}")
     seen = plan(target, connector="docker", watcher=Silent(), limit=("ns2",))
     assert [drift for drift in (EVIL, GHOST, plain, Drift("ns2", KNOWN, "")) if not named(seen, drift)] == []
-    on_host(lab, "ns2", f"rm {plain.thing}")  # nobody deletes what grants nothing without a person's word
+    on_host(lab, "ns2", f"rm {plain.thing}")  # what grants nothing is not deleted without a person's decision
     all_is_well(lab, pyinfra, target, "ns2")
     assert on_host(lab, "ns2", "ls /etc/sudoers.d/evil2; grep ghost /etc/passwd; true") == ""
 

@@ -27,7 +27,7 @@ def only(lab: Instance) -> list[str]:
 
 @pytest.fixture
 def declared(lab: Instance, pyinfra: Pyinfra, only: list[str]) -> Iterator[None]:
-    """Two local files on ns2, declared and written; undeclared afterwards, and so gone."""
+    """Two local files on ns2, declared and written; afterwards they are no longer declared, and so removed."""
     before = lab.office_file.read_text()
     document = tomlkit.parse(before)
     document["hosts"]["ns2"]["local"] = [DROP_IN, "/etc/chrony/local.d/", CHRONY]

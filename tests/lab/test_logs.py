@@ -34,15 +34,15 @@ def collected(lab: Instance, host: str, word: str) -> list[str]:
 
 
 def await_lines(lab: Instance, host: str, word: str, wanted: list[str], seconds: float = 90) -> list[str]:
-    """What has come once all have, or time is up."""
-    with suppress(TimeUpError):  # what is missing is told better by who compares
+    """The lines that have arrived when all have, or when the time is up."""
+    with suppress(TimeUpError):  # the comparison reports better what is missing
         until(lambda: set(collected(lab, host, word)) >= set(wanted), f"{wanted} have come", seconds=seconds)
     return collected(lab, host, word)
 
 
 @pytest.fixture
 def collector(lab: Instance) -> Iterator[str]:
-    """Its machine; what a test stopped runs again."""
+    """The collector's machine; services that a test stopped are started again."""
     yield "collector"
     on(lab, "collector", "systemctl restart rsyslog")
 

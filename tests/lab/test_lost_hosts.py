@@ -48,7 +48,7 @@ def test_wiped_hosts_come_back_with_their_names_and_keys(lab: Instance) -> None:
     assert shown(lab, webmail, KEY) == key
     for peer in ("headoffice", "internet"):
         assert rehearsal.believes(peer)
-    with rehearsal.life():  # every message is signed with the keys that stand in the DNS
+    with rehearsal.life():  # every message is signed with the keys in the DNS
         rehearsal.until("mail in every direction", lambda: len(rehearsal.log.carried) == 6)
     assert not rehearsal.log.failures, rehearsal.log.failures
     assert "nothing to change" in rehearsal.outpost("plan", "lab")

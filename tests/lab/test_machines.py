@@ -38,7 +38,7 @@ BOOT = "cat /proc/sys/kernel/random/boot_id"
 ISSUED = "/var/lib/outpost-acme/*-cert.pem"
 PATIENCE = 900.0
 """Seconds that an emulated machine may take for a restart."""
-BROKEN = {  # control: what breaks it and what mends it, where a container has nothing to break
+BROKEN = {  # control → shell that breaks it and shell that repairs it, for what a container cannot break
     "SYS-03": (
         "apparmor_parser --remove /etc/apparmor.d/usr.sbin.chronyd",
         "apparmor_parser --replace /etc/apparmor.d/usr.sbin.chronyd; systemctl restart chrony",
@@ -61,12 +61,12 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
     chosen = ["--via", "ssh", *(word for host in hosts for word in ("--limit", host))]
 
     def on(host: str, script: str) -> str:
-        with suppress(OutpostError):  # it is on its way down, or up
+        with suppress(OutpostError):  # it is shutting down, or booting
             return run_script(target, lab.office, lab.office.host(host), script, "ssh").strip()
         return ""
 
     def applied() -> list[Any]:
-        """What an apply has changed."""
+        """The changes of an apply."""
         printed = json.loads(controller.outpost("apply", LAB, "-y", "--json", *chosen))
         assert set(printed["hosts"]) == set(hosts)
         return [change for host in printed["hosts"].values() for change in host["changes"]]
@@ -188,10 +188,10 @@ def test_bare_machines_become_hosts_and_stay_so_over_a_restart(
 
 @contextmanager
 def timed(what: str, hosts: tuple[str, ...]) -> Iterator[None]:
-    """Says how long it took, and how long QEMU had a processor; `-o log_cli=true -o log_cli_level=INFO` shows it."""
+    """Log how long it took, and QEMU's processor time; `-o log_cli=true -o log_cli_level=INFO` shows it."""
     began, used = time.monotonic(), _used(hosts)
     yield
-    spent = max(0.0, _used(hosts) - used)  # a new QEMU begins at none
+    spent = max(0.0, _used(hosts) - used)  # a new QEMU begins at zero
     log.info("%s: %.0f s, of the processor %.0f s", what, time.monotonic() - began, spent)
 
 
@@ -210,7 +210,7 @@ def _pid_file(host: str) -> Path:
 
 
 def _domain(host: str) -> str:
-    """As Vagrant names it, after the directory of its file."""
+    """Vagrant's name of the machine, from the directory of the Vagrantfile."""
     return f"{ROOT.name}_{host}"
 
 

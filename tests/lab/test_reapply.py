@@ -160,7 +160,7 @@ def test_a_restarted_host_comes_back_as_declared(lab: Instance, pyinfra: Pyinfra
 
 
 def _settled(lab: Instance, machine: str) -> str:
-    """The state that the machine's boot ends in; systemd itself says when."""
+    """The state at the end of the machine's boot, from systemd."""
     wait = pace.Patience(90)
     command = ["docker", "exec", lab.container_name(machine), "systemctl", "is-system-running", "--wait"]
     while wait.left:

@@ -33,9 +33,9 @@ def sending(sender: OfficeUser, reader: OfficeUser) -> Iterator[list[str]]:
             try:
                 sender.send(message, [reader.address])
             except smtplib.SMTPResponseException as refusal:
-                refused.append(refusal)  # for the time being: the program keeps it in its outbox
+                refused.append(refusal)  # a temporary refusal: the program keeps the message in its outbox
             except smtplib.SMTPServerDisconnected:
-                continue  # a login that was under way at the moment of the reload; the program tries again
+                continue  # a login during the reload: the program tries again
             else:
                 taken.append(token)
 

@@ -48,7 +48,7 @@ _role.declare = _with_bygone
 
 @pytest.fixture
 def roster(lab: Instance) -> Iterator[Roster]:
-    """The office file's people; the file is as before afterwards."""
+    """The people of the office file, which is restored afterwards."""
     before = lab.office_file.read_text()
     yield Roster(before)
     lab.office_file.write_text(before)
@@ -62,7 +62,7 @@ def applied(lab: Instance, pyinfra: Pyinfra, *hosts: str, deploy: Path | str = "
 
 
 def webmail_knows(lab: Instance, address: str, database: str = DATABASE) -> list[int]:
-    """Rows of a user, of anybody's contacts, and of users in a database of webmail's."""
+    """Numbers of a user's rows, of all contacts, and of all users in a database of webmail."""
     query = f"select (select count(*) from users where username = '{address}'), (select count(*) from contacts), (select count(*) from users)"
     return [
         int(number) for number in on(lab, "webmail", f'sqlite3 -readonly {database} "{query}"').split("|")
@@ -150,7 +150,7 @@ for lock in locks[1:]:
 print(os.getpid(), flush=True)
 signal.pause()
 """
-"""Holds what apt.systemd.daily, apt-get and dpkg hold while upgrades are installed."""
+"""Hold the locks of apt.systemd.daily, apt-get and dpkg during an upgrade."""
 WAITS = 'grep -c "[-]> FLOCK.*:$(stat --format=%i /var/lib/apt/daily_lock) " /proc/locks || true'
 
 

@@ -121,7 +121,7 @@ def test_the_printed_page_shows_all_details(html: str, tmp_path: Path) -> None:
     not shutil.which("pdftotext"), reason="needs poppler-utils: apt-get install poppler-utils"
 )
 def test_a_manager_reads_two_pages_and_the_rest_is_behind_them(html: str, tmp_path: Path) -> None:
-    """However much fails: the verdict on the first page, every fault on the second, what was seen from the third on."""
+    """However much fails, the verdict is on the first page, every fault on the second, and observations follow from the third."""
     file = tmp_path / "evidence.pdf"
     print_page(html.replace("<details>", "<details open>"), file)
     pages = subprocess.run(

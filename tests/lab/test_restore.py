@@ -40,7 +40,7 @@ printf 'require "fileinto"; if header :contains "subject" "{mark}" {{ fileinto "
 """
 
 BY_MAIL_SINCE = ("messages were not there before", "next is", ".dovecot.lda-dupes is different")
-"""What the message changes that waited on the MTA: it is in the mailbox as soon as the store is back."""
+"""The message that waited on the MTA changes this: it arrives as soon as the store is back."""
 
 TAKEN_OVER = """set -eu
 export BORG_BASE_DIR=/root/intruder BORG_PASSCOMMAND='cat {secrets}/passphrase' BORG_REPO='{repository}' BORG_NEW_PASSPHRASE=mine
@@ -55,13 +55,13 @@ ATTACKS = (
     ),
     ("dated back", "borg create --timestamp 2026-01-01T00:00:00 ::2026-01-01T000000Z-000 /etc/hostname"),
     (
-        "borg check",  # the data go, the archives stay
+        "borg check",  # the data are deleted, the archives are not
         "borg debug dump-archive ::{last} dump; "
         "borg debug delete-obj $BORG_REPO $(sed -n '/\"_items\"/,$p' dump | grep -oE 'u007f[0-9a-f]{{64}}' | cut -c6- | sort -u)",
     ),
     ("borg list", "borg key change-passphrase"),
 )
-"""What the other end answers, and what was done with the host's key. Too many archives: tests/unit/test_backup.py."""
+"""The answer of the backup server, and what the host's key could do. For too many archives see tests/unit/test_backup.py."""
 HOSTILE = """place=var/lib/outpost-backup/stage; mkdir -p x/$place; cd x/$place
 mkdir -p root/.ssh usr/local/bin etc/ssh/sshd_config.d var/lib/roundcube/db/former
 echo evil > root/.ssh/authorized_keys.evil; echo evil > etc/ssh/sshd_config.d/evil.conf
@@ -97,7 +97,7 @@ def _sha256(path):
 
 Backup.snapshot = _planted
 '''
-"""Stands in the backup's program of a store that was taken over."""
+"""Replaces the backup program of a compromised store."""
 BY_AN_INTRUDER = {
     "mknod": "mknod /tmp/disk b 8 0 && rm /tmp/disk",
     "mount": "mount -t tmpfs x /mnt && umount /mnt",
@@ -105,7 +105,7 @@ BY_AN_INTRUDER = {
     "kernel": "cat /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv4/ip_forward",
     "journal": "dmesg > /dev/null",
 }
-"""What a process tries that hostile mail has taken over; a privileged container lets it."""
+"""Attempts of a process that hostile mail has compromised; a privileged container allows them."""
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def outpost(lab: Instance, *arguments: str) -> str:
 
 
 def settled(lab: Instance) -> None:
-    """After a verb that changes an office nothing is left to change, and every check is green."""
+    """After a command that changes an office, the plan is empty and every check is green."""
     assert "nothing to change" in outpost(lab, "plan", "lab")
     outpost(lab, "verify", "lab")
 
@@ -130,7 +130,7 @@ def fill(lab: Instance, mark: str, folder: str) -> str:
 
 
 def lose(lab: Instance, host: str) -> None:
-    """The machine burns down; an empty one stands in its place."""
+    """The machine is lost; an empty one replaces it."""
     lab.container(host).remove(force=True, v=True)
     up.up(lab.name, install=True)
 
@@ -227,13 +227,13 @@ def test_a_backup_follows_no_link_that_vmail_put_there(lab: Instance, target: Ta
 
 
 def with_its_key(lab: Instance, host: str, script: str) -> str:
-    """What an intruder does with all that a host has: borg, its key and its passphrase."""
+    """An intruder uses all that a host has: borg, its key and its passphrase."""
     settings = json.loads(on(lab, host, "cat /etc/outpost/backup/settings.json"))
     return on(lab, host, TAKEN_OVER.format(**settings) + script)
 
 
 def roll_back(lab: Instance, host: str) -> None:
-    """The way back of docs/how-to/back-up-and-restore.md."""
+    """The roll-back of docs/how-to/back-up-and-restore.md."""
     date = on(lab, VAULT, f"ls /srv/outpost/po/copies/{host} | tail -1").strip()
     on(lab, VAULT, f"python3 -I -B /srv/outpost/po/vault.py roll-back {host} {date}")
     on(lab, host, "rm -rf /var/lib/outpost-backup/.cache /var/lib/outpost-backup/.config")
@@ -253,7 +253,7 @@ def test_a_hosts_key_alone_cannot_destroy_its_backups(lab: Instance, target: Tar
     before = backup.archives(target, lab.office, [host])
     for why, attack in ATTACKS:
         backup.thin_out(lab.office, kept)
-        # as if the last compaction were long ago: what is let go now is gone for good
+        # as if the last compaction were long ago: what is deleted now cannot come back
         on(
             lab,
             VAULT,
@@ -376,7 +376,7 @@ def tried(container: Container, script: str, user: str = "") -> bool:
 
 
 def confined(lab: Instance, rooms: Rooms) -> None:
-    """What holds an intruder's data can do nothing, and this test can tell."""
+    """The container with an intruder's data can do nothing, and the positive control shows that the test would notice."""
     store, line = (rooms.client.containers.get(f"outpost-{rooms.name}-{what}") for what in ("store", "line"))
     privileged = lab.container(VAULT)
     for container in (store, line):

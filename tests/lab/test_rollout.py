@@ -21,7 +21,7 @@ LOCAL = "/etc/chrony/local.d/log.conf"
 
 
 def verdicts() -> Iterator[Verdict]:
-    """Two verifications: nothing fails before the wave, ns1's clock afterwards."""
+    """Two verifications: before the wave nothing fails, after it the clock of ns1."""
     result = Result("clock", "ns1", "clock follows its sources", ("TIM-01",), "failed", "no source", 0.1)
     yield Verdict((), 0.1, "")
     yield Verdict((result,), 0.1, "")

@@ -24,7 +24,7 @@ ROUNDS = 10
 USERS = ("alice", "bob", "carol")
 """They take turns: each round is about fifty messages, and a user may name 300 recipients in an hour (REL-05)."""
 WALK = 3.0
-"""Seconds between two looks that are a command each."""
+"""Seconds between two attempts, of which each is a command."""
 PEERS = ("headoffice", "internet", "clientsite")
 COMPRESSED = {"zsk_lifetime": "30s", "ksk_lifetime": "45s", "dkim_retention": "1m"}
 
@@ -64,7 +64,7 @@ def roll(rehearsal: Rehearsal) -> None:
 
 
 def _switch_public_key(rehearsal: Rehearsal) -> None:
-    """Switch the MTA's key, which peers verify by TLSA: to the published key, and not before its time."""
+    """Switch the MTA's key, which peers verify by TLSA, to the published key, and not too early."""
     lab = rehearsal.lab
     upcoming = tls_digests(secrets_file.read(lab.directory), "mta")[1]
 
@@ -111,7 +111,7 @@ def _revoked(rehearsal: Rehearsal, before: set[str]) -> bool:
 
 
 def _no_secret_was_printed(rehearsal: Rehearsal, canaries: set[str]) -> None:
-    """SEC-01: no secret is in what was printed, logged, passed as an argument or left for git."""
+    """SEC-01: no secret was printed, logged, passed as an argument or left for git."""
     assert len(canaries) > 20
     printed = "\n".join(rehearsal.output)
     assert "secret: content not shown" in printed or "known state" in printed

@@ -28,7 +28,7 @@ table inet outpost {
     }
 }
 """
-# tcp_conn_request() of the kernel: no cookies, no room for half-open connections, and nobody it knows from before
+# tcp_conn_request() of the kernel: no cookies, no room for half-open connections, and no known clients
 NO_CONNECTION = (
     "net.ipv4.tcp_syncookies = 0\nnet.ipv4.tcp_max_syn_backlog = -8\nnet.ipv4.tcp_no_metrics_save = 1\n"
 )

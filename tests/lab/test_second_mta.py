@@ -32,7 +32,7 @@ addresses.core = ["10.77.2.22", "fd00:77:0:2::22"]
 addresses.mgmt = ["10.77.4.22", "fd00:77:0:4::22"]
 
 """
-PACE = 2.0  # seconds between two messages, below what the office lets one network send
+PACE = 2.0  # seconds between two messages, below the limit of one network
 DRAINED = 600.0  # seconds: the routes' longest backoff in the lab is a minute
 
 
@@ -115,7 +115,7 @@ def queued(lab: Instance, host: str) -> int:
 
 
 def greets(lab: Instance, certificate: str) -> bool:
-    """Whether the store's listener for users' mail lets a client on that host speak to an MTA."""
+    """Whether a client on that host reaches an MTA through the store's listener for users' mail."""
     address = lab.office.link_addresses(lab.office.host("store"), lab.office.host("store"))[0]
     asked = f"openssl s_client -quiet -connect {address}:{ports.RELAY} {certificate}"
     return "220 " in on(lab, "store", f"echo QUIT | timeout 20 {asked} 2>/dev/null || true")
@@ -131,11 +131,11 @@ def test_two_mtas_the_loss_of_the_first_and_one_again_lose_no_message(lab: Insta
             assert "mta2" in on(two, "headoffice", "postconf -h po_transport")
             assert not greets(two, "")
             assert greets(two, "-cert /etc/outpost/tls/host.pem -key /etc/outpost/tls/host.key")
-            # its disk goes too, so what waits there for the store to be reloaded would be lost (docs/how-to/a-second-mta.md)
+            # its disk is lost, too, and with it what waits there for the store (docs/how-to/a-second-mta.md)
             until(
                 lambda: '"deferred"' not in on(two, "mta", "postqueue -j"), "nothing waits on it", seconds=120
             )
-            two.container("mta").kill()  # as by a power cut: users and peers go to the other
+            two.container("mta").kill()  # as by a power cut: users and peers use the other MTA
             before = len(ledger.accepted)
             until(
                 lambda: len(ledger.accepted) >= before + 12,

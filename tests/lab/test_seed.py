@@ -45,7 +45,7 @@ pytestmark = [
 ]
 HOST = "ns1"
 BOOTS = 600.0
-"""Seconds that an emulated machine may take until it answers."""
+"""Seconds until an emulated machine must answer."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Desk:
         )
 
     def asks(self, script: str) -> str:
-        """What the machine prints over SSH; nothing while it cannot be reached."""
+        """The machine's output over SSH; empty while it cannot be reached."""
         office = load(self.site)
         with suppress(OutpostError):
             return run_script(find(str(self.site)), office, office.host(HOST), script, "ssh").strip()
@@ -156,7 +156,7 @@ def _emulator(work: Path, site: Path, port: int) -> list[str]:
 
 
 def test_a_machine_comes_up_as_its_seed_says_and_stays_so(desk: Desk) -> None:
-    """The machine answers with the pinned key; only the key of the seed is left, and another medium changes nothing later."""
+    """The machine answers with the pinned key. It has no other key, and a later medium changes nothing."""
     office = load(desk.site)
     host = office.host(HOST)
     addresses = desk.asks("ip -brief -4 address show scope global")
@@ -193,7 +193,7 @@ def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
 
 @pytest.mark.control("LOG-04")
 def test_a_process_that_the_kernel_killed_for_memory_is_an_alarm(desk: Desk) -> None:
-    """On a kernel of its own; a container's cannot tell systemd of it where the machine has control groups of version 1."""
+    """This needs a kernel of its own: a container cannot report it to systemd on a machine with control groups of version 1."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name in ("outpost/__init__.py", "outpost/onhost/watch.py", "outpost/onhost/tell.py"):

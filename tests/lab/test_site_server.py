@@ -50,7 +50,7 @@ SECTOR = bytes.fromhex("31c08ed8fcfbbe217cf4ac84c074f788c4bafd03eca82074f8baf803
 CARD = "eth1"
 """The server's second card, in the administrators' network."""
 BOOTS = 900.0
-"""Seconds that an emulated guest may take until it answers."""
+"""Seconds until an emulated guest must answer."""
 CONFINED = 'cgroup_controllers = []\\nsecurity_driver = "none"\\nnamespaces = []\\n'
 """Settings for libvirt's qemu.conf: they turn off what a container does not allow."""
 
@@ -65,12 +65,12 @@ class Desk:
 
     @property
     def on(self) -> str:
-        """The server as ``--on`` names it; the engine gives it another address at each start."""
+        """The server as ``--on`` names it; Docker gives it another address at each start."""
         self.server.reload()
         return f"root@{self.server.attrs['NetworkSettings']['Networks']['bridge']['IPAddress']}"
 
     def types(self, *arguments: str) -> str:
-        """What one command of ``./outpost`` prints."""
+        """The output of a command of ``./outpost``."""
         command = [sys.executable, "-m", "outpost", *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
@@ -82,14 +82,14 @@ class Desk:
         return self.types("machines", "up", str(self.site), "--on", self.on, "--limit", HOST, "--yes", *more)
 
     def asks(self, script: str) -> str:
-        """What the guest prints over SSH; nothing while it cannot be reached."""
+        """The guest's output over SSH; empty while it cannot be reached."""
         office = load(self.site)
         with suppress(OutpostError):
             return run_script(find(str(self.site)), office, office.host(HOST), script, "ssh").strip()
         return ""
 
     def bare_card(self) -> None:
-        """The engine gives each card an address; a port of a bridge has none."""
+        """Docker gives each card an address, and a port of a bridge has none."""
         run(self.server, "ip", "address", "flush", "dev", CARD)
 
     def virsh(self, *words: str) -> str:
@@ -188,7 +188,7 @@ def encrypt(desk: Desk, tang: Any, *hosts: str) -> None:
 
 
 def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, tang: Any, image: Path) -> None:
-    """One guest with an encrypted disk is created and answers with its pinned key; then come a second run, a power loss, and another size."""
+    """A guest with an encrypted disk is created and answers with its pinned key. A second run, a power loss and another size follow."""
     encrypt(desk, tang, HOST)
     desk.up("--image", str(image))
     office = load(desk.site)

@@ -60,7 +60,7 @@ def office(request: pytest.FixtureRequest) -> Office:
 @pytest.fixture
 def declared(office: Office, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, File]]:
     """Host → the files that its role declares, by path."""
-    hashed = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"  # a real one takes a quarter of a second
+    hashed = "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"  # a real key takes a quarter of a second
     monkeypatch.setattr(secrets_file, "password_hash", lambda _password: hashed)
     secrets = secrets_file.complete(office).secrets
     return {host.name: declaration(office, secrets, host.name).content for host in office.hosts}

@@ -31,16 +31,12 @@ office = [
 """
 STOCK = Path(__file__).with_name("stock.py")
 Drift = tuple[str, str]
-"""What is named, and the shell that changes it."""
+"""The name of a thing, and the shell that changes it."""
 
 
 def drifts(content: Declaration, never_right: set[str], chance: random.Random) -> list[Drift]:
-    """A change of each kind, to random things; nothing twice.
-
-    Args:
-        never_right: What the judge would change again and again.
-    """
-    # the plan looks with what is below /usr/local/lib/outpost
+    """A change of each kind, to random things; nothing twice. Args: never_right: Things that stock operations change at each run."""
+    # the plan's scan uses programs below /usr/local/lib/outpost
     plain = [path for path in content.content if not path.startswith("/usr/local/lib/outpost/")]
     accounts = [user for user in content.accounts if user not in never_right]
     paths = chance.sample(plain, 5)
@@ -81,7 +77,7 @@ def test_what_stock_operations_would_change_is_named_and_then_they_would_change_
     for _, command in chosen:
         executed(["docker", "exec", lab.container_name(host), "sh", "-c", command], seconds=60)
     changed = judged() - before
-    # a unit whose file is gone or empty is found beside its file
+    # a unit whose file is missing or empty is reported together with the file
     assert changed >= {thing for thing, _ in chosen}, f"--seed {seed}: the judge itself is blind"
     named = {
         str(finding["thing"])

@@ -33,15 +33,12 @@ JUDGE = Path(__file__).with_name("judge_tls.py")
 
 @dataclass(frozen=True)
 class Port:
-    """A listener, and from where it may be reached.
-
-    Attributes:
-        seen_from: Machine in whose network the judge stands.
-        host: Which of the office's hosts listens.
-        zone: On its address in this zone.
-        starttls: Protocol that begins in clear; empty where TLS comes first.
-        office_only: Whether the client must show a certificate of the office.
-        name: What it answers to there, below the office's domain; the host's name where that is left out.
+    """A listener, and from where it can be reached. Attributes: seen_from: The machine in whose network sslyze runs.
+    host: Which of the office's hosts listens.
+    zone: On its address in this zone.
+    starttls: Protocol that begins in clear; empty where TLS comes first.
+    office_only: Whether the client must show a certificate of the office.
+    name: Its name there, below the office's domain; by default the host's name.
     """
 
     seen_from: str
@@ -155,7 +152,7 @@ def sieve(lab: Instance, options: str) -> str:
 
 
 def suites(lab: Instance, version: str) -> list[str]:
-    """Every suite the server takes with a version: what it chose is left out of the next offer, until it refuses."""
+    """Every suite that the server accepts with a version: each offer leaves out the suites chosen before, until it refuses."""
     found: list[str] = []
     while chosen := re.search(
         r"New, TLS\S+, Cipher is ([A-Z0-9-]+)$",
@@ -170,7 +167,7 @@ def suites(lab: Instance, version: str) -> list[str]:
 
 
 def at_most(level: TlsLevel) -> set[str]:
-    """The suites of a level that go with the office's own certificates."""
+    """The suites of a level that work with the office's own certificates."""
     return {suite for suite in level.ciphers.split(":") if suite.startswith("ECDHE-ECDSA-")}
 
 

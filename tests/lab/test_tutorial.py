@@ -36,9 +36,7 @@ def test_a_newcomer_can_follow_the_tutorial(lab: Instance, tmp_path: Path) -> No
         command for command in commands() if not any(f"./outpost {done}" in command for done in ELSEWHERE)
     ]
     assert len(todo) > 10
-    Rehearsal(lab).outpost(
-        "apply", LAB, "-y"
-    )  # the newcomer's lab is new, and nobody has tried anything on it
+    Rehearsal(lab).outpost("apply", LAB, "-y")  # the tutorial's lab is new, so nothing was changed on it
     own_home = os.environ | {"HOME": str(tmp_path)}  # the new office's identity goes there
     for command in todo:
         done = subprocess.run(

@@ -21,18 +21,18 @@ APPLY = ("apply", "lab", "--yes", "--no-verify")
 
 
 def started(lab: Instance, *words: str) -> subprocess.Popen[str]:
-    """A command of the product's that runs beside the test, in a process group of its own as in a terminal."""
+    """A command that runs beside the test, in its own process group, as in a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "outpost", *words, "--name", lab.name],
         cwd=ROOT, start_new_session=True, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        # a shell that starts the tests in the background has its children ignore the key
+        # children of a shell in the background ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
 def until(process: subprocess.Popen[str], words: str) -> str:
-    """What the command prints up to a line with these words."""
+    """The command's output up to a line with these words."""
     assert process.stdout is not None
     printed = ""
     for line in process.stdout:

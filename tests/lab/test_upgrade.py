@@ -30,7 +30,7 @@ DECLARED = (
     "declared, not on the host yet",
     "permissions declared differently",
 )
-"""Causes of a finding that say: the office declares this file differently now."""
+"""Causes of findings that mean: this file is declared differently now."""
 
 
 def git(*words: str | Path, check: bool = True) -> str:
@@ -56,7 +56,7 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def outpost(command: str, *options: str, code: int = 0) -> tuple[dict[str, Any], str]:
-    """A command of this checkout as it is typed: its JSON and its messages. What failed is in the error."""
+    """Run a command of this checkout as it is typed; returns its JSON and its messages, and raises with its errors."""
     typed = [str(ROOT / "outpost"), command, LAB, "--name", INSTANCE, "--json", *options]
     wide = os.environ | {"COLUMNS": "300"}
     done = subprocess.run(typed, cwd=ROOT, env=wide, capture_output=True, text=True, check=False)
@@ -108,7 +108,7 @@ def unexplained(plan: dict[str, Any], commit: str) -> list[str]:
 
 
 def further(ledger: Ledger, number: int) -> None:
-    """Wait until so many more messages were accepted."""
+    """Wait until this number of further messages was accepted."""
     wanted = len(ledger.accepted) + number
     until(lambda: len(ledger.accepted) >= wanted, f"{number} messages are accepted", seconds=120)
 
@@ -125,7 +125,9 @@ def test_an_upgrade_loses_no_message_and_is_explained_by_its_plan(former: str) -
         ] == []
         assert upgraded["hosts"].keys() == plan["hosts"].keys()
         further(ledger, 6)
-    trust.after_deploy(Instance.load(INSTANCE))  # what an upgrade asks of others: the backup server, peers
+    trust.after_deploy(
+        Instance.load(INSTANCE)
+    )  # what others have to do after an upgrade: the backup server, peers
     assert missing(town, ledger) == {}, f"accepted and lost; refused for a time were {ledger.refused}"
     assert set(ledger.accepted.values()) == {
         f"{sender} to {reader}"

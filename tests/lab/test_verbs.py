@@ -28,14 +28,14 @@ VERBS = (
     ("rotate", "hosts", "lab"),
     ("rotate", "tsig", "lab"),
     ("shared", "remove", "lab", "plans"),
-    ("user", "remove", "lab", "zoe"),  # before the alias, as which she may send
+    ("user", "remove", "lab", "zoe"),  # before the alias that she may send as
     ("alias", "remove", "lab", "rota"),
 )
 
 
 @pytest.fixture
 def as_before(lab: Instance, tmp_path: Path) -> Iterator[Instance]:
-    """The lab, whose office file comes back."""
+    """The lab; its office file is restored."""
     shutil.copy2(lab.directory / "office.toml", tmp_path)
     yield lab
     shutil.copy2(tmp_path / "office.toml", lab.directory)

@@ -12,7 +12,7 @@ from outpost.office import Host, Office
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
 
-STATE = {  # what daemons write on their own account, and what the checks' connections leave in it
+STATE = {  # files that daemons write by themselves, or because of the checks' connections
     "/var/log": "journals",
     "/var/spool/postfix": "queue and sockets: a connection comes and goes",
     "/var/lib/postfix": "postscreen's memory of who was here",
@@ -62,5 +62,7 @@ def test_a_verification_changes_no_file_on_any_host(target: Target, office: Offi
 def test_the_comparison_of_files_finds_a_change(target: Target, office: Office) -> None:
     host = office.hosts[0]
     before = seen(target, office)[host.name]
-    run_script(target, office, host, "touch /etc/trial; rm /etc/trial")  # even what has gone again
+    run_script(
+        target, office, host, "touch /etc/trial; rm /etc/trial"
+    )  # this includes files that were deleted again
     assert any(line.startswith("/etc d ") for line in before ^ seen(target, office)[host.name])

@@ -18,7 +18,7 @@ from tests.lab.test_certificates import on
 from tests.lab.test_restore import outpost
 
 WAITING = 7 * 1024**2
-"""Octets of a message, as somebody else wrote it into the office file and has not applied it."""
+"""The message size that somebody else wrote into the office file and has not applied."""
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_user_is_added_while_another_change_waits_and_stays_unapplied(lab: Ins
 
     before = limit()
     assert "doesn't exist" in on(lab, "store", f"doveadm user {user}", check=False)
-    types("apply", str(office), "-y", "--no-verify")  # finds nothing to change, and is the base all the same
+    types("apply", str(office), "-y", "--no-verify")  # changes nothing, and is the base all the same
     document = tomlkit.parse(file.read_text())
     document.setdefault("limits", {})["message_size"] = "7MiB"
     file.write_text(tomlkit.dumps(document))

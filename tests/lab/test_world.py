@@ -107,7 +107,7 @@ def test_info_names_containers_that_run(lab: Instance) -> None:
 
 
 def test_the_package_proxy_refuses_none_of_many_hosts_that_ask_at_once() -> None:
-    """apt-cacher-ng as Debian sets it up answers each fourth of them 503. The machine's own may still be an older lab's: one alone is asked."""
+    """With Debian's settings apt-cacher-ng answers 503 to each fourth request. The shared cache may be an older lab's: one host asks it."""
     client = engine.connect()
     proxy = client.containers.run(images.tag("apt-cache"), detach=True)
 
@@ -117,7 +117,7 @@ def test_the_package_proxy_refuses_none_of_many_hosts_that_ask_at_once() -> None
         try:
             asking.request("GET", f"{images.MIRROR}/dists/trixie/InRelease")
             answered = asking.getresponse()
-            answered.read()  # who goes away in the middle ends it for the others too
+            answered.read()  # a client that disconnects ends the download for the others, too
             return answered.status
         except OSError:
             return 0

@@ -24,7 +24,7 @@ from outpost_lab import engine, pace
 from outpost_lab.instance import Instance
 
 PROBER = Path(__file__).with_name("prober.py")
-# Besides the flows' own: what mail, web, name, database and management daemons use, ours included.
+# Besides the ports of flows: those of mail, web, name, database and management daemons.
 TEMPTING_TCP = (
     21, 23, 24, 80, 110, 111, 143, 389, 587, 783, 873, 953, 995, 2000, 2525, 3306, 5432, 6379, 8080, 8953, 9000, 10025,
     11211, 11332, 11333, 11334, 12345, 19999,
@@ -43,7 +43,7 @@ def stands_in(end: Where, address: IPAddress) -> bool:
 
 
 def allowed(office: Office, source: IPAddress, target: Target) -> bool:
-    """Whether the graph allows a machine at `source` to reach a target: both packet filters must allow it."""
+    """Whether the graph allows a machine at `source` to reach a target, through both packet filters."""
     protocol, destination, port = target[0], ip_address(target[1]), target[2]
     matching = [flow for flow in flows(office) if flow.protocol == protocol and flow.port == port]
     out = _host_at(office, source) is None or any(
@@ -77,7 +77,7 @@ def pid(lab: Instance, machine: str) -> int:
 
 
 def probe(process: int, targets: list[Target], *, seconds: float = 1.5) -> set[Target]:
-    """What is reached from within a machine's network."""
+    """The targets that can be reached from a machine's network."""
     command = [
         "nsenter",
         f"--net=/proc/{process}/ns/net",
@@ -162,7 +162,7 @@ def test_every_zone_reaches_what_the_flows_allow_and_nothing_else(lab: Instance)
             if source is not None and allowed(office, source, target):
                 expected.add(target)
         inside = {target for target in expected if _host_at(office, ip_address(target[1]))}
-        if missing := inside - found[machine]:  # a busy machine may have been slow: once more, patiently
+        if missing := inside - found[machine]:  # a busy machine may have been slow: try again, with more time
             missing -= probe(processes[machine], sorted(missing), seconds=8)
         closed_ports += [f"{machine} -> {target}" for target in sorted(missing)]
         open_ports += [f"{machine} -> {target}" for target in sorted(found[machine] - expected)]

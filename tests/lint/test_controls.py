@@ -1,4 +1,4 @@
-"""The catalogue is whole: fault → control → line → check → attack, both ways, and nothing is claimed that is not there."""
+"""The catalogue is complete: fault → control → line → check → attack, in both directions, without false claims."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def checks() -> dict[str, set[str]]:
 
 
 def orphans(data: Catalogue) -> Iterator[str]:
-    """Ends of the chain that hang loose."""
+    """Links that are missing in the chain."""
     for fault in data.faults:
         if not data.controls_of(fault):
             yield f"{fault}: no control meets it"
@@ -83,7 +83,7 @@ def orphans(data: Catalogue) -> Iterator[str]:
 
 
 def waived(data: Catalogue, control: str, lacks: str) -> bool:
-    """Whether somebody has accepted for a time that a control lacks this."""
+    """Whether a waiver accepts, for a time, that a control lacks this."""
     today = datetime.now(tz=UTC).date()
     return any(
         waiver.control == control and waiver.lacks == lacks and waiver.expires >= today
@@ -92,7 +92,7 @@ def waived(data: Catalogue, control: str, lacks: str) -> bool:
 
 
 def unfounded(data: Catalogue) -> Iterator[str]:
-    """Claims without a line, a check or an attack; and modesty without need."""
+    """Claims without a line, a check or an attack; and reservations that are no longer needed."""
     tried = {name for plan in data.attacks.values() for name in plan.controls}
     for control in data.controls.values():
         line, proof = control.id in lines(), control.id in checks() or control.id in tried

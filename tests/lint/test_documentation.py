@@ -1,4 +1,4 @@
-"""The documentation leads somewhere: every link between pages, every heading, every line, every command."""
+"""Every link, heading, line and command in the documentation exists."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_hosts_are_changed_only_by_the_operations_of_a_declaration(file: Path) -
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_units_are_restarted_only_past_their_start_limit(file: Path) -> None:
-    """By `outpost.units.restarted`: an apply must not end because somebody restarted the unit often a moment ago."""
+    """By `outpost.units.restarted`: an apply must not fail because the unit was restarted often just before."""
     assert re.findall(r"systemctl (?:try-)?restart", file.read_text()) == []
 
 
@@ -124,7 +124,7 @@ AWAITING = ROOT / "tests" / "awaiting.py"
 
 
 def test_tests_await_events_and_never_a_fixed_time() -> None:
-    """Rule 15: the pause between two looks is in one place; everything else asks it (`until`, `on_host`)."""
+    """Rule 15: the pause between two checks is in one place, which everything else calls (`until`, `on_host`)."""
     found = []
     for file in (file for file in files("tests/**/*.py") if file not in (AWAITING, Path(__file__))):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -138,7 +138,7 @@ def test_tests_await_events_and_never_a_fixed_time() -> None:
             shell = (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
-                # "turn in $(seq 9); do …; sleep 1; done" looks in between; a unit that sleeps for ever is something that runs
+                # "turn in $(seq 9); do …; sleep 1; done" checks in between; a unit that sleeps for ever is a running unit
                 and re.search(r"\bsleep\b[ (]*[\d.]+(?![\d.])(?!; done)", node.value)
             )
             if python or shell:

@@ -57,7 +57,7 @@ UNIT = re.compile("|".join(re.escape(unit) for unit in sorted(units())))
 
 
 def named(source: str) -> list[str]:
-    """What of a role a file names: the role, a unit of it, a module of it. Docstrings and comments may."""
+    """What a file names of a role: the role, a unit or a module of it, except in docstrings and comments."""
     tree = ast.parse(source)
     prose = {
         id(node.value)
@@ -100,7 +100,7 @@ def test_a_name_would_be_found() -> None:
 
 
 def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
-    """Commands read it that must start at once, and hosts' answers are judged by it."""
+    """Commands that must start at once read it, and so does the check of hosts' answers."""
     program = "import sys; from outpost.office.role import every_role; every_role(); print('pyinfra' in sys.modules)"
     assert (
         subprocess.run(
@@ -111,7 +111,7 @@ def test_the_value_of_a_role_is_there_without_pyinfra() -> None:
 
 
 def lost(source: str) -> list[str]:
-    """Calls of which nothing is made: a shape that is called and not yielded is not declared."""
+    """Calls without use of the result: a shape that is called and not yielded is not declared."""
     calls = (
         node.value
         for node in ast.walk(ast.parse(source))

@@ -28,7 +28,7 @@ done
 def ask(
     host: TestinfraHost, server: str, questions: Iterable[dns.message.Message]
 ) -> list[dns.message.Message]:
-    """Put questions to a server over TCP, all in one command on the host; one answer each, in order."""
+    """Send queries to a server over TCP, all in one command on the host; returns the answers in this order."""
     wires = (question.to_wire() for question in questions)
     encoded = [base64.b64encode(len(wire).to_bytes(2) + wire).decode() for wire in wires]
     script = f"SERVER={shlex.quote(server)}; set -- {' '.join(encoded)}; {_ASK_EACH}"
@@ -53,7 +53,7 @@ def account(host: TestinfraHost, name: str) -> tuple[str, list[str]]:
 
 
 LOGINS = ("imap-login", "submission-login", "managesieve-login")
-"""Dovecot's services that strangers speak with."""
+"""Dovecot's services that accept connections of strangers."""
 _DOVECOT = (
     "auth_cache_size",
     "auth_debug",
@@ -93,10 +93,10 @@ _ON_DELIVERY = (
 
 
 def doveconf(host: TestinfraHost, *, delivery: bool = False) -> dict[str, str]:
-    """What checks look at of Dovecot's settings, as Dovecot understands them.
+    """The settings of Dovecot that checks read, as Dovecot understands them.
 
     Args:
-        delivery: What holds where mail is delivered (LMTP).
+        delivery: The settings for delivery (LMTP).
     """
     names, scope = (_ON_DELIVERY, "-f protocol=lmtp ") if delivery else (_DOVECOT, "")
     output = host.check_output(f"doveconf {scope}{' '.join(names)}")
@@ -116,25 +116,25 @@ for option in sys.argv[1:]:
 
 
 def unbound(host: TestinfraHost, *options: str) -> dict[str, str]:
-    """Options of the running Unbound, as ``unbound-control get_option`` asks for one of them."""
+    """Options of the running Unbound, each by ``unbound-control get_option``."""
     output = host.check_output(f"python3 -ISc %s {' '.join(options)}", _UNBOUND)
     printed = (line.partition(" ") for line in output.splitlines())
     return {option: value.strip('"') for option, _, value in printed}
 
 
 def not_ones_own(office: Office, user: str) -> str:
-    """An address that a user may not send from: another mailbox where there is one, else a name that nobody has."""
+    """An address that a user may not send from: another mailbox, or an unused name if there is none."""
     others = (address for address in office.mailboxes if user not in office.senders.get(address, ()))
     return next(others, f"no-such-user@{office.domain}")
 
 
 def at(address: IPAddress, port: int) -> str:
-    """A socket as openssl writes it."""
+    """A socket address in openssl's form."""
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 CLOCK = "chronyc -n -c -m sources tracking"
-"""A line for each of chrony's sources, and one of how the clock follows them."""
+"""A line for each of chrony's sources, and one with the state of the clock."""
 
 
 def installed(host: TestinfraHost) -> set[str]:
@@ -144,7 +144,7 @@ def installed(host: TestinfraHost) -> set[str]:
 
 
 def query(name: str, rtype: str, *, recurse: bool = False, rdclass: str = "IN") -> dns.message.Message:
-    """A question that wants signatures, and recursion only where it is said."""
+    """A query for signed records; recursion only on request."""
     message = dns.message.make_query(name, rtype, rdclass, want_dnssec=True)
     if not recurse:
         message.flags &= ~dns.flags.RD

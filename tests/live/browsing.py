@@ -33,7 +33,7 @@ class RefusedError(AssertionError):
 
 
 class _Received(io.BytesIO):
-    """Bytes dressed as the socket that HTTPResponse reads from."""
+    """Bytes with the interface of a socket, for HTTPResponse."""
 
     def makefile(self, *_: object) -> io.BytesIO:
         return self
@@ -53,7 +53,7 @@ def browse(
     """One request in a connection of its own, its certificate verified.
 
     Args:
-        name: Name in the handshake (SNI), and of the request where `requested` gives no other.
+        name: Name in the handshake (SNI), and in the request unless `requested` is given.
         headers: Further header lines, each ended by CRLF.
 
     Raises:

@@ -30,11 +30,11 @@ from outpost.verification.live import chosen_office, chosen_target
 from tests.live.kernel import Kernel, Listening
 from tests.live.systemd import Units
 
-TestinfraHost.__test__ = False  # its name here begins with Test, and pytest would collect it
+TestinfraHost.__test__ = False  # renamed: pytest collects classes whose names begin with Test
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The checks of a role that the office does not have."""
+    """Skip the checks of a role that the office does not have."""
     role = collection_path.stem.removeprefix("test_")
     optional = role in ROLE_NAMES and every_role()[role].optional
     return True if optional and not chosen_office(config).with_role(role) else None
@@ -75,7 +75,7 @@ def named(config: pytest.Config, office: Office) -> list[str]:
 
 @pytest.fixture(scope="session")
 def host(me: Host, target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """The running machine, by the connector that the inventory uses."""
+    """The running machine, through the connector of the inventory."""
     return reach(target, office, me, pytestconfig)
 
 
@@ -83,7 +83,7 @@ _shells: dict[str, Shell] = {}
 
 
 def reach(target: Target, office: Office, me: Host, config: pytest.Config) -> TestinfraHost:
-    """A testinfra host for a machine of the office, over one shell that is kept."""
+    """A testinfra host for a machine of the office, over one shell that stays open."""
     if me.name not in _shells:
         _shells[me.name] = Shell(shell_command(target, office, me, config.getoption("--via")))
     backend = ShellBackend(me.name, ahead.carried_out_by(config, me.name, _shells[me.name]))
@@ -103,7 +103,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def units(host: TestinfraHost, me: Host) -> Units:
-    """What systemd says of the host's units."""
+    """systemd's state of the host's units."""
     return Units(host, me.role)
 
 
@@ -145,7 +145,7 @@ def postconf(host: TestinfraHost, of_services: dict[str, str]) -> dict[str, str]
 
 @pytest.fixture(scope="session")
 def of_services(host: TestinfraHost) -> dict[str, str]:
-    """What services of master.cf set for themselves: ``cleanup-notices/unix/body_checks`` and its value."""
+    """Settings of single services in master.cf: ``cleanup-notices/unix/body_checks`` and its value."""
     return _settings(host.check_output("postconf -P"))
 
 

@@ -53,7 +53,7 @@ EXPLAINED: dict[str, str] = {
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     r"^pythonN: learn: \S+ \S+: .*; the next run tries again$": "an MTA was away; whether it takes lessons now, JNK-01's check asks",
-    # A store that is away, or was lost
+    # A store that is down, or was lost
     r"^pythonN: the store does not report quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
     r'^nginx: .* \[error\] .*(, subrequest: "/login"|auth request unexpected status: N )': "it was away; whether it answers, CAL-02's check says",
     r"^stunnel: LOGN\[N\]: s_connect: connect localhost:/run/outpost-davlogins/socket: ": RESTARTS,
@@ -66,11 +66,11 @@ IN_CONTAINERS: dict[str, str] = {
     # systemd starts udev where /sys can be written, which privileged containers may do
     r"^\(udev-worker\): \S+: (Failed to process device|Failed to (open|lock) block device)\b.*: Operation not permitted$": PLATFORM,
 }
-"""The same, where the office file says ``platform = "docker"``: of a machine it would be a fault."""
+"""The same for ``platform = "docker"`` in the office file: on a machine it would be a fault."""
 
 
 def unexplained(lines: list[str], office: Office, me: Host) -> list[str]:
-    """Lines, counted, that neither the project nor the office explains of this host."""
+    """Lines of this host that neither the project nor the office explains, with their number."""
     known = [re.compile(says) for says in EXPLAINED]
     known += [re.compile(says) for says in IN_CONTAINERS if office.platform_of(me) == "docker"]
     known += [re.compile(each.says) for each in office.verification.explained]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from testinfra.host import Host as TestinfraHost
 
-# Who listens; then each process that does so in the network: its unit, its program, and how that begins.
+# Shell: the listening sockets; then unit, program and program header of each process that listens in the network.
 _LISTENING = r"""
 sockets=$(ss --no-header --listening --numeric --processes --tcp --udp --unix --vsock)
 echo "$sockets"
@@ -50,12 +50,12 @@ class Socket(NamedTuple):
 
 @dataclass(frozen=True)
 class Listening:
-    """Who listens on a host.
+    """The listeners of a host.
 
     Attributes:
         other_families: Lines of ``ss`` about other families: for programs of the host (AF_UNIX), for the hypervisor (AF_VSOCK).
-        units: The services that listening programs belong to; sessions, the checks' own among them, are none.
-        programs: Path → how the program begins, its program headers among it (elf(5)).
+        units: The services of listening programs, without login sessions.
+        programs: Path → the beginning of the program, with its program headers (elf(5)).
     """
 
     sockets: frozenset[Socket]
@@ -102,7 +102,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Mounts:
-    """All that a process sees mounted, in the order in which it was."""
+    """All mounts that a process sees, in the order of mounting."""
 
     each: tuple[Mount, ...]
 
@@ -114,7 +114,7 @@ class Mounts:
         return cls(tuple(Mount(own[4], frozenset(own[5].split(",")), rest[0]) for own, rest in fields))
 
     def at(self, point: str) -> Mount | None:
-        """The uppermost mount at just this place."""
+        """The topmost mount at exactly this path."""
         return next((mount for mount in reversed(self.each) if mount.point == point), None)
 
     def of(self, path: str) -> Mount:
@@ -143,7 +143,7 @@ class Kernel:
         return int(self._settings[name])
 
     def settings(self, last: str) -> dict[str, int]:
-        """All whose name ends so: those of each interface."""
+        """All settings whose name ends so, for example those of each interface."""
         found = {name: int(value) for name, value in self._settings.items() if name.endswith(f"/{last}")}
         assert found, f"the kernel knows no {last}"
         return found

@@ -1,6 +1,6 @@
 """Canaries: test messages of a verification, found in their mailbox, checked by a linter, and removed again.
 
-Nothing but the canary mailbox (`[verification]`) gets one, and nothing stays in it.
+Only the canary mailbox (`[verification]`) gets them, and none stays in it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ doveadm expunge -u {mailbox} mailbox '*' savedsince 10min text {token}
 
 
 def new_token() -> str:
-    """A word that no other message has."""
+    """A word that is in no other message."""
     return f"canary{token_hex(8)}"
 
 
 def written(sender: str, recipient: str, token: str, *further: str) -> str:
-    """A message as `speaking.speak` sends it, its last dot included."""
+    """A message in the form that `speaking.speak` sends, with the last dot."""
     lines = (
         f"From: Outpost <{sender}>",
         f"To: <{recipient}>",
@@ -73,7 +73,7 @@ def faults(message: EmailMessage, authority: str) -> Iterator[str]:
     """What is wrong with a message that was delivered.
 
     Args:
-        authority: The only name under which its authenticity may be judged (RFC 8601, section 5).
+        authority: The only name that may stand in Authentication-Results (RFC 8601, section 5).
     """
     for part in message.walk():
         yield from (f"{part.get_content_type()}: {type(defect).__name__}" for defect in part.defects)
@@ -99,7 +99,7 @@ def faults(message: EmailMessage, authority: str) -> Iterator[str]:
 
 
 def recipients_of(report: EmailMessage) -> dict[str, dict[str, str]]:
-    """Recipient to what a delivery status notification says of it; addresses are as they were given."""
+    """Recipient → its status in a delivery status notification; addresses are unchanged."""
     (status,) = (part for part in report.walk() if part.get_content_type() == "message/delivery-status")
     blocks = status.get_payload()
     assert isinstance(blocks, list)
@@ -115,11 +115,11 @@ def recipients_of(report: EmailMessage) -> dict[str, dict[str, str]]:
 
 
 def report_faults(report: EmailMessage, reporter: str, sender: str) -> Iterator[str]:
-    """What is wrong with a delivery status notification (RFC 3464, RFC 3834), beside what `faults` finds.
+    """What is wrong with a delivery status notification (RFC 3464, RFC 3834), besides the findings of `faults`.
 
     Args:
         reporter: The MTA that must have written it.
-        sender: Who must have got it.
+        sender: The recipient that it must have.
     """
     if (
         report.get_content_type() != "multipart/report"

@@ -1,7 +1,7 @@
 """Work that others still have to do: such a check is pending, not failed. It prints what to enter where, and `verify` runs it again.
 
-A check asks this only where it would fail, so that it costs nothing in a complete office. A name that the
-parent delegates with a DS and that cannot be validated all the same is a fault, and stays one.
+A check asks this only before it would fail, so it costs nothing in a complete office. A name that the parent delegates with a DS
+and that cannot be validated is a fault, and stays one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from outpost.verification.live import PENDING
 from tests.live.asking import ask, query
 
 WAIT_FOR_OTHERS = {"outpost-certificate.service", "outpost-backup.service"}
-"""Units that fail while somebody outside has not done yet what they need; TLS-04 and BKP-01 judge what they do."""
+"""Units that fail until others have done their part; TLS-04 and BKP-01 check their results."""
 
 
 def pend(what: str) -> NoReturn:
@@ -64,7 +64,7 @@ def undelegated(host: TestinfraHost, zones: Iterable[str]) -> dict[str, tuple[tu
     found = {}
     for zone in zones:
         servers = query(zone, "NS", recurse=True)
-        servers.flags |= dns.flags.CD  # what the parent says counts, signed or not
+        servers.flags |= dns.flags.CD  # the parent's answer counts, signed or not
         trusted, named = ask(host, "127.0.0.1", [query(zone, "DS", recurse=True), servers])
         if trusted.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or _data(trusted, zone, "DS"):
             continue
@@ -81,7 +81,7 @@ def _data(answer: dns.message.Message, name: str, rtype: str) -> list[str]:
 
 
 def entries(office: Office, zone: str, ds: Iterable[str]) -> str:
-    """What to enter in a zone's parent, in the order that works."""
+    """The records to enter in a zone's parent, in the right order."""
     apex = f"{zone.rstrip('.')}."
     servers = office.with_role("dns")
     named = [f"{apex} NS {server.fqdn}." for server in servers]
@@ -107,7 +107,7 @@ def entries(office: Office, zone: str, ds: Iterable[str]) -> str:
 def unknown_entries(
     ds: Iterable[str], served: Iterable[dns.rdata.Rdata], zone: str, kept: Iterable[SigningKey]
 ) -> list[str]:
-    """DS records that a primary offers to the parent zone and that come from no key-signing key of the office's copy."""
+    """DS records that a primary publishes for the parent zone, and that match no key-signing key in the office's secrets."""
     names = {key.id for key in kept if "ksk" in key.roles}
     keys = [key for key in served if isinstance(key, DNSKEY) and _name(key) in names]
     return sorted({*ds} - {make_ds(zone, key, "SHA256").to_text() for key in keys})
@@ -120,7 +120,7 @@ def _name(key: DNSKEY) -> str:
 
 
 def pointers(office: Office, me: Host) -> dict[str, str]:
-    """Name in the reverse zone → the PTR data that others expect of an MTA's addresses on the Internet."""
+    """Name in the reverse zone → the PTR data that other servers expect for an MTA's Internet addresses."""
     own = office.dns.reverse
     return {
         f"{address.reverse_pointer}.": f"{me.fqdn}."

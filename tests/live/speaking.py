@@ -24,7 +24,7 @@ reply() {
 for line in "$@"; do printf '%b\r\n' "$line" >&3; reply; done
 """
 _PLAIN = "exec 3<>/dev/tcp/{address}/{port}\n"
-# openssl outlives the shell that asked it, and its session fills the listener until the server's own timeout
+# openssl would run on after its shell, and its session would occupy the listener until the server's timeout
 _TLS = """
 coproc SERVER {{ exec openssl s_client -quiet -connect {socket} -CAfile {tls}/ca.pem {options} 2>/dev/null; }}
 trap 'kill $SERVER_PID 2>/dev/null' EXIT
@@ -37,7 +37,7 @@ OLD_OFFERS = {
     "TLS 1.1": "-tls1_1 -cipher ALL:@SECLEVEL=0",
     "CBC": "-tls1_2 -cipher ECDHE+SHA1",
 }
-"""What clients offer that know no better (``openssl s_client``); `tls.profile` decides."""
+"""Outdated TLS offers (``openssl s_client``); `tls.profile` decides about them."""
 
 
 class Answers(list[str]):
@@ -59,13 +59,12 @@ def speak(
     tls: str | None = None,
     whole: bool = False,
 ) -> list[str]:
-    """The greeting and the answer to each line, lock-step as RFC 5321 wants it; what is missing was cut off.
-
+    """The greeting and the answer to each line; each line is sent after the answer before (RFC 5321). A missing answer was cut off.
     After STARTTLS there is no greeting: the first answer is that to the first line.
 
     Args:
         lines: Commands without their line end; backslash escapes are expanded (``\\n`` is a bare line feed).
-        tls: Options of ``openssl s_client``; without them the words go in clear.
+        tls: Options of ``openssl s_client``; without them the session is in clear text.
         whole: Nothing may be missing, or the check fails.
     """
     if tls is None:

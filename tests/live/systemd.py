@@ -19,7 +19,7 @@ DAEMONS: dict[RoleName, tuple[str, ...]] = {
     "store": ("outpost-logins.service",),
     "webmail": (),
 }
-"""Daemons that checks look at, beside those with limits of their own."""
+"""Daemons that checks read, besides those with limits of their own."""
 _DAILY = 2 * 86400
 PACE: dict[RoleName, dict[str, int]] = {
     "dns": {},
@@ -27,7 +27,7 @@ PACE: dict[RoleName, dict[str, int]] = {
     "store": {"outpost-rescan.timer": _DAILY, "outpost-forget.timer": _DAILY},
     "webmail": {"roundcube-cleandb.timer": _DAILY},
 }
-"""Seconds after which what a role's timer starts should have begun again."""
+"""Timer of a role → seconds after which its service should have run again."""
 UPGRADES = {"apt-daily.timer": _DAILY, "apt-daily-upgrade.timer": _DAILY}
 """The same, of every host."""
 PROPERTIES = (
@@ -50,7 +50,7 @@ set -- $(echo "$shown" | sed -n 's/^MainPID=0*//p')
 
 
 def properties(shown: str) -> list[dict[str, str]]:
-    """Properties of each unit that ``systemctl show`` was asked for, in its order; of one that is told twice, both values."""
+    """Properties of each unit from ``systemctl show``, in this order; a property that is printed twice has both values."""
     units: list[dict[str, str]] = []
     for block in shown.split("\n\n"):
         unit: dict[str, str] = {}
@@ -66,7 +66,7 @@ class Process:
 
     Attributes:
         facts: Name → value of its status (proc_pid_status(5)).
-        mounts: What it sees mounted where.
+        mounts: The mounts that it sees.
         journals: Files of the journal that it has open.
     """
 
@@ -84,12 +84,12 @@ class Units:
 
     @property
     def daemons(self) -> tuple[str, ...]:
-        """Those of the host that checks look at."""
+        """The units of the host that checks read."""
         return (*cgroup_limits(self.role, Size(STEP, 0, MIB)), *DAEMONS.get(self.role, ()))
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Units whose properties checks look at; fstrim has a condition, which a container does not fulfil."""
+        """Units whose properties checks read; fstrim has a condition that a container does not fulfil."""
         everywhere = (
             "ssh.service",
             "systemd-journald.service",
@@ -108,7 +108,7 @@ class Units:
 
     @cached_property
     def enabled(self) -> dict[str, str]:
-        """Whether the next start of the host starts it, of each timer and each daemon: enabled, disabled, static, …"""
+        """For each timer and daemon whether it starts at boot: enabled, disabled, static, …"""
         instances = [unit for unit in self.daemons if "@" in unit]
         files = [unit for unit in ("nftables.service", *self.daemons) if unit not in instances]
         # with --type in place of the pattern systemd would read every unit file
@@ -116,7 +116,7 @@ class Units:
             f"systemctl list-unit-files --full --no-legend '*.timer' {' '.join(files)}"
         )
         states = {unit: state for unit, state, *_ in map(str.split, listed.splitlines())}
-        if instances:  # which have no files of their own
+        if instances:  # they have no files of their own
             answers = self.host.run(f"systemctl is-enabled {' '.join(instances)}").stdout.split()
             states |= dict(zip(instances, answers, strict=True))
         return states
@@ -133,7 +133,7 @@ class Units:
         return {unit["Id"]: unit for unit in self._shown[1]}
 
     def __getitem__(self, unit: str) -> dict[str, str]:
-        """Properties of a unit; of one that is not among those of the host, it is asked for alone."""
+        """Properties of a unit; a unit outside the host's list is asked for separately."""
         if unit not in self._by_name:
             command = f"systemctl show --property={','.join(PROPERTIES)} {unit}"
             self._by_name[unit] = properties(self.host.check_output(command))[0]
@@ -174,7 +174,7 @@ class Units:
         return exposures(self.host, *(unit for unit in self.daemons if unit != "chrony.service"))
 
     def exposure(self, unit: str) -> float:
-        """How open a unit's sandbox is: 0 is shut, 10 none (systemd-analyze(1), security)."""
+        """The exposure of a unit: 0 is a tight sandbox, 10 is none (systemd-analyze(1), security)."""
         if unit not in self._exposures:
             self._exposures.update(exposures(self.host, unit))
         return self._exposures[unit]

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.looks, pytest.mark.daemons("'outpost-backup*'")]
 
 PROGRAM = f"python3 -B {LIB}"
 KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
-"""Every host's backup has it, and it does not change."""
+"""A file that every host's backup has, and that does not change."""
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def test_the_last_backup_is_not_older_than_the_office_allows(
             datetime.fromisoformat(f"{kept['name'][:17]}+00:00"),
         )
         since = min(moment.timestamp() for moment in moments)
-    else:  # a new host has as long for its first one
+    else:  # a new host has the same time for its first backup
         since = float(host.check_output(f"stat --format=%W {STATE}"))
     assert now - since < backup.oldest, f"{(now - since) / 3600:.1f} h ago"
     assert units.runs("outpost-backup.timer")

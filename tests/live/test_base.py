@@ -48,12 +48,12 @@ def own(packet_filter: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 # SSH ------------------------------------------------------------------------------------------------------------
 
 
-# One connection, without a login: after several sshd shuts its client out for a while (PerSourcePenalties).
+# One connection without a login: after several, sshd refuses the client for a while (PerSourcePenalties).
 KNOCK = (
     "ssh -F none -vv -l {user} -o BatchMode=yes -o PreferredAuthentications=none -o PubkeyAuthentication=no "
     "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null {address} true 2>&1 </dev/null | tr -d '\\r'; true"
 )
-# What it would demand of a user from an address: the same of all, where no block of some file is about some of them.
+# The settings of sshd for a user from an address; without a Match block they are the same for all.
 DEMANDS = (
     "for user in {users}; do for address in {addresses}; do "
     "/usr/sbin/sshd -T -C user=$user,host=$address,addr=$address || exit; done; done | sort -u"
@@ -66,7 +66,7 @@ THEIRS = "Include /etc/ssh/sshd_config.d/*.conf"  # Debian's own line
 
 @pytest.fixture(scope="session")
 def offered(host: TestinfraHost, me: Host, office: Office) -> dict[str, list[str]]:
-    """What the SSH server offers to a client: its side of the key exchange (RFC 4253, section 7.1), and ways to log in."""
+    """The SSH server's offer to a client: its algorithms (RFC 4253, section 7.1), and the ways to log in."""
     view = BaseView(office, me)
     output = host.check_output(KNOCK.format(user=view.admin, address=view.ssh_addresses[0]))
     proposal = output.partition("peer server KEXINIT proposal")[2]
@@ -167,7 +167,7 @@ def test_ssh_has_no_listener_that_the_packet_filter_does_not_see(listening: List
     Such a listener serves programs of the host (AF_UNIX) or the hypervisor (AF_VSOCK).
     """
     assert [line for line in listening.other_families if "/run/systemd/private" in line]
-    # the agent of an administrator's own session is that account's alone: /run/user/UID has mode 0700
+    # only the account itself reaches the agent of an administrator's session: /run/user/UID has mode 0700
     other_families = [line for line in listening.other_families if not re.search(r"\s/run/user/\d+/", line)]
     assert [line for line in other_families if "ssh" in line or line.startswith("v_str")] == []
 
@@ -193,7 +193,9 @@ def test_every_listener_belongs_to_the_role_contract(
         (address, port, protocol, program)
         for address, port, protocol, program in listening.sockets
         if address == "*" or not ip_address(address).is_loopback
-        if not (protocol == "udp" and port >= 1024 and program == "unbound")  # a question that is under way
+        if not (
+            protocol == "udp" and port >= 1024 and program == "unbound"
+        )  # the local end of a query in progress
         if not (protocol == "udp" and port in (68, 546) and program in DHCP_SHOWN)  # a machine's address
     }
     assert {entry[:3] for entry in reachable} <= contract, f"beyond the contract: {reachable}"
@@ -386,7 +388,7 @@ def test_office_hosts_are_found_without_the_dns(host: TestinfraHost, office: Off
     for line in host.run(
         f"getent --no-idn -s files ahosts {' '.join(other.fqdn for other in office.hosts)}"
     ).stdout.splitlines():
-        address, _, *named = line.split()  # the name stands on the first of its lines
+        address, _, *named = line.split()  # the name is on the first line of each entry
         name = named[0] if named else name
         found.setdefault(name, set()).add(address)
     assert found == {other.fqdn: set(map(str, office.link_addresses(other, me))) for other in office.hosts}
@@ -403,7 +405,7 @@ def test_clock_follows_its_sources(host: TestinfraHost, view: BaseView) -> None:
 # Packages, logs, keys -------------------------------------------------------------------------------------------
 
 
-# What apt is set to, and its archives; one without its lists is trusted only where a setting says so.
+# apt's settings and archives; an unsigned archive is trusted only if a setting says so.
 APT = """
 import apt_pkg
 apt_pkg.init()
@@ -418,7 +420,7 @@ for source in sources.list:
 
 @pytest.fixture(scope="session")
 def apt(host: TestinfraHost) -> tuple[str, list[tuple[str, bool]]]:
-    """As apt understands its files, however many they are: settings, and each archive with whether it is believed unsigned."""
+    """apt's own view of all its files: settings, and for each archive whether it is trusted without a signature."""
     settings, _, sources = host.check_output("python3 -I -c %s", APT).rpartition("\n\n")
     archives = (line.split() for line in sources.splitlines())
     return settings, [(uri, trusted != "False") for uri, trusted in archives]
@@ -440,7 +442,7 @@ def test_security_upgrades_install_themselves(
     enabled = 'APT::Periodic::Enable "1"' in dump
     assert (
         enabled or office.platform_of(me) == "docker"
-    )  # a container is made again from a fresh image instead
+    )  # a container is replaced by one from a new image instead
 
 
 @pytest.mark.control("SYS-07")

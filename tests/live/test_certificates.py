@@ -29,12 +29,12 @@ from tests.live.systemd import Units
 pytestmark = [pytest.mark.role("mta", "store", "webmail"), pytest.mark.looks]
 
 STARTTLS = {ports.MANAGESIEVE: "sieve"} | dict.fromkeys((ports.HTTPS, ports.SUBMISSIONS, ports.IMAPS), "")
-"""What TLS begins with; every other service is one of SMTP's, the listeners of peers among them."""
+"""Services that begin with TLS; every other one is SMTP, also the listeners of peers."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One TLS service as it was seen."""
+    """The certificate that one TLS service showed."""
 
     name: str
     port: int

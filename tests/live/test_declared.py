@@ -1,4 +1,4 @@
-"""What the office declares is on its hosts: files by their digests, units by what systemd knows of them. A plan finds much more."""
+"""What the office declares is on its hosts: files by their digests, units by systemd's state. A plan finds much more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def declared(office: Office, me: Host, target: Target) -> Declaration:
 
 @pytest.fixture(scope="session")
 def shown(host: TestinfraHost, declared: Declaration) -> list[dict[str, str]]:
-    """What systemd knows of each declared unit, and of those that they start."""
+    """systemd's state of each declared unit, and of the units that these start."""
     own = {path.removeprefix(UNITS) for path in declared.content if path.startswith(f"{UNITS}outpost-")}
     names = sorted({*declared.units, *(name for name in own if "/" not in name and "@." not in name)})
     asked = "Id,ActiveState,UnitFileState,FragmentPath,DropInPaths"
@@ -50,7 +50,7 @@ def test_every_declared_unit_runs_and_starts_at_boot(
 ) -> None:
     """Every daemon and timer that the office declares runs, and starts when the host boots."""
     states = {unit["Id"]: (unit["ActiveState"], unit["UnitFileState"]) for unit in shown}
-    wanted = {("active", "enabled"), ("active", "static")}  # another unit starts a static one
+    wanted = {("active", "enabled"), ("active", "static")}  # a static unit is started by another one
     assert {name: states.get(name) for name in declared.units if states.get(name) not in wanted} == {}
 
 

@@ -1,7 +1,7 @@
 """Defences that use what the office knows about itself: forged senders, malware, mail bombs and guessing. The daemons are asked.
 
-Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind. What
-arrives all the same is in tests/journeys/test_ordinary_mail.py, what floods do in tests/journeys/test_limits.py.
+Every dialogue ends before a message is accepted, or with a message that must be refused: no mail is left behind.
+tests/journeys/test_ordinary_mail.py checks what must arrive, tests/journeys/test_limits.py what floods do.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def packed(*names: str, content: bytes = b"content") -> bytes:
 
 
 def locked() -> bytes:
-    """A zip archive that says it has a password; nobody needs to open it."""
+    """A zip archive that is marked as encrypted; it is never opened."""
     plain = bytearray(packed("secret.txt", content=b"x" * 64))
     plain[6] |= 1
     plain[plain.index(b"PK\x01\x02") + 8] |= 1
@@ -328,7 +328,7 @@ def test_the_store_answers_this_host_and_no_other_whether_a_mailbox_has_room(
     address = office.link_addresses(office.with_role("store")[0], me)[0]
     question = f"printf 'request=smtpd_access_policy\\nrecipient={office.mailboxes[0]}\\nsize=1\\n\\n'"
     socket = at(address, ports.QUOTA_STATUS)
-    # openssl ends with the server, which waits for the next question: the answer is there long before the four seconds
+    # openssl ends with the server, which waits for the next request; the answer comes long before four seconds
     ask = f"{question} | timeout {4 * pace.load():.0f} openssl s_client -quiet -connect {socket} -CAfile {TLS}/ca.pem"
     assert "action=" in host.run(f"{ask} {CERTIFICATE} 2>/dev/null").stdout
     assert "action=" not in host.run(f"{ask} 2>/dev/null").stdout
@@ -343,7 +343,7 @@ def test_postfix_goes_on_while_the_policy_service_is_down(
     restrictions = [value for name, value in postconf.items() if name.endswith("_restrictions")]
     services = [value for value in restrictions if "check_policy_service" in value]
     assert len(services) >= 4
-    # DOS-07: what came whole is counted, on each listener
+    # DOS-07: each listener counts complete messages
     ends = ("smtpd_end_of_data_restrictions", "submission_end_of_data_restrictions")
     assert all("check_policy_service" in postconf.get(name, "") for name in ends)
     assert "check_policy_service" in postconf.get("smtpd_recipient_restrictions", "")
@@ -448,7 +448,7 @@ def test_endless_commands_end_in_an_error_or_the_end(
     greeting, hello, *replies = answers
     assert greeting.startswith("220")
     assert hello.startswith("250")
-    # An overlong EHLO is cut and its rest refused. A session that is closed on unread input is reset, and a
+    # An overlong EHLO is cut, and its rest is refused. A session that is closed on unread input is reset, and a
     # reset takes answers with it that were on their way: fewer answers than commands is "the end".
     refused = any(answer.startswith("5") for answer in replies)
     assert refused or len(replies) < len(lines) - 1, replies
@@ -461,7 +461,7 @@ def test_connections_messages_and_recipients_of_a_client_are_limited(
 ) -> None:
     """Connections, messages and recipients of one client are limited."""
     limits = office.limits
-    strangers = "smtpd/pass/"  # their listener's own go before main.cf
+    strangers = "smtpd/pass/"  # settings of their listener override main.cf
     postconf = postconf | {
         name.removeprefix(strangers): value
         for name, value in of_services.items()

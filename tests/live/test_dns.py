@@ -102,7 +102,9 @@ def test_nothing_is_served_that_the_model_does_not_know(
     extra = []
     for line in host.check_output("knotc zone-read --").splitlines():
         zone_name, owner, _ttl, rtype, data = line.split(" ", 4)
-        challenge = owner.startswith("_acme-challenge.") and rtype == "TXT"  # there while one is answered
+        challenge = (
+            owner.startswith("_acme-challenge.") and rtype == "TXT"
+        )  # they exist while a challenge is answered
         if rtype in SIGNERS_OWN or rtype == "SOA" or challenge:
             continue
         if (zone_name.strip("[]"), owner, dns.rdata.from_text("IN", rtype, data)) not in known:

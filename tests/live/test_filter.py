@@ -65,13 +65,13 @@ def edge(office: Office, me: Host) -> IPAddress:
 
 
 def message(author: str, reader: str = ELSEWHERE, date: str = "Mon, 06 Jan 2025 08:00:00 +0000") -> str:
-    """An ordinary message; without a Message-ID nothing of it is remembered."""
+    """An ordinary message; without a Message-ID the filter remembers nothing of it."""
     lines = (f"From: {author}", f"To: {reader}", "Subject: check", f"Date: {date}")
     return "\r\n".join((*lines, "", "x", ""))
 
 
 def judged(host: TestinfraHost, text: str, **fields: str) -> dict[str, Any]:
-    """What the running Rspamd says of a message that comes from where the fields say."""
+    """The running Rspamd's result for a message with these origins."""
     result: dict[str, Any] = json.loads(
         host.check_output("python3 -I -c %s %s", _JUDGE, json.dumps([fields, text]))
     )
@@ -80,14 +80,14 @@ def judged(host: TestinfraHost, text: str, **fields: str) -> dict[str, Any]:
 
 
 def scanned(host: TestinfraHost, view: MtaView, content: bytes) -> str:
-    """What the running clamd says of a file."""
+    """The running clamd's result for a file."""
     encoded = base64.b64encode(content).decode()
     answer: str = host.check_output("python3 -I -c %s %s %s", _SCAN, encoded, view.scanner_socket)
     return answer.strip("\0 \n")
 
 
 def packed(name: str, content: bytes) -> bytes:
-    """A zip archive, the same octets each time; packed, so that nothing of the content is seen from outside."""
+    """A zip archive with the same octets each time; compressed, so that the content is not visible."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
@@ -132,7 +132,7 @@ def test_what_users_send_is_signed_so_that_others_can_verify_it(
     assert {each[b"d"] for each in tags} == {office.domain.encode()}
     for each in tags:
         signed = each[b"h"].lower().split(b":")
-        # one more than there is: nobody adds a second one
+        # one more than the message has, so that nobody can add another
         assert all(signed.count(field) > 1 for field in (b"from", b"to", b"subject", b"date")), signed
     names = [f"{each[b's'].decode()}._domainkey.{office.domain}" for each in tags]
     answers = ask(host, "127.0.0.1", [query(name, "TXT", recurse=True) for name in names])

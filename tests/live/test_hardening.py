@@ -152,7 +152,7 @@ def test_nothing_runs_from_where_everybody_writes(host: TestinfraHost, me: Host)
         mount = mounts.at(place)
         assert mount is not None, place
         assert {"noexec", "nosuid", "nodev"} <= mount.options, place
-        assert code == "126", place  # found, and not to be executed (POSIX, 2.8.2)
+        assert code == "126", place  # found, and not executable (POSIX, 2.8.2)
 
 
 @pytest.mark.probe
@@ -179,7 +179,9 @@ def unconfined(profiles: set[str], programs: str, confined: str) -> list[str]:
         f"{program}: {modes[process]}"
         for process, program in running
         if program.removesuffix(" (deleted)").lstrip("/").replace("/", ".") in profiles
-        and not modes.get(process, "(enforce)").endswith("(enforce)")  # without a mode it has ended meanwhile
+        and not modes.get(process, "(enforce)").endswith(
+            "(enforce)"
+        )  # a process without a mode has ended meanwhile
     ]
 
 
@@ -202,7 +204,7 @@ def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
 
 
 def accepted_accounts(office: Office, me: Host) -> set[str]:
-    """Accounts of the machine's own that the office file names: a plan reports each one until somebody has decided."""
+    """The machine's accounts that the office file accepts or refuses; a plan reports others until somebody decides."""
     words = (thing.partition(" ") for thing in (*office.maintenance.accepted, *me.accepted))
     return {name for kind, _, name in words if kind == "account"}
 
@@ -255,7 +257,7 @@ def test_administration_is_audited_where_the_kernel_is_the_hosts_own(
 
 
 def hard(program: bytes) -> dict[str, bool]:
-    """What a program's beginning says of how hard it is to break into (elf(5))."""
+    """The protections that a program's header shows (elf(5))."""
     assert program[:5] == b"\x7fELF\x02", "no ELF of 64 bits"
     (kind,) = struct.unpack_from("<H", program, 16)
     (start,) = struct.unpack_from("<Q", program, 32)
@@ -268,7 +270,7 @@ def hard(program: bytes) -> dict[str, bool]:
     }
 
 
-# Debian builds Python without, for its speed; what it runs here is memory-safe.
+# Debian builds Python without PIE, for speed; the programs that it runs here are memory-safe.
 NOT_INDEPENDENT = "/usr/bin/python3"
 
 

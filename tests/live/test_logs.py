@@ -26,7 +26,7 @@ def test_what_the_host_writes_goes_to_the_collector(host: TestinfraHost, office:
     def arrived() -> bool:
         if int(host.check_output(f"sed -n 2p {SENT} 2>/dev/null | grep . || echo 0")) >= written:
             return True
-        # a clock may have been read before the line was
+        # the time may be from before the line was written
         host.check_output("logger -t outpost-verify 'another one'")
         return False
 

@@ -85,7 +85,7 @@ def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> Test
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
-# What `rspamadm configdump --json` says, too, when it has run every rule, which takes five times as long.
+# Settings of Rspamd; `rspamadm configdump --json` prints the same, and takes five times as long.
 RSPAMD = """
 local ok, why = rspamd_config:load_ucl("/etc/rspamd/rspamd.conf")
 assert(ok, why)
@@ -117,7 +117,7 @@ def tables(value: str) -> list[str]:
 
 
 def found_in(host: TestinfraHost, named: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
-    """What Postfix finds for keys in tables, the first that has one; each table is asked for all that are still unknown."""
+    """Postfix's value for each key, from the first table that has it; each table is asked for all keys that are still unknown."""
     found: dict[str, str] = {}
     for table in named:
         if wanted := [key for key in keys if key not in found]:
@@ -261,7 +261,7 @@ def test_the_mta_takes_mail_for_the_offices_domain_only(postconf: dict[str, str]
         "smtpd_command_filter",
     ):
         assert postconf[name] == "", name
-    assert postconf.get("body_checks") == ""  # for the MTA's own notifications alone it has others
+    assert postconf.get("body_checks") == ""  # it has other ones for the MTA's own notifications
 
 
 @pytest.mark.control("DKM-01")
@@ -419,7 +419,7 @@ def test_guessing_addresses_ends_after_ten_errors(
     guesses = [f"RCPT TO:<guess{number}@{office.domain}>" for number in range(12)]
     answers = speak(host, edge, ports.SMTP, [HELLO, STRANGER, *guesses])
     errors = [answer[:9] for answer in answers[3:]]
-    # under stress (STRESS_README) after the first
+    # under stress (STRESS_README) after the first error
     assert errors in (["550 5.1.1"] * 10 + ["421 4.7.0"], ["550 5.1.1", "421 4.7.0"])
 
 
@@ -501,7 +501,7 @@ def test_nothing_passes_while_a_filter_is_down(postconf: dict[str, str], rspamd:
     assert rspamd["options"]["soft_reject_on_timeout"] is True
 
 
-# A message of so many octets, scanned in the daemon's own way (clamd(8), INSTREAM).
+# Scan a message of this size by the daemon's protocol (clamd(8), INSTREAM).
 SCANNED = """
 import socket, struct, sys
 left, scanner = int(sys.argv[1]), socket.socket(socket.AF_UNIX)
@@ -675,7 +675,7 @@ def test_the_internet_is_reached_by_dane_where_it_has_it(postconf: dict[str, str
     "offer",
     [
         "-tls1_2 -cipher kRSA",
-        "-tls1_2 -cipher aNULL:@SECLEVEL=0",  # else this end would refuse, and the check could not fail
+        "-tls1_2 -cipher aNULL:@SECLEVEL=0",  # otherwise the client would refuse, and the check could not fail
         "-tls1_2 -sigalgs ECDSA+SHA224:RSA+SHA224",
         "-tls1_2 -cipher ALL:@SECLEVEL=0 -sigalgs ECDSA+SHA1:RSA+SHA1",
         "-tls1_3 -groups ffdhe2048:ffdhe3072",
@@ -907,7 +907,7 @@ def test_a_notification_names_neither_the_store_nor_who_is_behind_an_alias(
     members = sorted({member for of_alias in view.aliases.values() for member in of_alias})
     undisclosed = f"REPLACE Final-Recipient: rfc822; undisclosed@{view.office.domain}"
     wanted = {f"Final-Recipient: rfc822; {member}": undisclosed for member in members}
-    # a line that goes on would end the report's fields: Postfix drops the blanks at its start
+    # a folded line would end the report's fields: Postfix drops the blanks at its start
     wanted |= {f"    <{member}> Saved": "REPLACE Details: a recipient" for member in members}
     wanted |= {f"Remote-MTA: dns; {name}": "IGNORE" for name in view.store_names}
     assert found_in(host, tables(of_services["cleanup-notices/unix/body_checks"]), list(wanted)) == wanted

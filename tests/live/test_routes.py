@@ -1,8 +1,8 @@
 """The office's routes from end to end: a canary goes through each, and the arriving message is checked.
 
-Inside, and from the Internet's side, a message is sent, to the canary mailbox only. Of routes that end with somebody else,
-the next hop is asked up to RCPT whether it would take mail (``sendmail -bv``): over the real connection, with the real
-demands on its TLS, and nothing is sent. Mail that arrives at peers and on the Internet is in tests/journeys.
+Inside, and from the Internet's side, a message is sent, to the canary mailbox only. On other routes the next hop is asked up to
+RCPT whether it accepts mail (``sendmail -bv``): over the real connection and TLS,
+without sending anything. tests/journeys checks mail that arrives at peers and on the Internet.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 
 @pytest.fixture(scope="module")
 def store(target: Target, office: Office, pytestconfig: pytest.Config) -> TestinfraHost:
-    """Where the canary mailbox is, and where users' mail comes from."""
+    """The host with the canary mailbox, from which users' mail comes."""
     return reach(target, office, office.with_role("store")[0], pytestconfig)
 
 

@@ -1,4 +1,4 @@
-"""Promises of the store, asked of its daemons: only those read, deliver or send who may. The checks leave no mail behind."""
+"""Promises of the store, asked of its daemons: only authorised clients read, deliver or send. The checks leave no mail behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN_CERTIFICATE = f"-cert {TLS}/host.pem -key {TLS}/host.key"
 CLEAR_TEXT_PORTS = (110, 143, 587, 995, 2000)
 TLS_FIRST = (ports.IMAPS, ports.SUBMISSIONS)
 SECURED = dict.fromkeys(TLS_FIRST, "") | {ports.MANAGESIEVE: "-starttls sieve"}
-"""Ports that users reach to how TLS begins there (``openssl s_client``)."""
+"""Ports that users reach → the way TLS begins there (``openssl s_client``)."""
 ASK = """
 import json, sys, urllib.request
 for command, question in json.loads(sys.argv[2]):
@@ -98,7 +98,7 @@ def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> Test
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
-# Talking before the greeting is a fault of its own: the client waits for it. The end of the connection is one, too.
+# The client waits for the greeting, and for the end of the connection: to talk before the greeting is a fault itself.
 DIALOGUE = """
 coproc S { exec timeout $PATIENCE openssl s_client -quiet "${@:2}" 2>&1; }
 trap 'kill $S_PID 2>/dev/null' EXIT
@@ -115,7 +115,7 @@ cat <&3
 def dialogue(
     client: TestinfraHost, socket: str, lines: Sequence[str] = (), options: str = "", *, greeted: bool = True
 ) -> str:
-    """What a server answers to these lines over TLS; after the last one it must close the connection.
+    """A server's answers to these lines over TLS; after the last one it must close the connection.
 
     Args:
         greeted: Whether the protocol begins with the server's greeting.
@@ -126,7 +126,7 @@ def dialogue(
         f"GREETED={'yes' if greeted else ''} PATIENCE={20 * pace.load():.0f} bash -c {shlex.quote(DIALOGUE)} dialogue {shlex.quote(commands)} "
         f"-connect {shlex.quote(socket)} {trust} {options} 2>&1"
     )
-    # bash takes the pipes away with a process that has ended before they were taken over
+    # bash closes the pipes of a process that ends before they are used
     for _ in range(5):
         output: str = client.run(command, live=True).stdout
         if "Bad file descriptor" not in output:
@@ -135,7 +135,7 @@ def dialogue(
 
 
 def handshake(client: TestinfraHost, socket: str, options: str) -> str:
-    """What openssl says of a handshake."""
+    """The output of openssl about a handshake."""
     command = f"timeout {20 * pace.load():.0f} openssl s_client -connect {shlex.quote(socket)} {options} </dev/null 2>&1"
     output: str = client.run(command, live=True).stdout
     return output
@@ -297,7 +297,7 @@ def test_managesieve_takes_no_password_before_tls(webmail: TestinfraHost, store:
         output = webmail.check_output(
             "bash -c %s",
             f"exec 3<>/dev/tcp/{address}/{ports.MANAGESIEVE}; printf '{login}' >&3; "
-            # the refusal first: it would count what comes behind the login as its answer
+            # the refusal first: otherwise output behind the login would count as its answer
             r"while IFS= read -t 10 -r line <&3; do echo \"$line\"; [[ $line != NO* ]] || break; done; "
             r"printf 'LOGOUT\r\n' >&3; timeout 10 cat <&3",
         )
@@ -347,7 +347,7 @@ def test_a_login_needs_a_certificate_or_the_users_network(settings: dict[str, st
 
 @pytest.fixture
 def known(target: Target, store: StoreView) -> tuple[str, str]:
-    """A user's address and password, which nobody but the user knows elsewhere."""
+    """A user's address and password; outside the lab only the user knows them."""
     if target.instance is None:
         pytest.skip("it needs a user's password, which Outpost knows in a lab only")
     passwords: dict[str, str] = json.loads((target.data / "passwords.json").read_text(encoding="utf-8"))
@@ -697,7 +697,7 @@ def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Offi
     The service that Dovecot asks is asked. The accounts cannot exist, so that no alarm follows (`outpost.onhost.watch.logins`).
     """
     guessed, colleague = (f"{name}-{token_hex(4)}@verification.invalid" for name in ("guessed", "colleague"))
-    place = f"198.18.{randbelow(256)}.66"  # RFC 2544's, another one each time: verifications are no guesser
+    place = f"198.18.{randbelow(256)}.66"  # an address of RFC 2544, a new one each time: verifications must not count as a guesser
     wrong = {"remote": place, "success": False}
     questions: list[tuple[str, dict[str, object]]] = [
         *(
@@ -788,7 +788,7 @@ def test_the_scanner_takes_messages_from_the_store_and_nobody_else(
         assert "CONNECTED" not in dialogue(webmail, socket, ["nPING"], OWN_CERTIFICATE, greeted=False)
 
 
-# The store's own program to teach the filter, started on any host, with the host's certificate or without one.
+# The store's program that trains the filter, started on any host, with or without the host's certificate.
 TEACH = (
     inspect.getsource(learn).partition("\nif __name__")[0]
     + """
@@ -805,7 +805,7 @@ with suppress(OSError):
 def taught(
     client: TestinfraHost, mta: Host, address: IPAddress, port: int, message: str = "", *, shown: bool = True
 ) -> str:
-    """What the filter says to a message that teaches nothing; nothing where it refuses to talk."""
+    """The filter's answer to a message that teaches nothing; empty if it refuses the connection."""
     arguments = (str(address), str(port), mta.fqdn, message, "yes" if shown else "")
     output: str = client.run("python3 -I -c %s %s %s %s %s %s", TEACH, *arguments, live=True).stdout
     return output
@@ -882,7 +882,7 @@ def test_the_store_does_nothing_to_the_filter_but_teach_it(
 ) -> None:
     """The store can train the filter, but neither query nor configure it.
 
-    A compromised store cannot reach Rspamd's controller: what it sends is taken for a message that is too short to learn.
+    A compromised store cannot reach Rspamd's controller: its input counts as a message that is too short to learn.
     """
     request = f"{request_line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"
     filtering = office.with_role("mta")[0]

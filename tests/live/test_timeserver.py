@@ -47,7 +47,7 @@ def test_every_host_of_the_office_gets_the_time(
 def test_other_clients_get_no_time(host: TestinfraHost, office: Office, view: TimeView) -> None:
     """Only the declared clients get the time from this host.
 
-    chrony itself is asked, because the packet filter stands before it.
+    chrony itself is asked, because the packet filter would drop other queries.
     """
     assert {
         host.check_output("chronyc accheck %s", str(network.network_address)) for network in view.clients

@@ -22,9 +22,7 @@ from tests.live.test_base import OWN, own
 
 pytestmark = pytest.mark.looks
 
-PATIENCE = (
-    4 * 3600
-)  # seconds that a message may wait before somebody looks; main.cf tells the postmaster then as well
+PATIENCE = 4 * 3600  # seconds that a message may wait; after them main.cf also notifies the postmaster
 DAEMONS = {
     "dns": ("knot.service",),
     "mta": (
@@ -92,7 +90,7 @@ def test_what_the_host_does_by_itself_was_begun_lately(units: Units, office: Off
     """
     wanted = PACE.get(me.role, {}) | UPGRADES | {"outpost-watch.timer": office.alarms.every + 600}
     assert [timer for timer in wanted if units[timer]["ActiveState"] != "active"] == []
-    for timer, pace in wanted.items():  # one that is new has its pace for the first time
+    for timer, pace in wanted.items():  # a new timer has one interval for its first run
         last = units[timer]["LastTriggerUSec"] or units[timer]["ActiveEnterTimestamp"]
         moment = datetime.strptime(last, "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
         assert units.now - moment.timestamp() < pace, f"{timer}: {last}"
@@ -112,13 +110,13 @@ def test_what_packages_do_regularly_is_scheduled(units: Units) -> None:
 
 
 def _forbidden(timer: dict[str, str]) -> bool:
-    """Whether a condition of its own keeps it from starting here (fstrim in a container), systemd.unit(5)."""
+    """Whether a condition of the unit prevents its start here (fstrim in a container), systemd.unit(5)."""
     return timer["ConditionResult"] == "no" and timer["ConditionTimestampMonotonic"] != "0"
 
 
 @pytest.fixture(scope="session")
 def warnings(host: TestinfraHost) -> list[str]:
-    """What daemons wrote at warning or worse since the last apply, each kind once after how often."""
+    """Log lines of warning or worse since the last apply, each kind once with its number."""
     output = host.check_output(
         "journalctl --boot --quiet --no-pager --no-hostname --output=short --priority=warning "
         '--since "@$(stat --format=%.6Y /var/lib/outpost/applied)" '

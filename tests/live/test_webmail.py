@@ -138,7 +138,7 @@ def test_web_units_are_sandboxed(units: Units, unit: str) -> None:
     assert units.exposure(unit) <= 4.0
 
 
-# A script that says how PHP is set, run by the pool that runs Roundcube (FastCGI, as nginx speaks it), gone at once.
+# Run a script that prints PHP's settings in Roundcube's pool (by FastCGI, like nginx), and delete it at once.
 IN_THE_POOL = r"""
 import os, socket, struct, sys
 def record(kind, content):
@@ -581,7 +581,9 @@ def test_webmail_is_not_there_for_the_internet_unless_the_office_opens_it(
     for address in outer:
         with pytest.raises(RefusedError, match="unrecognized name"):
             browse(host, address, view.name)
-        with pytest.raises(RefusedError):  # the name only in the request, behind a handshake for another
+        with pytest.raises(
+            RefusedError
+        ):  # the name is in the request only, after a handshake for another name
             browse(host, address, view.policy_name, requested=view.name)
 
 
@@ -740,7 +742,7 @@ def test_users_find_the_offices_guide(host: TestinfraHost, view: WebmailView, of
 
 
 def handshake(host: TestinfraHost, view: WebmailView, options: str) -> str:
-    """What openssl says of a handshake, with everything allowed on its own side."""
+    """The output of openssl about a handshake, with everything allowed on its side."""
     socket = view.socket(view.webmail_addresses[0], ports.HTTPS)
     command = f"timeout {10 * pace.load():.0f} openssl s_client -connect {socket} -servername {view.name} {options} </dev/null 2>&1"
     return str(host.run(command).stdout)
@@ -777,7 +779,7 @@ def test_no_weak_signature_no_renegotiation_no_compression(host: TestinfraHost, 
     assert "alert handshake failure" in sha1
     assert "Compression: NONE" in handshake(host, view, "-tls1_2")
     socket = view.socket(view.webmail_addresses[0], ports.HTTPS)
-    # R is a command to openssl once the handshake is told of
+    # after the handshake R is a command of openssl
     renegotiation = host.run(
         "bash -c %s",
         f"coproc S {{ timeout {10 * pace.load():.0f} openssl s_client -tls1_2 -connect {socket} -servername {view.name} 2>&1; }}; "

@@ -333,7 +333,7 @@ SABOTAGES = (
         "base", "a program has crashed",
         f"systemd-run --quiet --wait --unit={EXTRA_UNIT} sh -c 'kill -SEGV $$$$' || true; journalctl --sync",
         "upkeep::no_daemon_has_crashed_since_the_last_apply",
-        # the journal keeps it: what counts is after the last apply
+        # the line stays in the journal: only lines after the last apply count
         undo=f"systemctl reset-failed {EXTRA_UNIT}; journalctl --sync; touch /var/lib/outpost/applied",
     ),
     broken(

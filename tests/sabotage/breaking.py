@@ -1,7 +1,7 @@
 """What a sabotage is: something broken on a lab host on purpose, and the live checks that must notice it.
 
-It uses an attack's switch (`outpost_lab.attack.weakness`): what it changes is saved on the host, put back
-byte for byte, and the next run mends one that was interrupted.
+It uses an attack's switch (`outpost_lab.attack.weakness`): what it changes is saved on the host and restored
+byte for byte. If a run was interrupted, the next one restores it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Sabotage:
     """A sabotage.
 
     Attributes:
-        what: What goes wrong, in the words of the person who finds it.
-        switch: How; its role says on which host (``base``: on any, so that they share the work).
+        what: What is wrong, in a person's words.
+        switch: How it is broken; its role chooses the host (``base``: any, so that they share the work).
         red: Checks that must turn red, each with every parameter unless one is named.
-        looked_at: Role of the host that the checks look at, where it is another one.
+        looked_at: Role of the host that is checked, if it is another one.
     """
 
     what: str
@@ -34,7 +34,7 @@ class Sabotage:
 
     @property
     def role(self) -> str:
-        """Role of the hosts that the checks look at; ``base`` for any."""
+        """Role of the hosts that are checked; ``base`` for any."""
         return self.looked_at or self.switch.role
 
 
@@ -52,8 +52,8 @@ def broken(
 
     Args:
         keeps: Files or directories that are changed, put back afterwards.
-        activate: How the daemon takes over the change, and afterwards its taking back.
-        undo: What takes back what is in no file.
+        activate: Makes the daemon use the change, and later the restored files.
+        undo: Reverts what is not in a file.
     """
     switch = Weakness(role=role, what=what, keeps=keeps, steps=steps, activate=activate, undo=undo)
     return Sabotage(what, switch, red, looked_at)
@@ -78,7 +78,7 @@ def edit(file: str, expression: str) -> str:
 
 
 def written(file: str, text: str) -> str:
-    """Shell commands that write a file which was not there."""
+    """Shell commands that write a new file."""
     return f"printf '%b' {shlex.quote(text)} > {shlex.quote(file)}"
 
 
@@ -115,7 +115,7 @@ BARE = (
         )
     ),
 )  # fmt: skip
-"""Settings that take every restriction from a unit, also those of Debian's own file."""
+"""Settings that remove every restriction of a unit, also those in Debian's file."""
 
 
 def laid_bare(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
@@ -133,7 +133,7 @@ def laid_bare(role: str, *units: str, red: tuple[Check, ...]) -> Sabotage:
 
 
 def unit_laid_bare(role: str, unit: str, *red: Check) -> Sabotage:
-    """The same of a unit of the office's own, whose sandbox is in the unit itself."""
+    """The same for a unit of the office, whose sandbox is in the unit itself."""
     return edited(
         role,
         f"{unit} without a sandbox",

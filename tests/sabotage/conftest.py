@@ -24,9 +24,8 @@ ASSERTED = "asserted"  # ... and whether an assertion failed
 
 
 def hosts_of(office: Office) -> list[tuple[Sabotage, Host]]:
-    """Each sabotage with its host: the first of its role or the one that it names; what any host does goes to the idlest.
-
-    Without those of a role that the office does not have.
+    """Each sabotage with its host: the first one of its role, or the one that it names. Those for any host go to the host with the
+    least work. Roles that the office does not have are left out.
     """
     busy: Counter[str] = Counter()
     chosen: dict[int, Host] = {}
@@ -48,7 +47,7 @@ class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
 
     def _split_scope(self, nodeid: str) -> str:
         host = nodeid.partition("[")[2].partition(":")[0]
-        return host.rstrip("0123456789")  # what a name server signs mends the other's copy
+        return host.rstrip("0123456789")  # a signed zone of one name server repairs the copy of the other
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,8 +75,8 @@ class Listed:
     """A plugin that collects the checks, or their results.
 
     Attributes:
-        aims: Only these; all of them where it is None.
-        outcomes: pytest's own words, and ``crashed``: by something else than an assertion. A traceback names no fault.
+        aims: Only these; None: all of them.
+        outcomes: pytest's words, and ``crashed`` for an error that is not an assertion: a traceback names no fault.
     """
 
     host: str = ""
@@ -86,7 +85,7 @@ class Listed:
     failures: list[str] = field(default_factory=list)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave only what is meant."""
+        """Keep only the chosen checks."""
         kept = []
         for item in items:
             me = item.callspec.params["me"].name if hasattr(item, "callspec") else ""
@@ -107,7 +106,7 @@ class Listed:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """The worst of a check's phases counts."""
+        """The worst phase of a check counts."""
         check = variant(report.nodeid, self.host)
         if report.when == "call" or not report.passed:
             asserted = dict(report.user_properties).get(ASSERTED)
@@ -145,7 +144,7 @@ class Share:
 
     Attributes:
         missing: Checks that no sabotage has turned red.
-        spared: Checks that none can, in the lab.
+        spared: Checks that no sabotage can turn red in the lab.
     """
 
     known: int
@@ -162,7 +161,7 @@ SHARE = pytest.StashKey[Share]()
 
 
 def _explained_by_the_sabotage(config: pytest.Config) -> None:
-    """What daemons wrote meanwhile has an explanation: the checks of the journal begin again on every host."""
+    """Log lines of the sabotages are explained: the checks of the journal start after them, on every host."""
     target = chosen_target(config)
     office = load(target.data)
     for host in office.hosts:

@@ -1,4 +1,4 @@
-"""Sabotage of the name servers. The second one's copy of the zone is spoilt where that shows the same: it fetches it again."""
+"""Sabotage of the name servers. Where it shows the same, the second one's copy of the zone is damaged: it fetches the zone again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from tests.sabotage.breaking import broken, closed_to_nobody, edited, stopped
 
 KNOT = "/etc/knot/knot.conf"
 ZONE = "zone=$(knotc zone-status | grep -v arpa | grep -o '^[[]po[^]]*\\|^[[][^]]*' | tr -d '[' | grep -v arpa | head -1)"
-# it says that it is ready before it has read its zones
+# it reports that it is ready before it has read its zones
 LOADED = on_host(
     "knotc zone-status >/dev/null 2>&1 && ! knotc zone-status | grep -q 'serial: \\(-\\|none\\)'"
 )
-# systemd refuses the sixth start within ten seconds, which only a sabotage asks for
+# systemd refuses the sixth start within ten seconds, which only sabotages cause
 RESTART = f"systemctl restart knot; {LOADED}"
 SIGN = "knotc reload; knotc -b zone-sign"
 

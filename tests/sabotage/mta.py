@@ -57,7 +57,7 @@ SABOTAGES = (
         "every account of the host can send mail", "mta::a_filter_that_was_broken_into_cannot_send_mail",
         authorized_submit_users="static:anyone", virtual_transport="discard:",
     ),
-    # Settings of main.cf, overridden in master.cf; and what a whole check of main.cf does not ask for
+    # Settings of main.cf, overridden in master.cf; and settings that the check of main.cf does not ask for
     broken(
         "mta", "mail of peers is not scanned", edit(MASTER, "s/^    -o smtpd_sender_restrictions=.peer_sender_restrictions/&\\n    -o smtpd_milters=/"),
         "mta::nothing_passes_while_a_filter_is_down", keeps=(MASTER,), activate=POSTFIX,
@@ -223,7 +223,7 @@ SABOTAGES = (
         "postsuper -d ALL deferred 2>/dev/null; domain=$(awk '!/^#/ { print $1; exit }' "
         "/etc/postfix/transport); printf 'Subject: trial\\n\\nx\\n' | sendmail -f '<>' \"trial@$domain\"; "
         + f"{on_host('postqueue -j | grep -q delay_reason', 30)}; "
-        r'find /var/spool/postfix/deferred -type f -exec sed -i -E "s/T(.)[0-9]{10} /T\1$(($(date +%s) - 18000)) /" {} + -exec touch --date="+1 hour" {} +',  # till then it is not tried again
+        r'find /var/spool/postfix/deferred -type f -exec sed -i -E "s/T(.)[0-9]{10} /T\1$(($(date +%s) - 18000)) /" {} + -exec touch --date="+1 hour" {} +',  # until then it is not tried again
         "mta::no_mail_waits_for_a_next_hop_that_cannot_prove_itself", "upkeep::nothing_waits_in_the_queue_for_hours",
         "routes::every_peer_and_the_internet_would_take_the_offices_mail_now",
         keeps=("/etc/postfix/tls_policy",), activate=POSTFIX,

@@ -76,5 +76,5 @@ def variant(nodeid: str, host: str) -> Check:
 
 
 def meant(check: Check, aims: tuple[Check, ...]) -> bool:
-    """Whether a check is among these, by itself or as one of its function's."""
+    """Whether a check is among these, by its own name or by its function."""
     return check in aims or function(check) in aims

@@ -1,4 +1,4 @@
-"""Positive controls: each sabotage turns the checks red that it is aimed at, and they are green again without it.
+"""Positive controls: each sabotage turns its checks red, and without it they are green again.
 
     .venv/bin/python -m pytest tests/sabotage -m slow --name LAB -n 5
 

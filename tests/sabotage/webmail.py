@@ -14,7 +14,7 @@ ACCESS = "/var/lib/roundcube/plugins/access/access.php"
 INVITATION = "/var/lib/roundcube/plugins/invitations/invitation.php"
 DATABASE = "/var/lib/roundcube/db"
 UNITS = ("nginx.service", "php8.4-fpm.service")
-# its old workers take connections until they are told to finish; php-fpm and a started nginx say by themselves that they are ready
+# its old workers accept connections until they get the signal to finish; php-fpm and a started nginx report when they are ready
 RELOAD = replaced("nginx: worker process", "systemctl reload nginx")
 RESTART = "systemctl restart php8.4-fpm"
 POLICY, SETTINGS, OUTLOOK = (

@@ -1,8 +1,8 @@
 """A new site: hosts as an installer leaves them, a domain that is not delegated, and an administrator with the README.
 
 The administrator has a home of their own, an SSH key and the commands of the README; nothing here reaches a host in
-another way, and nothing is prepared on one but what an installer or a provider prepares. The world is the lab's: a
-resolver that is also the clock, and the DNS above the office.
+another way, and nothing is prepared on one but what an installer or a provider prepares. The test
+environment is the lab's: a resolver that is also the clock, and the DNS above the office.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from tests.awaiting import until
 
 logger = logging.getLogger(__name__)
 AROUND = ("gw", "root")
-"""What of the lab's world every site needs: names and time."""
+"""Machines of the lab's test environment that every site needs, for names and time."""
 ZONES = ("wan", "core", "lan", "mgmt")
 WORKED = r"""cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | awk '{ s += $12 + $13 + $14 + $15 } END { print s / 100 }'"""
-"""Seconds of a processor that what runs, and what it has seen end, has had (proc(5))."""
+"""Processor seconds of a running process and of its ended children (proc(5))."""
 ACME_PROXY = "http://10.77.4.4:8888"
 """The lab's way to its certificate authority."""
 
@@ -72,7 +72,7 @@ class Shape:
 
     @property
     def people(self) -> dict[str, Any]:
-        """What the counts add to the office file."""
+        """Lines of the office file for the numbers of users and peers."""
         domain = self.new["domain"]
         addresses = [f"u{number}@{domain}" for number in range(1, self.users + 1)]
         some = addresses[:3]
@@ -131,7 +131,7 @@ class Site(Instance):
 
     @cached_property
     def machines(self) -> tuple[Machine, ...]:
-        """The machines around the office that are needed, and the hosts that the office file names."""
+        """The machines around the office that it needs, and the hosts of the office file."""
         around = tuple(item for item in world.around(self.slot) if item.name in (*AROUND, *self.around))
         return around + tuple(self._stock(host) for host in self.office.hosts)
 
@@ -163,7 +163,7 @@ class Administrator:
         self.office = str(self.site.office_directory)
         self.command = _installed(directory / "tools") if shape.wheel else [sys.executable, "-m", "outpost"]
         self.typed: list[str] = []
-        # OpenSSH looks for keys where the passwd file says that home is, and no test writes there
+        # OpenSSH takes the home from the passwd file, and no test writes there
         self.socket = self.home / "agent"
         self.agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(self.socket)], stdout=subprocess.DEVNULL)
         until(self.socket.exists, "the agent listens", seconds=10)
@@ -247,12 +247,15 @@ class Administrator:
             edits["backup"]["host_keys"] = [key.rpartition(" ")[0]]
         clocks = [*self._gateway.addresses["mgmt"]]
         wanted: dict[str, Any] = {
-            "platform": "docker",  # the kernel and its clock are this machine's
+            "platform": "docker",  # the container uses the kernel and the clock of this machine
             "resolver": {
                 "trust_anchor": dnszones.trust_anchor(self.site)
             },  # the lab has a DNS root of its own
             "time": {"servers": self._of_families(clocks)},
-            "scanner": {"signatures": "local", "network_checks": False},  # no way to ClamAV's from here
+            "scanner": {
+                "signatures": "local",
+                "network_checks": False,
+            },  # ClamAV's servers cannot be reached from here
             "maintenance": {"accepted": _of_containers()},
         }
         document = tomlkit.parse(self.site.office_file.read_text())
@@ -273,7 +276,7 @@ class Administrator:
         (self.site.office_directory / "known_hosts").write_text("".join(lines))
 
     def certifies(self) -> None:
-        """An authority that is asked by hand: a request for each host that shows a certificate, and what comes back."""
+        """An authority that people use by hand: a request for each host with a public certificate, and the answer."""
         office = load(self.site.office_file, uncertified=True)
         certificate, key = self.site.world_authority()
         for host in (host for host in office.hosts if mode(office, host) == "provided"):
@@ -308,7 +311,7 @@ class Administrator:
         aptcache.ensure(self.client, images.tag("apt-cache"))
         aptcache.attach(self.client, zones["mgmt"], *place)
 
-        keys.ssh_key(self.site.ssh_key, "outpost")  # all of them hold it: not made by several at once
+        keys.ssh_key(self.site.ssh_key, "outpost")  # all of them use it, so it is made before they start
 
         def come(machine: Machine) -> None:
             containers.ensure(self.client, self.site, machine, zones)
@@ -328,7 +331,7 @@ class Administrator:
         gateway = self._of_families([*self._gateway.addresses[zone]])[0]
         owner = self.shape.login
         account = "/root" if owner == "root" else f"/home/{owner}"
-        # an installer makes the one or the other
+        # an installer makes one of the two
         others = (
             "userdel --remove admin; rm /etc/sudoers.d/90-cloud-init-users;"
             if owner == "root"
@@ -356,13 +359,13 @@ class Administrator:
         )
 
     def journals(self) -> str:
-        """What sudo wrote on the hosts."""
+        """The log lines of sudo on the hosts."""
         return "".join(
             self._run(machine, "journalctl --no-pager --output=cat _COMM=sudo") for machine in self._hosts()
         )
 
     def is_delegated(self) -> None:
-        """The registry enters what the office's administrator asked for: NS, glue and DS."""
+        """The registry enters the administrator's records: NS, glue and DS."""
         delegated = replace(self.site, delegated=True)
         root = self.site.container("root", self.client)
         made = dict(dnszones.files(delegated))
@@ -371,11 +374,11 @@ class Administrator:
             lines = "".join(f"{child.name} 5 IN DS {ds}\n" for ds in trust.zone_ds(delegated, child.name))
             containers.put(root, [File(zone, made[zone]), File(child.ds_file, lines.encode())])
             containers.run(root, "knotc", "-b", "zone-reload", child.parent.name)
-        for machine in ("gw", *(host.name for host in self._hosts())):  # remembered answers have expired
+        for machine in ("gw", *(host.name for host in self._hosts())):  # cached answers have expired
             containers.run(self.site.container(machine, self.client), "unbound-control", "flush_zone", ".")
 
     def others_do_theirs(self) -> None:
-        """Head office takes backups and logs by what the commands of its pages print; hosts ask for their certificates."""
+        """Head office accepts backups and logs, set up by the printed commands; hosts fetch their certificates."""
         if VAULT in self.shape.around:
             script = self.types("backup", self.office, "--other-end").stdout
             vault = self.site.container(VAULT, self.client)
@@ -394,7 +397,7 @@ class Administrator:
             self.types("backup", self.office, "--now")
 
     def evidence(self) -> str:
-        """What every machine has to say after a failure."""
+        """The state of every machine after a failure."""
         results = (
             (item.name, item.exec_run(["sh", "-c", EVIDENCE])) for item in self.site.containers(self.client)
         )
@@ -417,7 +420,7 @@ def _installed(tools: Path) -> list[str]:
 
 
 def _of_containers() -> list[str]:
-    """What the lab's images hold beyond Debian, because they are containers; the lab's office accepts it by name."""
+    """Things of the lab's images that Debian lacks, because they are containers; the lab's office accepts them by name."""
     accepted: list[str] = tomllib.loads(OFFICE.read_text(encoding="utf-8"))["maintenance"]["accepted"]
     udev = ("udevd.service", "udevd-control.socket", "udevd-kernel.socket", "udev-trigger.service")
     return [*accepted, *(f"unit systemd-{name}" for name in udev)]

@@ -15,7 +15,7 @@ from outpost.onhost.observe import KEY
 from tests.strangers.site import Administrator, Shape, shapes
 
 MOST = 10  # commands that an administrator of an office without head office's machines needs
-SUMMARY = 150  # lines of a plan that somebody reads
+SUMMARY = 150  # lines of a plan that a person reads
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def those(*, refused: bool) -> pytest.MarkDecorator:
 
 @those(refused=True)
 def test_preflight_names_what_the_hosts_lack(administrator: Administrator) -> None:
-    """The hosts are not ready: every one of them is named with the remedy, and nothing was tried on it."""
+    """The hosts are not ready: each is named with its remedy, and nothing was changed on it."""
     made = administrator.answers()
     assert made.returncode == 0, made.stdout
     administrator.machines_come()
@@ -59,7 +59,7 @@ def test_preflight_names_what_the_hosts_lack(administrator: Administrator) -> No
 
 @those(refused=False)
 def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
-    """From nothing to a verified office; what others have to do yet is printed, and proven once they have done it."""
+    """From nothing to a verified office. Tasks of others are printed, and verified once they are done."""
     made = administrator.answers()
     assert made.returncode == 0, made.stdout
     administrator.certifies()
@@ -82,7 +82,7 @@ def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
     administrator.is_delegated()
     administrator.others_do_theirs()
     proven = administrator.types("verify", administrator.office)
-    assert proven.returncode == 0, proven.stdout[:8000]  # what failed stands before what was skipped
+    assert proven.returncode == 0, proven.stdout[:8000]  # failed checks are listed before skipped ones
     waits = proven.stdout.partition("\npending")[2]
     assert administrator.shape.peers or "pending" not in proven.stdout, waits
     again = administrator.types("plan", administrator.office)

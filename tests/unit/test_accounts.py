@@ -32,7 +32,7 @@ FIRST, GOOD = "{ARGON2ID}first", "cobalt ravine tuba mosaic"
 
 
 class Browser:
-    """Stands in for python3-fido2, which only the store has: the right answer to a question repeats its number."""
+    """Stands in for python3-fido2, which only the store has: the right answer repeats the number of the question."""
 
     def __init__(self) -> None:
         self.questions = 0
@@ -328,12 +328,12 @@ def test_codes_cannot_be_guessed(desk: Desk) -> None:
         "args": {"minutes": 6},
         "proven": ANY,
     }
-    desk.now += 302  # a refusal meanwhile does not make it longer
+    desk.now += 302  # an attempt that is refused meanwhile does not extend the time
     assert "session" in desk.log_in(GOOD, desk.code(secret))
 
 
 def test_typing_errors_while_a_device_is_set_up_are_no_guesses(desk: Desk) -> None:
-    """Its user sees the secret. Counted, they would lock the first login with the new device."""
+    """The user sees the secret. If wrong codes counted here, they would lock the first login with the new device."""
     session = desk.settle()
     begun = desk.ask("begin_factor", name="telephone", session=session, password=GOOD, remote="192.0.2.7")
     wrong = "000000" if desk.code(begun["secret"]) != "000000" else "111111"
@@ -379,7 +379,7 @@ def test_what_a_thief_opened_ends_when_the_password_changes_or_the_second_factor
 
 
 def test_the_page_answers_when_open_sessions_have_ended(tmp_path: Path) -> None:
-    """Webmail's next connection could be the one that is cut otherwise."""
+    """Otherwise the connection of webmail's next page could be cut."""
     named = tmp_path / ALICE
 
     def kick() -> None:

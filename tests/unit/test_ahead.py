@@ -63,7 +63,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def counted(log: Path) -> list[str]:
-    """What was carried out since the last look."""
+    """The commands that were run since the last call."""
     names = log.read_text(encoding="utf-8").split() if log.exists() else []
     log.unlink(missing_ok=True)
     return sorted(names)
@@ -169,6 +169,6 @@ def test_a_host_that_says_nothing_keeps_no_check_waiting(
     silent.write_text("#!/bin/sh\nexec timeout 60 tail -f /dev/null\n")
     silent.chmod(0o755)
     monkeypatch.setenv("FAR_SHELL", str(silent))
-    assert ahead.PATIENCE <= 60  # no command of a person's waits longer than a minute
+    assert ahead.PATIENCE <= 60  # a person waits at most a minute for a command
     monkeypatch.setattr(ahead, "PATIENCE", 0.2)
     run(checks).assert_outcomes(passed=6)

@@ -49,12 +49,12 @@ PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMRE
 
 
 def obeyed(text: str) -> set[str]:
-    """Characters of it that a terminal obeys, line feeds aside."""
+    """Its control characters, without line feeds."""
     return {sign for sign in OBEYED if sign in text} - {"\n"}
 
 
 def test_the_positive_control() -> None:
-    """A terminal obeys the text that the other tests use."""
+    """The text of the other tests contains control characters."""
     assert len(obeyed(EVIL)) > 12
 
 
@@ -147,7 +147,7 @@ def test_a_host_cannot_end_a_line_of_the_log_by_a_carriage_return() -> None:
 
 
 def test_a_line_that_is_too_long_says_nothing_of_another_host() -> None:
-    """What is cut off is no line of its own."""
+    """The part that is cut off does not become another line."""
     lines: Any = SimpleNamespace(found=[])
     lines.put = lines.found.append
     start = b"    [mta] "

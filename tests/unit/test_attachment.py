@@ -47,7 +47,7 @@ def test_words_of_a_pdf_are_found() -> None:
 def test_a_pdf_that_never_ends_takes_no_more_time_than_one_of_its_size_should(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without it this never ends: its library catches whatever it is that its page raises."""
+    """Without the limit this never ends: the library catches every exception of a page."""
 
     class Endless:
         def extract_text(self) -> str:

@@ -272,7 +272,7 @@ def test_no_scanner_finds_its_test_pattern_in_the_checkout() -> None:
 
 
 def test_a_message_of_the_catalogue_has_whole_line_ends() -> None:
-    """With a bare LF the MTA refuses it for that, and the attack says nothing of what the message is about."""
+    """The MTA refuses a message with a bare LF, whatever it contains: the attack would prove nothing."""
     rows = tomllib.loads(Path(tricks.__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     written = [
         text

@@ -122,7 +122,7 @@ esac
 
 @pytest.fixture
 def borg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What it was asked, a line each; it takes no archive where its quota is used up."""
+    """The commands that it got, one on each line; it refuses archives when its quota is used up."""
     log, programs = tmp_path / "asked", tmp_path / "programs"
     programs.mkdir()
     (programs / "borg").write_text(BORG.format(log=log))
@@ -194,7 +194,7 @@ def test_a_host_that_writes_files_without_content_is_named(
     data.rename(tmp_path / "data")
     shutil.copytree(tmp_path / "data", probe)
     with pytest.raises(VaultError, match="accepts no more"):
-        office.copy("store")  # nor in the other one that its key opens
+        office.copy("store")  # nor in the other repository that its key opens
     with pytest.raises(VaultError, match="4 files"):
         office.thin_out("store", "p")
     assert (owners, stat.S_IMODE(probe.stat().st_mode)) == ([0, 0], 0o750)
@@ -442,7 +442,7 @@ def test_what_an_honest_host_cannot_have_sent_stops_the_thinning(
 
 
 def test_a_daemons_database_is_copied_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever SQLite does with what a taken-over daemon wrote, root does not do it."""
+    """SQLite reads what a compromised daemon wrote, and does not run as root."""
     owner = pwd.getpwuid(os.geteuid() or 65534)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "some.db")
@@ -482,7 +482,7 @@ def test_a_file_that_is_deleted_while_it_is_copied_ends_no_backup(
 def test_a_copy_waits_for_no_fifo_follows_no_link_and_takes_no_memory_for_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner of the tree may exchange each entry between two reads."""
+    """The owner of the tree may replace each entry between two reads."""
     top, into = tmp_path / "live", tmp_path / "copy"
     top.mkdir()
     (top / "file").write_text("kept")
@@ -498,7 +498,7 @@ def test_a_copy_waits_for_no_fifo_follows_no_link_and_takes_no_memory_for_a_larg
 
 
 def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:
-    """A process of vmail's, taken over, can put both there; root reads the snapshot."""
+    """A compromised process of vmail can create both, and root reads the snapshot."""
     inbox = next(path.parent for path in maildir.rglob("cur"))
     os.mkfifo(inbox / "cur" / "1.fifo:2,S")
     (inbox / "dovecot-uidlist").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The packet filter is the flow graph and nothing else; the resolver and the clock fit where the host stands."""
+"""The packet filter allows what the flow graph allows, and nothing else. Resolver and clock fit the place of the host."""
 
 from __future__ import annotations
 

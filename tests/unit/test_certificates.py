@@ -175,7 +175,7 @@ def tls_records(office: Office, made: Secrets, host: Host) -> list[Any]:
 
 
 class Rehearsal(Desk):
-    """A desk whose hosts do as they are told, and whose clock and name servers are the test's."""
+    """A controller whose hosts obey, and whose clock and name servers the test controls."""
 
     def __init__(self, office: Office, made: Secrets) -> None:
         self.office, self.secrets, self.via = office, made, None
@@ -234,7 +234,7 @@ def test_a_name_server_without_the_record_starts_the_wait_again(
 def test_no_moment_of_a_switch_has_a_shown_key_without_its_record(
     desk: Rehearsal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The zone as the name servers have it at each apply, against what the host shows before and after it."""
+    """The zone of the name servers at each apply, and what the host shows before and after it."""
     mta, apply = desk.office.host("mta"), desk.apply
     published = set(public_keys(desk.secrets).tls["mta"])
 
@@ -267,7 +267,7 @@ def test_a_host_that_keeps_its_old_pair_keeps_the_old_record(desk: Rehearsal) ->
     assert len(public_keys(desk.secrets).tls["mta"]) == 3
     assert tls.due(desk, mta)
     desk.stuck = False
-    tls.roll(desk, mta)  # goes on where it stopped, without another switch
+    tls.roll(desk, mta)  # continues where it stopped, without a second switch
     assert len(public_keys(desk.secrets).tls["mta"]) == 2
     assert not tls.due(desk, mta)
 

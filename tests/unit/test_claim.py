@@ -1,4 +1,4 @@
-"""One controller at a time changes a host, and none that is older than the last one; a host can deceive neither."""
+"""One controller at a time changes a host; an older version never does. No answer of a host changes that."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def controller(tmp_path: Path) -> Callable[[str], Target]:
 def test_a_host_whose_shell_talks_is_not_taken_for_locked(
     controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text before the answer is no answer: without a lock a second controller would change the host as well."""
+    """Text before the answer counts as no answer: without a lock, a second controller would change the host, too."""
     monkeypatch.setattr(claim, "shell_command", lambda *_: ["sh", "-c", "echo 'Welcome to mta'; exec sh -s"])
     with (
         pytest.raises(OutpostError, match="prints text of its own") as raised,
@@ -299,7 +299,7 @@ def test_an_older_clone_is_stopped_before_anything_changes(
     checkout("commit", "-q", "--allow-empty", "-m", "newer")
     with changing(one, ["mta"]):
         pass
-    # a branch beside it: for an office older in part, for a lab its developer's own
+    # a branch beside it: refused for an office, allowed for a developer's lab
     checkout("checkout", "-q", "-b", "beside", "HEAD~2")
     checkout("commit", "-q", "--allow-empty", "-m", "beside")
     with pytest.raises(OutpostError, match="would undo"), changing(one, ["mta"]):
@@ -309,7 +309,7 @@ def test_an_older_clone_is_stopped_before_anything_changes(
     record = hosts / "lib/converged.json"
     record.write_text(record.read_text().replace(Record.parse(record.read_text()).commit, "f" * 12))  # type: ignore[union-attr]
     with pytest.raises(OutpostError, match="would undo"), changing(one._replace(instance="lab"), ["mta"]):
-        pass  # nobody here has heard of it
+        pass  # a commit that this clone does not have
 
 
 def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
@@ -460,13 +460,13 @@ def test_adding_a_user_applies_no_change_of_others(
         held.converged.add("mta")
     planned.clear()
     with edit._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
-        pass  # as the host remembers it: no plan is made
+        pass  # from the record of the host, without a plan
 
 
 def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
     controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What waits in the office file stays there and is not applied; where the change needs it, nothing is edited."""
+    """Other changes stay in the office file and are not applied. If the new change needs them, nothing is edited."""
     from outpost.keys import secrets_file
 
     def shell(_target: Target, _office: object, host: Host, _via: object) -> list[str]:

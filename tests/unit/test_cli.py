@@ -343,7 +343,7 @@ def test_pyinfras_log_becomes_the_state_of_each_host() -> None:
 
 
 def test_a_line_of_a_file_in_brackets_is_no_host() -> None:
-    """A diff shows lines that both files have without a sign before them."""
+    """In a diff, lines of both files have no sign before them."""
     follower = Follower("@container/outpost-lab-")
     for line in TRANSCRIPT.replace(
         "        +smtpd", '         [ -n "$put" ] || exit\n        +smtpd'
@@ -607,7 +607,7 @@ def test_a_test_in_the_lab_is_repeated_once_and_called_unsteady(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """One that failed twice has failed, and so has each of more than two."""
+    """A test that fails twice has failed. If more than two fail, none is repeated."""
     (tmp_path / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--name')\n")
     body = "import pathlib\nmarker = pathlib.Path(__file__).with_name('marker')\ndef test_good():\n    pass\n"
     for name, holds in tests.items():
@@ -638,7 +638,7 @@ def test_other_offices_are_brought_up_beside_another_stage(
     tmp_path: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """Their output is printed when they have ended; without a lab they do not run."""
+    """Their output is printed at their end. Without a lab they do not run."""
     begun, other_ended = tmp_path / "begun", tmp_path / "ended"
     script = f"touch {begun}; until [ -e {other_ended} ]; do sleep 0.01; done; echo a site of its own"
     one = suite.Suite(yes=False, keep=False, arguments=[])

@@ -1,4 +1,4 @@
-"""Which running programs escape their AppArmor profile; containers have no profiles of their own, so that only machines show it live."""
+"""Which running programs escape their AppArmor profile. Containers have no profiles, so only machines show it live."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_files_reach_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_programs_answer_in_the_language_that_is_understood(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whatever an administrator's session on the host speaks."""
+    """The language of the administrator's session on the host does not matter."""
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     there = of(OpenSSHConnector, 'exec sh -c "$4"', tmp_path, monkeypatch)
     assert there.run_shell_command(StringCommand('echo "$LC_ALL"'))[1].stdout == "C.UTF-8"

@@ -44,7 +44,7 @@ def test_every_host_has_a_declaration_and_is_not_asked(declarations: dict[str, D
 
 
 def test_it_is_whole(declarations: dict[str, Declaration]) -> None:
-    """What the observer is given comes first and names what roles declare later."""
+    """The observer's files come first, and name what roles declare later."""
     for known in declarations.values():
         contract = json.loads(known.content[CONTRACT].content)
         assert set(contract["units"]) == set(known.units)
@@ -86,7 +86,7 @@ def test_what_a_restore_brings_to_a_store_has_a_directory_before_any_job_has_run
 def test_a_new_user_changes_nothing_that_reloads_dovecot(
     office: Office, secrets: Secrets, declarations: dict[str, Declaration]
 ) -> None:
-    """Also one who comes first in the alphabet."""
+    """This also holds for a user who is first in the alphabet."""
     (store,) = office.with_role("store")
     user = office.users[0].model_copy(update={"address": f"aaron@{office.domain}", "full_name": ""})
     more = office.model_copy(update={"users": (*office.users, user)})

@@ -144,7 +144,7 @@ def member(name: str, kind: bytes, size: int) -> bytes:
 @pytest.mark.parametrize(
     "written",
     [
-        member("x", tarfile.XHDTYPE, 8 * 1024**3),  # tarfile reads it whole before it looks at what it read
+        member("x", tarfile.XHDTYPE, 8 * 1024**3),  # tarfile reads all of it before it parses it
         member("x", tarfile.GNUTYPE_LONGNAME, 8 * 1024**3),
         member("./alice/Maildir/cur/1.M1.host:2,S", tarfile.REGTYPE, 8 * 1024**3),
         b"rubbish" * 1000,
@@ -173,7 +173,7 @@ def test_a_hostile_copy_costs_no_memory_and_is_no_copy(tmp_path: Path, written: 
 def test_a_file_with_holes_is_no_message(tmp_path: Path) -> None:
     (tmp_path / "cur").mkdir()
     with (tmp_path / "cur" / "1.M1.host:2,").open("wb") as file:
-        file.truncate(2**42)  # read to its end, this test would not end
+        file.truncate(2**42)  # if it were read to its end, this test would not end
     archive = tmp_path / "mail.tar"
     subprocess.run(["tar", "-cSf", archive, "-C", tmp_path, "cur"], check=True)
     wanted: Manifest = {

@@ -96,7 +96,7 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
     ],
 )  # fmt: skip
 def test_what_no_observer_says_is_a_host_without_one(output: str) -> None:
-    """A fact with a line feed would begin a line of the log that speaks of another host."""
+    """A fact with a line feed would begin a new line of the log, which could name another host."""
     assert Beside.parse(output) == Beside(blind=True)
 
 
@@ -238,7 +238,7 @@ AFTER = {f"{key}\t{SWAPPED[device]}" for key, device in ON.items()}
     [
         (AFTER, None, None),
         ({fact.replace("eth1", "ens3") for fact in BEFORE}, None, None),
-        ({*BEFORE, "address\t10.0.2.4/24\teth0"}, None, None),  # a second time: that is a finding of its own
+        ({*BEFORE, "address\t10.0.2.4/24\teth0"}, None, None),  # mounted a second time: a separate finding
         (
             BEFORE - {"address\t10.0.1.4/24\teth0"} | {"address\t10.0.1.4/24\teth1"},
             "address 10.0.1.4/24",
@@ -434,7 +434,7 @@ def test_the_observer_starts_where_nothing_but_its_own_files_is(tmp_path: Path) 
 def test_an_observer_with_another_module_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next apply takes as known what it sees for the first time."""
+    """The next apply accepts what the observer sees for the first time."""
     for name in ("observe", "everything.py", "places.py"):
         (tmp_path / name).write_text("")
     monkeypatch.setattr(everything, "__file__", str(tmp_path / "everything.py"))
@@ -464,7 +464,7 @@ tcp LISTEN 0      5      127.0.0.11:41555  0.0.0.0:* ino:19 sk:5 cgroup:unreacha
 
 
 def test_who_waits_for_others_is_known_with_program_and_process() -> None:
-    """Docker's resolver (the last one) is no process of the host."""
+    """Docker's resolver (the last line) is not a process of the host."""
     holders = {str(number): ("a", str(number)) for number in range(11, 16)}
     assert waiting({"sockets": LISTED.splitlines()}, holders) == [
         ("tcp", "192.0.2.7", 22, "a", "12"),
@@ -620,7 +620,7 @@ def test_a_second_mount_on_a_place_is_found_and_so_is_one_below_run() -> None:
     usual = (
         "tmpfs /run tmpfs rw 0 0\ntmpfs /run/user/1000 tmpfs rw 0 0\nramfs /run/credentials/x.service ramfs ro 0 0\nproc /proc proc rw 0 0\n"
         "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\ndevpts /dev/pts devpts rw 0 0\nsystemd-1 /boot autofs rw 0 0\n/dev/sda1 /home ext4 rw 0 0\n"
-        "tmpfs /run/netns tmpfs rw 0 0\nnsfs /run/netns/x nsfs rw 0 0\n"  # ip-netns(8) leaves the first one behind
+        "tmpfs /run/netns tmpfs rw 0 0\nnsfs /run/netns/x nsfs rw 0 0\n"  # ip-netns(8) leaves the first mount behind
     )
     before = set(permissions.mounts(usual))
     assert {fact for fact in before if fact.startswith("mounted")} == {"mounted\t/home\t"}
@@ -687,7 +687,7 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
         path = Path(place, "some.db")
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.executescript("CREATE VIEW v AS SELECT 1")
-        os.chown(place, owner, -1)  # that the file is root's own does not make it a file that root wrote
+        os.chown(place, owner, -1)  # a file may belong to root although a daemon wrote it
         path.chmod(0o644)
         Path(place, "link.db").symlink_to("/etc/passwd")
         monkeypatch.setattr(kept_by_daemons, "TOP", place)
@@ -732,7 +732,7 @@ def test_an_ipsec_policy_is_a_fact_and_that_of_a_key_daemons_socket_is_not() -> 
         "policy\tsrc 10.0.0.1/32 dst 10.0.0.2/32 dir in\tpriority 0 ptype main",
         "policy\tsrc ::/0 dst ::/0 proto tcp sport 25 dir out mark 0x5 mask 0xff if_id 0x7 ptype sub\taction block priority 0 ptype sub",
     ]
-    assert network.policies({"policies": ["none"]}) == []  # of a kernel without IPsec
+    assert network.policies({"policies": ["none"]}) == []  # the answer of a kernel without IPsec
     for blind in ({}, {"policies": listed[:2]}):
         with pytest.raises(BlindError):
             network.policies(blind)
@@ -817,7 +817,7 @@ def test_a_program_that_the_kernel_starts_for_others_is_a_finding(
     for name in ("register", "status", "evil"):
         (tmp_path / name).touch()
     monkeypatch.setattr(kernel, "HANDLERS", str(tmp_path))
-    assert kernel.handlers({}) == []  # the kernel is not the host's own
+    assert kernel.handlers({}) == []  # in a container, which shares its machine's kernel
     (fact,) = kernel.handlers({"kernel": True})
     (finding,) = findings(seen(faults=(fact,)))
     assert finding.repair == f"echo -1 > {tmp_path}/evil"
@@ -926,7 +926,7 @@ BY_HAND = [
 
 @pytest.mark.parametrize("client", [False, True])
 def test_nothing_on_the_network_is_hidden_by_the_name_of_its_origin(*, client: bool) -> None:
-    """Who adds an address or a route may name any lifetime and any protocol (ip-address(8), ip-route(8))."""
+    """Root may add addresses and routes with any lifetime and protocol (ip-address(8), ip-route(8))."""
     leased = {"dst": "default", "gateway": "192.0.2.1", "protocol": "dhcp"}
     device = {"ifname": "eth0", "mtu": 1500, "flags": ["UP"], "addr_info": ADDRESSES}
     routes = [{"dev": "eth0", "protocol": "kernel"} | route for route in (*KERNELS, *BY_HAND, leased)]
@@ -1073,7 +1073,7 @@ def test_bytecode_is_known_only_where_python_makes_it_of_its_source(
     source.write_bytes(b"x = 1\n")
     fact, other = f"compiled\t{made}\tabc", f"compiled\t{made}x\tabc"
     assert expected.Expected({}, {fact}, {other}).explains(fact) is own
-    assert expected.Expected({}, {fact}, set()).explains(fact)  # nothing was known of any yet
+    assert expected.Expected({}, {fact}, set()).explains(fact)  # before the first known state
     made.write_bytes(b"x" * 16 + b"broken")
     assert not is_its_source(str(made))
 

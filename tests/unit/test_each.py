@@ -21,7 +21,7 @@ Results = dict[str, tuple[int, object]]
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    """Office → what our own command ends with for it, and prints; it notes how many run at its side."""
+    """Office → exit status and output of our command. It records how many run at the same time."""
     (tmp_path / "running").mkdir()
     (tmp_path / "begun").mkdir()
     program = tmp_path / "python"

@@ -33,7 +33,7 @@ HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 
 @pytest.fixture(autouse=True)
 def begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process: another test's apply may have ended before it changed anything."""
+    """The state of a new process: an apply of another test may have ended before it changed anything."""
     monkeypatch.setattr(console, "unchanged", False)
 
 
@@ -132,7 +132,7 @@ def test_interrupts_that_the_launcher_ignored_are_accepted_again(
 def test_an_interrupt_while_modules_are_loaded_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Half a module is left then, and importing it again fails."""
+    """An interrupted import leaves half a module, and the next import of it fails."""
     monkeypatch.setitem(sys.modules, "outpost.cli", None)
     monkeypatch.setattr(target, "_found", [])
     assert entry.broken_off(["apply", "harbour"], "interrupted", 130) == 130
@@ -197,7 +197,7 @@ def test_a_verification_that_is_interrupted_has_changed_nothing(
 def test_an_interrupted_sabotage_is_undone_and_its_hosts_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The processes that break something are dead before it is undone, and Ctrl-C reaches none of them."""
+    """The processes of a sabotage end before it is undone, and Ctrl-C reaches none of them."""
     ends: list[str] = []
 
     class Broken:
@@ -281,7 +281,7 @@ def test_an_interrupt_within_a_command_is_one_line(
 
 
 def test_an_interrupt_ends_without_a_traceback() -> None:
-    """This holds from the first moment on, while modules are still loaded."""
+    """This also holds at the start, while modules are loaded."""
     process = started("check", "harbour")
     process.send_signal(signal.SIGINT)
     stderr = process.communicate()[1]
@@ -426,7 +426,7 @@ def test_a_run_that_a_signal_ended_names_the_signal() -> None:
 
 
 def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `verify` runs them: a check's own remedy comes first; an apply is named if it sets what the check reads; otherwise only the daemon's journal."""
+    """A check's own remedy comes first. An apply is named if it sets what the check reads, otherwise only the daemon's journal."""
     checks = tmp_path / "test_checks.py"
     checks.write_text(
         "import pytest\n"
@@ -484,7 +484,7 @@ def test_the_first_plan_of_a_new_host_is_a_summary(
     output = capsys.readouterr().out
     assert len(output.splitlines()) < 50
     assert "72 files, 1 directory" in output
-    assert "/etc/ssh/sshd_config" in output  # what is replaced is named
+    assert "/etc/ssh/sshd_config" in output  # files that it replaces are named
     assert "/etc/drifted" in output
     assert "nobody declared it" in output  # what a person has to decide is never part of a summary
     assert "/etc/file9" not in output

@@ -1,4 +1,4 @@
-"""Explained lines of a journal are recognised in the form that is compared, and no others."""
+"""Explained lines of a journal are recognised as they are compared, and no other lines are."""
 
 from __future__ import annotations
 

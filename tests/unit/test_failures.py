@@ -23,7 +23,7 @@ from outpost.templates import TemplateMistakeError
 
 
 class Host:
-    """As far as a failure asks."""
+    """The parts of pyinfra that a failure uses."""
 
     def __init__(self, *, reached: bool) -> None:
         self.reached = reached
@@ -217,7 +217,7 @@ def test_a_host_that_dies_in_the_middle_has_a_remedy(printed: str) -> None:
     [(b"Exiting upon user request!\n", 0, "was interrupted"), (b"", 3, "stopped with exit code 3")],
 )
 def test_a_stop_without_a_reason_says_during_which_operation(output: bytes, code: int, how: str) -> None:
-    """`Success` of the operation before is no reason."""
+    """`Success` belongs to the operation before, and is not the reason."""
     follower = Follower()
     for line in (
         "    [ns1] Connected",

@@ -139,7 +139,7 @@ def quota(root: Path, **limits: int) -> Quota:
 
 
 def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -> list[str]:
-    """The status, if it is the quota's, and the first word of the answer."""
+    """The status, if it comes from the quota, and the first word of the answer."""
     found: list[str] = []
     environ = {
         "REQUEST_METHOD": method,
@@ -151,7 +151,7 @@ def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -
 
 
 def test_a_refused_request_is_read_to_its_end(tmp_path: Path) -> None:
-    """Else nginx, which still sends, answers 502."""
+    """Otherwise nginx, which is still sending, answers 502."""
     (tmp_path / "a@example.net").mkdir()
     (tmp_path / "a@example.net/1.ics").write_text("x")
     body = io.BytesIO(b"x" * 200_000)
@@ -250,7 +250,7 @@ def test_a_name_in_the_directory_adds_no_line_of_its_own() -> None:
 
 @pytest.fixture
 def tool(view: GroupwareView, tmp_path: Path) -> Path:
-    """The program of the host, over a directory of the test's."""
+    """The host's program, with a directory of the test."""
     path = tmp_path / "calendars"
     text = rendered("groupware", TOOL, view=view).content.decode()
     path.write_text(
@@ -325,7 +325,7 @@ def test_a_password_may_have_colons_and_umlauts() -> None:
 def answering(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Path, list[tuple[str, ...]], list[str]]]:
-    """The service on a socket, the questions that Dovecot gets, and its answer."""
+    """The service on a socket, the requests that Dovecot gets, and its answer."""
     requests: list[tuple[str, ...]] = []
     answer = ["anna@x.test"]
 

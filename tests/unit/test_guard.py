@@ -23,7 +23,7 @@ KEY = "chrony"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A host's file system, as far as the scripts touch it."""
+    """The part of a host's file system that the scripts use."""
     for place in ("etc", "var/lib/outpost/applied", "run/outpost"):
         (tmp_path / place).mkdir(parents=True)
     (tmp_path / "var/lib/outpost/applied" / KEY).write_text("digest 1\n")
@@ -127,7 +127,7 @@ def edit(root: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["edited", "with its seal taken away"])
 def test_a_copy_that_somebody_edited_does_not_come_back(root: Path, *, hidden: bool) -> None:
-    """Any check that fails would make the intruder's file the office's."""
+    """Otherwise a failed check would install the intruder's file."""
     file = own(root / "etc/chrony.conf", "declared\n")
     run(root, guard.keep_declared(KEY, [file]))
     copy = edit(root, "allow all\n")
@@ -157,7 +157,7 @@ def test_copies_of_before_there_were_seals_come_back_until_the_first_apply_has_s
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the file belongs to the account of a daemon")
 def test_a_daemons_file_comes_back_with_its_rights_and_not_through_its_link(root: Path) -> None:
-    """The account of a daemon can put a link in the place of its own directory (SYS-01)."""
+    """A daemon's account can replace its own directory by a link (SYS-01)."""
     daemon = pwd.getpwnam("nobody")
     for above in (root, *root.parents):
         above.chmod(above.stat().st_mode | 0o011)

@@ -1,4 +1,4 @@
-"""What is stored and shown of other scanners' results, without a tool or a host."""
+"""How results of other scanners are stored and shown, without a tool or a host."""
 
 from __future__ import annotations
 

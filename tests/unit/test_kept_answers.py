@@ -1,4 +1,4 @@
-"""What the observer caches between scans: nothing that a changed file could make wrong."""
+"""The observer caches no answer that a changed file could make wrong."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def mark_of_files() -> str:
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files that were last touched long enough ago, which are all that a mark stands for."""
+    """Files that were touched long enough ago; a mark covers only such files."""
     top = tmp_path / "tree"
     (top / "deep").mkdir(parents=True)
     for name in ("file", "older", "deep/file"):
@@ -124,7 +124,7 @@ def test_the_mark_of_usr_outlasts_what_is_touched_elsewhere(tree: Path) -> None:
 
 
 def test_whatever_is_read_below_the_trees_is_marked() -> None:
-    """A scanned place without a mark would be read once and never again."""
+    """A scanned directory without a mark would be read only once."""
     watched = (*WATCHED, *PACKAGES_OWN, *SINGLE, *UNSCANNED)
     assert [
         place for place in watched if not kept_answers.in_trees(place) and place not in kept_answers.MARKED

@@ -53,13 +53,13 @@ INJECTED = (
     ("loopback\t127.0.0.1:99\tnc", ""), ("rule\t4 100 from all lookup 7\t", ""), ("capability\t/usr/bin/tac\t01", ""),
     ("control\tknot\t3.4.6 evil", "control\tknot\t3.4.6 abc"), ("group\tnobody\t27", ""),
 )  # fmt: skip
-"""What somebody brings about, and what it takes the place of."""
+"""A change by hand, and the fact that it replaces."""
 BLIND = "blind\taccounts\tOSError: no"
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host's own memory, and nothing else of it."""
+    """Only the stored state of a host."""
     for name in ("KNOWN", "FOUND", "VERIFIED", "APPLIED"):
         monkeypatch.setattr(known, name, tmp_path / name.lower())
     monkeypatch.setattr(known, "STATE", tmp_path)
@@ -118,7 +118,7 @@ def test_copies_that_an_older_version_made_are_sealed_by_the_first_apply_alone(
 def test_the_first_apply_seals_copies_of_what_is_installed_and_no_others(
     host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It makes most copies before the sealing program is installed; a copy without a seal is never restored."""
+    """The first apply makes most copies before it installs the sealing program; a copy without a seal is never restored."""
     monkeypatch.setenv(KEY, "secret")
     monkeypatch.setattr(known, "DECLARED", host)
     for name in ("ssh", "edited"):
@@ -134,7 +134,7 @@ def test_the_first_apply_seals_copies_of_what_is_installed_and_no_others(
 
 @pytest.mark.usefixtures("host")
 def test_an_account_whose_shell_holds_a_colon_is_reported() -> None:
-    """getpwent(3) gives all behind the sixth colon as the shell."""
+    """For getpwent(3) everything after the sixth colon is the shell."""
     evil = "account\tevil\t0:0:/root:/bin/sh:x:password"
     remembered(set(GOOD))
     assert reported({*GOOD, evil}) == {evil}
@@ -151,7 +151,7 @@ def test_an_account_whose_shell_holds_a_colon_is_reported() -> None:
 def test_what_is_no_fact_in_the_known_state_makes_nobody_blind(
     host: Path, monkeypatch: pytest.MonkeyPatch, value: str, *, sealed: bool
 ) -> None:
-    """Root can write such a line; a scan that ends with an error would name no drift."""
+    """Root can write such a line. A scan that ends with an error names no drift."""
     monkeypatch.setenv(KEY, "secret")
     monkeypatch.setattr(known, "DECLARED", host)
     evil = "file\t/etc/sudoers.d/evil\tabc"
@@ -194,7 +194,7 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
             states = {fact for fact in states if not fact.startswith("version\t")} | {
                 f"version\tknot\t{chance.random()}"
             }
-        if not (host / "known").exists():  # for what merely runs there is no other witness
+        if not (host / "known").exists():  # only the known state records what ran before
             there = {
                 new
                 for new in there
@@ -215,7 +215,7 @@ def test_an_injected_drift_is_reported_whatever_broke_off(host: Path, seed: int)
 def test_a_number_that_another_has_is_drift_of_the_one_that_came(
     host: Path, kind: str, name: str, value: str
 ) -> None:
-    """Also of an account that a role declares, whose shell and home may change."""
+    """This also holds for an account of a role, whose shell and home may change."""
     contract(host, accounts=["knot"])
     remembered(set(GOOD))
     new = f"{kind}\t{name}\t{value}"
@@ -241,7 +241,7 @@ def test_a_number_that_another_has_is_drift_of_the_one_that_came(
 def test_a_link_in_the_name_of_a_unit_leads_where_its_package_leads_it(
     host: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, known: bool
 ) -> None:
-    """Root can also write what deb-systemd-helper(1p) notes; that counts while packages come."""
+    """Root can also write the records of deb-systemd-helper(1p). They count only while packages are installed."""
     contract(host, units=["rspamd.service"])
     monkeypatch.setattr(expected, "HELPER", str(host))
     (host / "redis.service").touch()
@@ -263,7 +263,7 @@ def test_the_network_of_a_machine_of_a_cloud_is_known_at_the_first_apply_and_not
 def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_come(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root can write what deb-systemd-helper(1p) notes."""
+    """Root can write the records of deb-systemd-helper(1p)."""
     notes = host / "enabled"
     monkeypatch.setattr(expected, "HELPER", str(notes))
     (notes / "sysinit.target.wants").mkdir(parents=True)
@@ -271,7 +271,7 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
     shell = "unit\tdebug-shell.service\tenabled for sysinit.target"
     remembered(set(GOOD))
     assert reported({*GOOD, shell}) == {shell}
-    assert reported({*GOOD, shell, "version\tother\t1"}) == {shell}  # another package explains nothing of it
+    assert reported({*GOOD, shell, "version\tother\t1"}) == {shell}  # another package does not explain it
     monkeypatch.setattr(
         expected,
         "files_of",
@@ -294,7 +294,7 @@ def test_a_note_that_a_package_enabled_a_unit_explains_it_only_while_packages_co
 def test_what_a_packages_scripts_could_have_made_is_explained_only_while_packages_come(
     monkeypatch: pytest.MonkeyPatch, fact: str
 ) -> None:
-    """Root can choose its name, and write what ucf(1) and dpkg-divert(1) note."""
+    """Root can choose its name, and write the records of ucf(1) and dpkg-divert(1)."""
     monkeypatch.setattr(expected, "digested", lambda *_: "123")
     monkeypatch.setattr(expected, "is_shipped", lambda *_: True)
     monkeypatch.setattr(debian, "kept_by_ucf", lambda: frozenset(("123 /etc/cron.d/evil",)))
@@ -348,7 +348,7 @@ def test_only_a_packages_file_of_the_same_name_is_shipped(
 def test_a_compiled_filter_is_known_only_as_its_script_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes and changes with the script, whenever an apply brings another one (`outpost user forward`)."""
+    """The compiled filter is made again when an apply changes the script (`outpost user forward`)."""
 
     def sievec(command: str) -> list[str]:
         _, script, file, *_ = command.split()
@@ -627,7 +627,7 @@ def test_what_was_written_into_the_known_state_by_hand_is_not_made_by_an_apply(f
 def test_an_edited_known_state_is_reported_and_hides_nothing(
     fact: str, edit: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what grants nothing, and is no drift of its own."""
+    """This also holds for a line that grants nothing and is not drift itself."""
     monkeypatch.setenv(KEY, "office")
     remembered(set(GOOD))
     assert scanned(set(GOOD))["faults"] == []
@@ -817,7 +817,7 @@ STOCK = (
 
 
 def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
-    """The account that the office names, and Debian's own: nothing is left to decide; anything near to it is."""
+    """The account that the office names and Debian's accounts need no decision; similar ones do."""
     contract(host, administrator=["admin"])
     remembered({*GOOD, *STOCK})
     assert reported({*GOOD, *STOCK}) == set()
@@ -875,7 +875,7 @@ def test_keys_in_a_home_directory_are_explained_by_those_of_the_office(
 
 
 def test_a_units_dynamic_account_comes_and_goes_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But one that stands in a file is an account, whatever its number."""
+    """But an entry in /etc/passwd is an account, whatever its number."""
     files = {"/etc/passwd": [("evil", "x", "")], "/etc/group": [], "/etc/shadow": [], "/etc/gshadow": []}
     people = [
         pwd.struct_passwd((name, "x", 65260, 65260, "", "/", "/usr/sbin/nologin")) for name in ("dyn", "evil")
@@ -888,7 +888,7 @@ def test_a_units_dynamic_account_comes_and_goes_unnoticed(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("host")
 def test_an_account_that_nobody_accepted_may_be_deleted_by_hand() -> None:
-    """Its line in /etc/shadow is missed no more than itself; that of a known account is."""
+    """Its missing line in /etc/shadow is not reported, unless the account is known."""
     account = {"account\tother\t1001:1001:/home/other:/bin/bash:password", "shadow\tother\tabc"}
     known_one = "shadow\tknot\tdef locked"
     remembered({*GOOD, *account, known_one})
@@ -920,7 +920,7 @@ def test_an_instance_that_no_role_declares_any_more_may_go_though_its_template_s
 def test_a_copy_of_another_file_than_the_known_one_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon's account exchanges the file after root has checked it: for a file of root's, by a link, or for another of its own."""
+    """A daemon's account replaces the file after root has checked it: by a link to a file of root, or by another file."""
     monkeypatch.setattr(known, "STATE", tmp_path / "state")
     secret, path = tmp_path / "secret", tmp_path / "declared"
     secret.write_text("root's")

@@ -20,7 +20,7 @@ from outpost_lab.up import Progress
 
 @pytest.fixture
 def no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine where no Docker daemon answers, and apt must not be run."""
+    """A machine on which no Docker daemon answers; apt must not run."""
 
     def refuse(**_options: object) -> None:
         raise DockerException("connection refused")

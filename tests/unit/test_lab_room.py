@@ -22,7 +22,7 @@ STOCK = 128
 
 
 class Engine:
-    """Docker with so many machines of labs that run."""
+    """Docker, with this number of running lab machines."""
 
     def __init__(self, **running: int) -> None:
         found = [
@@ -77,7 +77,7 @@ def test_two_labs_do_not_fit_into_a_stock_kernel_and_the_remedy_can_be_typed(ker
 def test_with_consent_the_limit_is_raised_once_and_by_what_runs(kernel: Path) -> None:
     assert fits(15, consent=True, lab=15) == ["raising fs.inotify.max_user_instances=512 until the next boot"]
     assert int(kernel.read_text()) == 512
-    assert fits(15, consent=True, lab=15, test=15) == []  # what runs of the lab itself counts once
+    assert fits(15, consent=True, lab=15, test=15) == []  # machines of this lab that run already count once
     assert fits(15, consent=True, lab=15, two=15, three=15)
     assert int(kernel.read_text()) == 1024
 
@@ -106,7 +106,7 @@ def test_a_machine_without_memory_or_disk_says_so(kernel: Path, monkeypatch: pyt
 
 
 class Race:
-    """Docker's networks, of which others have the first ones."""
+    """Docker's networks; other programs use the first slots."""
 
     def __init__(self, rivals: int) -> None:
         self.rivals = rivals

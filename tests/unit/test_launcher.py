@@ -59,7 +59,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A directory to be PATH: the tools the launcher uses, and no Python."""
+    """A directory for PATH: the tools that the launcher uses, without Python."""
     directory = tmp_path / "bin"
     directory.mkdir()
     for tool in ("sh", "dirname", "readlink", "cmp", "id", "mktemp", "rm", "tail", "ln"):
@@ -77,7 +77,7 @@ print(bool(int(ignored, 16) & 2), os.environ.get("OUTPOST_INTERRUPTS"))
 
 
 def test_an_interrupt_while_python_starts_is_no_traceback(checkout: Path) -> None:
-    """It is ignored until the program itself handles it; where somebody had it ignored, the program does not accept it."""
+    """It is ignored until the program handles it. If the caller ignores it, the program does, too."""
     (checkout / "src" / "outpost" / "__main__.py").write_text(LISTS_SIGNALS)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -132,13 +132,13 @@ def test_a_new_lock_or_a_broken_off_creation_makes_it_again(checkout: Path) -> N
     assert not left_over.exists()
 
     left_over.touch()
-    stamp(checkout).unlink()  # what a creation that broke off looks like
+    stamp(checkout).unlink()  # the state after an interrupted creation
     assert launch(checkout / "outpost").stdout == "ran\n"
     assert not left_over.exists()
 
 
 def test_a_changed_project_is_registered_again_in_the_same_environment(checkout: Path) -> None:
-    """Its entry points are how pyinfra finds the connectors; a pull may have moved them."""
+    """pyinfra finds the connectors by its entry points, and a pull may have moved them."""
     launch(checkout / "outpost")
     kept = checkout / ".venv" / "kept"
     kept.touch()

@@ -45,7 +45,7 @@ def settings(spool: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def lessons(monkeypatch: pytest.MonkeyPatch) -> Lessons:
-    """What both MTAs were asked; they learn everything."""
+    """The requests to both MTAs; they learn everything."""
     requests: Lessons = []
 
     def ask(self: Filter, verdict: str, message: bytes) -> str:
@@ -240,7 +240,7 @@ def test_the_newest_five_hundred_authors_are_kept(spooling: Path) -> None:
 
 
 def filter_of(program: Path) -> list[str]:
-    """The three lists of the filter that a delivery runs: authors, domains, authors who are welcome although their domain is not."""
+    """The three lists that the delivery's filter uses: blocked authors, blocked domains, and authors who are allowed in such a domain."""
     lists = re.findall(r"\[.*?\]", (program.parent / "blocked.sieve").read_text(), re.DOTALL)
     return [one.replace("\n", "") for one in lists]
 

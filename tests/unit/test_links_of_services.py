@@ -27,7 +27,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A directory that another account can reach, which pytest's own cannot be."""
+    """A directory that another account can reach; pytest's own directory cannot be reached."""
     made = Path(tempfile.mkdtemp(prefix="outpost-state-"))
     made.chmod(0o755)
     yield made
@@ -60,7 +60,7 @@ def test_routes_opens_the_services_directory_itself(
 def test_a_declared_file_with_another_name_is_made_one_of_its_own_and_nothing_else_is_written(
     state: Path, at: str
 ) -> None:
-    """A daemon's account makes a second name of a file of its own, and a link where root would write."""
+    """A daemon's account makes a hard link to its file, and a symbolic link in a place where root would write."""
     own, victim, elsewhere = state / "own", state / "victim", state / "elsewhere"
     own.mkdir()
     victim.write_text("root's")
@@ -189,7 +189,7 @@ def test_an_administrators_release_writes_as_the_services_account(state: Path) -
 
 
 def script(template: str, *changes: tuple[str, str]) -> str:
-    """A program of a host's, with other places."""
+    """A program of a host, with other paths."""
     text = (TEMPLATES / template).read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text
@@ -199,7 +199,7 @@ def script(template: str, *changes: tuple[str, str]) -> str:
 
 @pytest.mark.control("TLS-04")
 def test_what_was_examined_as_a_certificate_is_what_everybody_is_shown(state: Path) -> None:
-    """The client that talks to the authority puts a link in its place meanwhile."""
+    """Meanwhile the client of the authority replaces it by a link."""
     declared, shown, own, programs = (state / name for name in ("acme", "tls", "own", "bin"))
     for place in (declared, shown, own, programs):
         place.mkdir()
@@ -239,7 +239,7 @@ def test_what_was_examined_as_a_certificate_is_what_everybody_is_shown(state: Pa
 
 @pytest.mark.control("AUT-07")
 def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -> None:
-    """Dovecot takes a name with a wildcard for everybody; the shell takes it for files."""
+    """For Dovecot a wildcard stands for all users; for the shell it stands for files."""
     own, programs, log = state / "own", state / "programs", state / "asked"
     for place in (own, programs):
         place.mkdir()

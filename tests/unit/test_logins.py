@@ -15,7 +15,7 @@ HOME, ELSEWHERE = "10.0.0.1", "192.0.2.66"
 
 
 class Office(Logins):
-    """The decisions with a clock that stands still unless told."""
+    """The decisions, with a clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -60,7 +60,7 @@ def test_its_owner_goes_on_where_he_has_logged_in_before(logins: Office) -> None
 def test_guesses_at_many_names_keep_the_service_neither_busy_nor_without_memory(
     logins: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of many networks guesses at many names that nobody has; two accounts are guessed at, one of them long ago."""
+    """Many networks guess at many unknown names; two accounts were guessed at, one of them long ago."""
     tidied: list[float] = []
     forget = Logins._forget
 

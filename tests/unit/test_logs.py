@@ -26,7 +26,7 @@ BEFORE = Line("s=1;i=1", 5, b"")
 
 
 def test_who_wrote_it_is_what_the_journal_noted() -> None:
-    """A service that calls itself sshd is named beside it, in structured data that it cannot write."""
+    """If a service calls itself sshd, its real name stands in structured data that it cannot write."""
     forged = ENTRY | {
         "SYSLOG_IDENTIFIER": "sshd",
         "MESSAGE": 'x [journal@32473 _UID="0"] Accepted publickey for root',
@@ -85,7 +85,7 @@ def test_whatever_stands_in_the_journal_is_a_line_of_bounded_length(message: obj
 
 
 class Peer:
-    """What a session sees of the collector."""
+    """The collector, as a session sees it."""
 
     def __init__(self, answers: bytes) -> None:
         self.received = b""

@@ -85,7 +85,7 @@ def test_seeds_are_the_same_when_they_are_written_again(site: Path) -> None:
 
 @needs_xorriso
 def test_nobody_else_reads_a_seed_and_none_holds_another_secret(site: Path) -> None:
-    # somebody else's file, and a link of his, where the seeds are to be written
+    # a file and a link of somebody else, in the place of the seeds
     place = site.parent / "seeds" / "ns1"
     place.mkdir(parents=True, mode=0o700)
     place.parent.chmod(0o700)

@@ -289,7 +289,7 @@ def test_hours_may_lie_around_midnight(hours: str, now: int, inside: bool) -> No
 def test_a_probe_of_the_routes_while_postfix_is_down_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
 ) -> None:
-    """The timer may fire while an apply starts Postfix (sysexits.h, EX_UNAVAILABLE); the unit would count as failed for a minute."""
+    """The timer may fire while an apply starts Postfix (EX_UNAVAILABLE, sysexits.h). The unit would then be failed for a minute."""
     postqueue = tmp_path / "postqueue"
     postqueue.write_text(f"#!/bin/sh\nexit {code}\n")
     postqueue.chmod(0o755)
@@ -312,7 +312,7 @@ def test_a_damaged_message_is_in_the_queues_list_and_nobody_can_release_it() -> 
 def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an_administrator_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It names messages in a directory of its own, and root releases what is named there."""
+    """The policy service names messages in its own directory, and root releases them."""
     named, noted, calls = tmp_path / "large", tmp_path / "on-hold", []
     for place in (named, noted):
         place.mkdir()

@@ -146,7 +146,7 @@ def test_filters_read_more_than_postfix_takes(view: MtaView) -> None:
 
 
 def test_no_template_is_left_out(view: MtaView) -> None:
-    """Each renders with what the role gives it; a name that is missing stops it here and not on a host."""
+    """Each template renders with the values of its role: a missing name is found here, not on a host."""
     top = TEMPLATES / "mta"
     for found in sorted(top.rglob("*.j2")):
         path = f"/{found.relative_to(top).with_suffix('')}"
@@ -191,7 +191,7 @@ def test_an_ed25519_key_is_its_seed_in_base64() -> None:
 def test_a_notification_names_neither_members_nor_the_store(
     view: MtaView, line: str, expected: str | None
 ) -> None:
-    """By the rules as Postfix reads them: the first that fits; `REPLACE`, whose blanks at the start go, or `IGNORE`."""
+    """Apply the rules as Postfix does: the first match counts. `REPLACE` drops blanks at the start, `IGNORE` drops the line."""
     words = {
         "member": next(iter(view.aliases.values()))[0],
         "alias": next(iter(view.aliases)),
@@ -241,7 +241,7 @@ TCP = """\
 def test_reports_are_taken_from_the_account_that_makes_them(
     view: MtaView, port: int, uid: int | None, tmp_path: Path
 ) -> None:
-    """A daemon of the host could have the reports' listener send for it, with the office's signature."""
+    """A daemon of the host could send through the reports' listener, with the office's signature."""
     program = printed(view, REPORTS)
     part = tmp_path / "part.py"
     part.write_text(program[program.index("def account(") : program.index("class Listener(")])

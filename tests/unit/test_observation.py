@@ -19,7 +19,7 @@ from outpost.transport import ssh
 
 
 class Planning:
-    """As much of pyinfra's state as an observation looks at."""
+    """The part of pyinfra's state that an observation uses."""
 
     is_executing = False
 
@@ -38,7 +38,7 @@ def answered(fact: Survey, *lines: str) -> Answer:
 
 
 def parts(*answers: str, active: str = "", enabled: str = "") -> list[str]:
-    """Lines of a whole answer about units and questions, of a host without observer."""
+    """The lines of a complete answer about units and questions, from a host without observer."""
     rest = (line for part in ("", "", "", enabled, *answers) for line in (PART, *part.splitlines(), ""))
     return [PART, "", *active.splitlines(), "", *rest]
 
@@ -62,13 +62,13 @@ BROKEN = "echo; printf 'no end'"
 
 
 class Host:
-    """One that answers, or not."""
+    """An observer that answers, or does not."""
 
     errors = ""
 
     @property
     def data(self) -> Any:
-        """As pyinfra's: it has `get`, and attributes."""
+        """Like pyinfra's host data: it has `get`, and attributes."""
         mta = case_study().with_role("mta")[0].name
         found = {
             "machine": mta,

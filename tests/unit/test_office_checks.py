@@ -53,7 +53,7 @@ def test_the_case_study_is_accepted(lab: Data) -> None:
 
 
 def test_a_newer_schema_is_refused_with_its_remedy_alone(lab: Data) -> None:
-    """What else a newer file says is not judged: its keys may be unknown here and right there."""
+    """The rest of a newer file is not checked: its keys may be right in the newer version."""
     assert problems_of(lab | {"schema": SCHEMA}) == []
     (problem,) = problems_of(lab | {"schema": SCHEMA + 1, "key_of_tomorrow": True})
     assert (problem.field, problem.value) == ("schema", str(SCHEMA + 1))
@@ -732,7 +732,7 @@ def test_a_mistake_is_named_with_its_remedy(
 
 
 ECHOES = {"peers_in_a_circle", "shared_machine"}
-"""Mistakes that stand in several places of the file, and are named at each."""
+"""Mistakes in several places of the file; each place is named."""
 
 
 @pytest.mark.parametrize(
@@ -801,7 +801,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, text: str | bytes, 
 @pytest.mark.parametrize("name", ["office.toml", "known_hosts", "mta.pem"])
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_what_is_no_file_of_text_is_not_read(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
-    """A FIFO would be waited for, and /dev/zero never ends."""
+    """Reading a FIFO would block, and /dev/zero has no end."""
     shutil.copy(ROOT / "inventory/harbour/office.toml", tmp_path)
     (tmp_path / name).unlink(missing_ok=True)
     make(tmp_path / name)
@@ -823,7 +823,7 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 
 
 def leaves(node: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Every value of a file, and where it stands."""
+    """Every value of a file, with its place."""
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for step, item in entries:
         if isinstance(item, dict | list):
@@ -833,7 +833,7 @@ def leaves(node: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 
 def with_value(data: Data, location: tuple[str | int, ...], value: object) -> Data:
-    """The same file with another value somewhere."""
+    """The same file with another value at one place."""
     changed = copy.deepcopy(data)
     node: Any = changed
     for step in location[:-1]:
@@ -857,13 +857,13 @@ UNSEEN = "\0\t\n\r\x1b\x7f\x85\u200b\u2028\u202e\ufeff\ue000"
 def test_no_string_of_an_office_hides_a_character(
     where: tuple[Data, tuple[str | int, ...]], unseen: str, before: str, after: str
 ) -> None:
-    """One that ends a line, a header or a quotation elsewhere: a user's name with it would inject a header."""
+    """Characters that end a line, a header or a quotation: in a user's name they would inject a header."""
     data, location = where
     assert len(problems_of(with_value(data, location, f"{before}{unseen}{after}"))) == 1
 
 
 FREE = re.compile(r"^(organisation|users.*full_name)$")
-"""What may hold any printable text."""
+"""Fields that may have any printable text."""
 
 
 @given(
@@ -886,7 +886,7 @@ def test_one_wrong_value_is_one_finding_at_most_and_never_a_traceback(
     where: tuple[Data, tuple[str | int, ...]], value: object
 ) -> None:
     data, location = where
-    with suppress(ValueError):  # a network that can be is another mistake
+    with suppress(ValueError):  # a valid network is another mistake
         ip_network(str(value))
         assume(False)
     found = problems_of(with_value(data, location, value))
@@ -934,7 +934,7 @@ READ_FROM_ELSEWHERE = {
 
 
 def test_every_string_of_an_office_has_a_type_of_its_own() -> None:
-    """A pattern or a validator: a bare `str` is where the next header or shell word comes in."""
+    """Each text has a pattern or a validator: a bare `str` would let in a header or a shell word."""
     bare = [
         name
         for name, info in strings(Office, set())

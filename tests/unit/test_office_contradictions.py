@@ -129,7 +129,7 @@ def lab() -> Data:
 
 
 def spoilt(data: Data, values: Data) -> Data:
-    """The file with values at dotted places; another domain is everybody's domain."""
+    """The file with other values at dotted places; another domain replaces the domain everywhere."""
     data = copy.deepcopy(data)
     for path, value in values.items():
         steps: list[Any] = [int(step) if step.isdigit() else step for step in path.split(".")]

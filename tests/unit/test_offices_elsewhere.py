@@ -38,11 +38,11 @@ def test_an_office_is_found_by_its_name_where_the_variable_says(
     monkeypatch.setenv(OFFICES_VARIABLE, str(mine))
     assert (find("po").directory, find("po").typed) == (mine / "po", "po")
     assert offices() == ["lab", "po"]
-    assert find("harbour").directory == INVENTORY / "harbour"  # what comes with Outpost stays
+    assert find("harbour").directory == INVENTORY / "harbour"  # the offices of the checkout are not changed
 
 
 def test_an_office_is_found_by_the_name_in_its_file_too(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alarms of hosts name it so: a host does not know what a controller calls the directory."""
+    """Alarms of hosts use this name: a host does not know the controller's directory."""
     (mine / "po").rename(mine / "site-7")
     monkeypatch.setenv(OFFICES_VARIABLE, str(mine))
     assert find("harbour").directory == INVENTORY / "harbour", "a directory of that name comes first"
@@ -90,7 +90,7 @@ def test_the_lab_is_always_outposts_own(mine: Path, monkeypatch: pytest.MonkeyPa
 
 
 def jobs(example: str) -> dict[str, str]:
-    """What an example's jobs run, without what installs."""
+    """The commands of an example's jobs, without the installation."""
     read: dict[str, Any] = yaml.safe_load((EXAMPLES / example).read_text())
     if "jobs" in read:
         steps = read["jobs"]["offices"]["steps"]
@@ -117,7 +117,7 @@ def jobs(example: str) -> dict[str, str]:
 def test_an_example_of_ci_runs_what_it_says(
     example: str, job: str, codes: dict[str, int], commands: list[str], status: int, tmp_path: Path
 ) -> None:
-    """Its script, as the runner has it (a shell that ends at the first failure), with a command that notes how it was called."""
+    """The job's script as the runner executes it (it ends at the first failure), with a command that records its arguments."""
     cases = "".join(f"{word}) exit {code};; " for word, code in codes.items())
     stub = tmp_path / "outpost"
     stub.write_text(

@@ -22,7 +22,7 @@ def office() -> Office:
 
 
 def refused(password: str, office: Office, address: str = "") -> Objection | None:
-    """As the store asks when a user chooses one (`outpost.onhost.accounts`)."""
+    """The check that the store makes when a user chooses a password (`outpost.onhost.accounts`)."""
     return complaint(password, words=office_words(office) | {address})
 
 

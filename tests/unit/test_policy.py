@@ -164,7 +164,7 @@ def test_a_strangers_transaction_that_was_forgotten_counts_all_the_same(world: W
 
 
 def test_a_strangers_message_to_several_that_was_forgotten_comes_again(world: World) -> None:
-    """Postfix does not name its recipients at the end: a stranger who has it forgotten by naming others elsewhere would not be counted."""
+    """Postfix does not name the recipients at the end: if a stranger makes the service forget them, the message would not count."""
     attributes = {"instance": "slow", "recipient": "a@po.test"}
     assert world.ask(**attributes) == world.ask(**attributes) == DUNNO
     for n in range(REMEMBERED):
@@ -248,7 +248,9 @@ def test_guessing_addresses_ends_for_the_network_and_for_nobody_else(world: Worl
 
     guesses = [ask(f"x{n}@po.test", f"192.0.2.{n}") for n in range(17)]
     assert guesses == [DUNNO] * 15 + [GUESSING] * 2
-    assert ask("a@po.test", "192.0.2.200") == GUESSING  # or it would say which address exists
+    assert (
+        ask("a@po.test", "192.0.2.200") == GUESSING
+    )  # otherwise the answer would reveal which addresses exist
     assert ask("a@po.test", "198.51.100.1") == DUNNO
     assert [ask(f"y{n}@po.test", f"2001:db8::{n}") for n in range(16)][-1] == GUESSING
     assert ask("a@po.test", "2001:db8:0:1::1") == DUNNO
@@ -352,7 +354,7 @@ def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_p
     world.decisions.held = service()
     assert [world.send("a@po.test")[:9] for _ in range(11)][-1] == "450 4.7.1"
     world.decisions.buckets.clear()
-    world.decisions.held = service()  # as after a restart: counters are gone, the hold is not
+    world.decisions.held = service()  # after a restart the counters are empty, and the hold remains
     assert world.send("a@po.test").startswith("450 4.7.1")
     assert service().release("a@po.test")
     assert not service().release("a@po.test")
@@ -372,7 +374,7 @@ def test_bytes_times_destinations_are_bounded(world: World) -> None:
 
     assert name("one.test", 400) == DUNNO
     assert name("one.test", 400) == DUNNO
-    assert name("po.test", 400) == DUNNO  # inside: it does not cross the line
+    assert name("po.test", 400) == DUNNO  # inside the office: it does not use the line
     assert name("two.test", 400) == DUNNO
     assert name("three.test", 400).startswith("552 5.3.4")
 

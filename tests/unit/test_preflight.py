@@ -34,7 +34,7 @@ def office() -> Office:
 
 
 def facts(office: Office, name: str, **changed: str) -> list[tuple[str, str]]:
-    """What a fresh machine says, with something changed."""
+    """The answer of a fresh machine, with something changed."""
     values = {"release": "debian 13", "clock": str(int(NOW)), "memory": "8192"} | changed
     addresses = [("address", str(address)) for address in office.host(name).all_addresses]
     return [*values.items(), *addresses, ("port", "tcp 22 sshd"), ("outbound", "mx.example.org")]
@@ -153,7 +153,7 @@ def test_what_the_archive_answered_is_said(office: Office) -> None:
 
 
 class _Busy(BaseHTTPRequestHandler):
-    """A package proxy that is asked by many at once: apt-cacher-ng answers 503 to one of them, and the next moment does not."""
+    """Many hosts ask the package proxy at once: apt-cacher-ng answers 503 to one of them, and accepts the next request."""
 
     refused: ClassVar[set[str]] = set()
 
@@ -303,7 +303,9 @@ def test_the_remedy_for_a_host_has_its_account_and_address(
 def test_hosts_that_do_not_answer_are_waited_for_side_by_side(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = Barrier(len(office.hosts), timeout=30)  # broken where one is asked after the other
+    together = Barrier(
+        len(office.hosts), timeout=30
+    )  # not reached if the hosts are asked one after the other
 
     def silent(*_arguments: object, **options: float) -> str:
         together.wait()
@@ -345,7 +347,7 @@ def test_a_check_of_no_chosen_host_is_not_counted(tmp_path: Path, monkeypatch: p
 def test_a_host_that_dies_while_it_is_verified_is_one_failure(
     dead: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was asked before still counts; a host that answers again keeps its failures."""
+    """Earlier results count. If the host answers again, its failures stay failures."""
     checks = tmp_path / "test_checks.py"
     checks.write_text(
         "import pytest\nfrom outpost.errors import OutpostError\n"
@@ -367,7 +369,7 @@ def test_a_host_that_dies_while_it_is_verified_is_one_failure(
 
 
 def test_a_shell_that_answered_is_not_waited_for_again_and_again(tmp_path: Path) -> None:
-    """A host that dies in the middle: the first check after it waits for a new connection, all others do not."""
+    """A host dies during the run: the first check after that waits for a new connection, the others do not."""
     begun = tmp_path / "begun"
     once = 'echo x >>"$0"; [ "$(wc -l <"$0")" = 1 ] || { echo "Connection timed out" >&2; exit 255; }; shift; exec sh -c "$1"'
     shell = Shell(["sh", "-c", once, str(begun), "-s"])

@@ -64,7 +64,7 @@ def evidence(office: Office) -> Evidence:
 
 
 class Outline(HTMLParser):
-    """Ids, links and anything that would be fetched or run."""
+    """Ids, links, and everything that a browser would fetch or run."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

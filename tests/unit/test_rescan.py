@@ -121,7 +121,7 @@ HOSTILE = [
     b"From: =?utf-8?b?" + b"7aCA" * 200 + b"?=",
     b"".join(b"Content-Type: multipart/mixed; boundary=a%d\n\n--a%d\n" % (n, n) for n in range(2000)),
 ]
-"""Headers and parts that end Python's own parser of addresses and parts, or that somebody else's program would obey."""
+"""Headers and parts at which Python's parsers fail, or that another program would obey."""
 
 
 @pytest.mark.parametrize("header", HOSTILE)

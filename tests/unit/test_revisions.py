@@ -40,7 +40,7 @@ def _identity(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This code, with other lines: what an older revision would be."""
+    """This code with other lines, like an older revision."""
     place = tmp_path_factory.mktemp("before")
     shutil.copy(ROOT / "deploy.py", place)
     for top in ("src", "roles", "templates", "controls"):

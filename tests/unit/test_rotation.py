@@ -124,7 +124,7 @@ def test_a_name_server_that_does_not_show_the_key_holds_the_roll(site: Site) -> 
     with pytest.raises(NotYetError, match="ns2"):
         dkim.go_on(site.desk)
     site.absent = ()
-    assert dkim.go_on(site.desk)  # the clock starts only now
+    assert dkim.go_on(site.desk)  # the waiting time starts only now
     with pytest.raises(NotYetError, match="twice that"):
         dkim.go_on(site.desk)
 
@@ -216,7 +216,7 @@ def test_a_failed_transfer_keeps_both_keys(site: Site, monkeypatch: pytest.Monke
 ID = "ab12" * 10
 PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n"
 
-SHORT = (  # as GnuTLS writes one of 256: the private value without its leading zeros
+SHORT = (  # one key of 256 has this form in GnuTLS: the private value without its leading zeros
     "-----BEGIN PRIVATE KEY-----\n"
     "MIGGAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBGwwagIBAQQfAQAAAAAAAAAAAAAA\n"
     "AAAAAAAAAAAAAAAAAAAAAAAwOaFEA0IABBuh0E3axeJsLEn2Ygbi7UWvUDAlWbjr\n"
@@ -242,7 +242,7 @@ def test_signing_keys_are_kept_with_what_the_server_plans_for_them(
 
     answers(base64.b64encode(SHORT.encode()).decode())
     assert dnssec.keep(site.desk)
-    for hostile in ("UEVN", "?", ""):  # the host decides what it answers; nothing of it is kept
+    for hostile in ("UEVN", "?", ""):  # a host may answer anything: nothing of it is stored
         answers(hostile)
         with pytest.raises(OutpostError, match="gave an answer that cannot be read"):
             dnssec.keep(site.desk)

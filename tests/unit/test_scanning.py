@@ -17,7 +17,7 @@ from outpost.onhost import scanning
 
 
 class Clamd:
-    """A socket that notes what comes and answers it."""
+    """A socket that records its input and answers it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.received = path, b""
@@ -51,7 +51,7 @@ def clamd(tmp_path: Path) -> Iterator[Clamd]:
 
 
 def response(clamd: Clamd, data: bytes) -> bytes:
-    """The answers to a client that sends this and hangs up."""
+    """The answers to a client that sends this and closes."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(data)

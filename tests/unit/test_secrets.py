@@ -38,7 +38,7 @@ def done(office: Office) -> secrets_file.Completed:
 
 
 def canaries(kept: Secrets) -> list[str]:
-    """Every secret value, as it would be found in a leak."""
+    """Every secret value, in the form that a leak would show."""
     pairs = [kept.authority, *kept.hosts.values(), *kept.public.values()]
     keys = [pair.key for pair in pairs] + [upcoming.key for upcoming in kept.public_next.values()]
     keys += [*kept.accounts.values()]
@@ -201,7 +201,7 @@ def test_readers_join_and_leave_with_the_office_file(
     assert "secrets.age has 2 readers, and the office file names 1" in capsys.readouterr().err
     assert named(mine) == 0
     assert (opens("mine"), opens("colleague")) == (True, False)
-    assert named(colleague) == 1  # nobody locks out himself by mistake
+    assert named(colleague) == 1  # nobody locks themselves out by mistake
     assert "you could not read" in capsys.readouterr().err
     assert opens("mine")
 

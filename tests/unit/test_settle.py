@@ -53,7 +53,7 @@ def test_only_clients_with_a_socket_on_the_internet_are_under_way(machine: Machi
     machine.client(1, "smtp", "11", "01", "tcp6")
     machine.client(2, "lmtp", "12", "02")
     machine.client(3, "smtp", "13")  # to the queue manager
-    machine.client(4, "smtpd", "14", "01")  # the other end will come again
+    machine.client(4, "smtpd", "14", "01")  # the other end tries again
     assert sorted(under_way(machine.proc)) == [False, True]
 
 

@@ -77,7 +77,7 @@ def test_commands_share_one_process(shell: Shell) -> None:
 
 
 def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that was taken over answers nothing any more; its other checks fail at once."""
+    """A compromised host no longer answers: its other checks fail at once."""
     kept = Shell(["sh", "-s"])
     assert kept.run("echo here") == (0, b"here\n", b"")
     monkeypatch.setattr("outpost.transport.shell.PATIENCE", 0.3)
@@ -87,7 +87,7 @@ def test_a_command_that_never_ends_keeps_no_check_waiting(monkeypatch: pytest.Mo
 
 
 def test_a_command_after_the_end_gets_a_new_connection(shell: Shell, tmp_path: Path) -> None:
-    """While the last command of the old one still runs, whose answer comes, too."""
+    """The last command of the old shell still runs, and its answer arrives, too."""
     go = tmp_path / "go"
     slow = shell.ask(f'timeout 20 sh -c "until [ -e {go} ]; do sleep 0.05; done" && echo late')
     shell.close()

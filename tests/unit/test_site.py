@@ -1,4 +1,4 @@
-"""A site's server: what is generated for it, what follows from its answers, and that these are hostile input."""
+"""A site's server: the generated files, and its answers, which are hostile input."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_each_zone_is_a_bridge_without_an_address_of_the_server(place: Path) -> 
 
 
 def test_the_server_takes_nothing_from_a_bridge_whatever_debian_sets_on_new_interfaces(place: Path) -> None:
-    """udev runs systemd-sysctl for each interface that appears: a name of its own there wins over Debian's pattern (sysctl.d(5))."""
+    """udev runs systemd-sysctl for each new interface: a setting with the interface's name overrides Debian's pattern (sysctl.d(5))."""
     files = site(place).files()
     unit, settings = files[f"/etc/systemd/system/{UNITS[0]}"], files[SETTINGS].splitlines()
     for bridge in ("zone-lan", "zone-wan", "zone-core", "zone-mgmt"):
@@ -400,7 +400,7 @@ def test_an_image_is_taken_with_its_digest_alone(tmp_path: Path) -> None:
 
 
 def commanded(monkeypatch: pytest.MonkeyPatch, place: Path, found: Server) -> list[list[str]]:
-    """What `machines up` and `down` carry out on a server that answers so: the steps of each run of pyinfra."""
+    """The steps of each pyinfra run of `machines up` and `down`, on a server with these answers."""
     carried_out: list[list[str]] = []
 
     def outcome(
@@ -472,7 +472,7 @@ def test_a_new_guest_without_an_image_is_refused(
 def test_a_restart_waits_until_the_guest_has_ended_and_no_longer(
     place: Path, tmp_path: Path, kind: Virtualization, looks: int, status: int
 ) -> None:
-    """The step's own shell, with a libvirt that says for so long that the guest runs."""
+    """The shell of the step, with a libvirt that reports a running guest for some time."""
     count = tmp_path / "count"
     programs = {
         "virsh": f'echo "$3" >> {tmp_path}/calls; [ "$3" != domstate ] || {{ echo x >> {count}; '

@@ -28,7 +28,7 @@ URLAUTH = 100
 
 
 def office_with(users: int) -> Office:
-    """The lab's office with so many people, a tenth of them behind aliases."""
+    """The lab's office with this number of users; a tenth of them have aliases."""
     lab = office_of("lab")
     people = [{"address": user.address, "full_name": user.full_name} for user in lab.users]
     people += [
@@ -153,7 +153,7 @@ def test_no_unit_is_restarted_where_the_office_grows_over_a_step() -> None:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions it calls: what it costs, on a machine however busy."""
+    """The number of function calls: a measure of cost that does not depend on the machine's load."""
     count = 0
 
     def note(_frame: FrameType, event: str, _argument: object) -> None:

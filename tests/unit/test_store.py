@@ -1,4 +1,4 @@
-"""What the store derives from an office, and what its templates render; no host is needed."""
+"""The store's values from an office, and its rendered templates, without a host."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def configuration(store: StoreView) -> str:
 
 
 def without_zone(office: Office, kind: str) -> Office:
-    """The same office with no zone of that kind, unchecked."""
+    """The same office without a zone of that kind; its rules are not checked."""
     zones = {name: zone for name, zone in office.zones.items() if zone.kind != kind}
     return office.model_copy(update={"zones": zones})
 

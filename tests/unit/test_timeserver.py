@@ -1,4 +1,4 @@
-"""An optional role: an office with a time server is sound, and what its hosts get fits together."""
+"""An optional role: an office with a time server is valid, and the files of its hosts agree."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_only_a_time_server_opens_the_port(office: Office, me: Host) -> None:
         assert ("port 0" in text.splitlines()) == (host != me)
         assert ("server 10.40.2.51 iburst" in text) == (host != me)
         assert "cmdport 0" in text.splitlines()
-        # while the line is down the office's own is the only source, and must do for the others
+        # while the line is down, the office's server is the only time source of the others
         assert ("minsources 2" in text.splitlines()) == (host == me)
 
 

@@ -1,4 +1,4 @@
-"""Duplicates on a store after a crash: which of two messages is the second one, and which two are no duplicates."""
+"""Duplicates on a store after a crash: which message is the duplicate, and which messages are not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def put(mail: Path, name: str, message: dict[str, str]) -> None:
 
 
 def test_a_message_of_many_parts_within_parts_stops_nothing(mail: Path) -> None:
-    """A stranger makes one: Python's parser of parts ends with RecursionError, and no pair would be found for hours."""
+    """A stranger sends one: Python's parser of parts raises RecursionError, and no pair would be found for hours."""
     nested = "".join(f"--a{n}\nContent-Type: multipart/mixed; boundary=a{n + 1}\n\n" for n in range(2000))
     put(
         mail,
@@ -72,7 +72,7 @@ def test_of_one_transfer_delivered_twice_the_later_message_goes(
         ("new/7.M2.store", SECOND | {"entry": "4gVy"}),  # a user sent it a second time
         ("new/7.M2.store", SECOND | {"entry": "4gVy", "transfer": "X-Office-Transfer: other\n"}),
         ("new/7.M2.store", SECOND | {"to": "bob+tender@po.test"}),
-        # a stranger knows the name and the way of another's message
+        # a stranger knows Message-ID and trace lines of a message
         ("new/7.M2.store", SECOND | {"entry": "4gVy", "before": THERE}),
         ("new/7.M2.store", SECOND | {"text": "another text, below lines that its sender wrote"}),
         (".Archive/new/7.M2.store", SECOND),

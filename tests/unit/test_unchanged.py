@@ -185,7 +185,7 @@ def test_a_host_that_differs_or_refresh_means_a_plan(
 
 
 def test_the_hosts_are_asked_before_what_shows_their_answer_is_loaded() -> None:
-    """The line of processor time that a no-op may cost (docs/adr/0014)."""
+    """The budget of processor time for a no-op (docs/adr/0014)."""
     program = (
         "import sys\nfrom outpost.engine import unchanged\n"
         "unchanged.ask = lambda *_: sys.exit(not {'rich.console', 'cryptography', 'pyrage', 'outpost.office'} & {*sys.modules} or 3)\n"

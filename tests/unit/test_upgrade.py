@@ -75,7 +75,7 @@ def test_steps_since_a_commit_are_those_that_its_changelog_had_not(
 
 @pytest.fixture
 def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Hosts that a wheel of an older version converged, but for one; what `apply` is asked to do."""
+    """Hosts, all but one applied by a wheel of an older version; and the arguments that `apply` gets."""
     shutil.copytree(INVENTORY / "harbour", tmp_path / "harbour")
     runs: list[dict[str, Any]] = []
     record = {

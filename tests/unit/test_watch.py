@@ -33,7 +33,7 @@ def settings(role: RoleName = "mta", **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Command to what it says."""
+    """Command → its output."""
     outputs: dict[str, str] = {}
     monkeypatch.setattr(watch, "output_of", lambda *command: outputs.get(command[0], ""))
     return outputs
@@ -64,7 +64,7 @@ def test_lines_that_the_collector_has_not_had_for_a_while_are_an_alarm(
     assert "logs" in wanted["probes"]
     assert abouts(watch.logs, wanted) == []  # the journal has nothing behind the last line
     sent = tmp_path / "sent"
-    # with nothing sent yet, an old line of a new host is not late before the shipper has run for as long
+    # nothing was sent yet: an old line is late only after the shipper has run for that long
     for age, running, cursor, expected in (
         (60, 3600, "s=1", []),
         (3600, 60, "s=1", ["logs"]),
@@ -119,7 +119,7 @@ def test_a_check_that_hangs_is_an_alarm_and_keeps_no_other_from_being_sent(
 
 
 def test_a_command_that_does_not_end_in_time_is_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that is too long to be listed is not an empty one."""
+    """A queue that is too long to be listed is not empty."""
 
     def late(command: list[str], **_: Any) -> None:
         raise subprocess.TimeoutExpired(command, 100)
@@ -375,7 +375,7 @@ TYPED = re.compile(r"`\./outpost ([^`]*)`")
 def test_every_command_in_an_alarm_can_be_typed_for_this_office(
     answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With the office's name and the user's, as on the controller; a mail has no `OFFICE` to replace."""
+    """Commands have the names of the office and the user, as on the controller: a mail cannot replace `OFFICE`."""
     end = "notAfter=" + time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(NOW))
     answers |= {"postqueue": waiting(9**6) + waiting(9, "hold"), "openssl": end}
     for name in ("host.pem", "4gVxB25hBLz1", "full"):
@@ -443,7 +443,7 @@ def test_what_a_verification_guesses_is_no_alarm(
 
 
 def test_no_name_of_a_service_keeps_an_alarm_from_being_sent(tmp_path: Path) -> None:
-    """A file that Postfix's account made: a name that is no UTF-8 cannot be sent, an end of line would be another alarm."""
+    """Postfix's account made the file: a name that is not UTF-8 cannot be sent, and a line feed would begin another alarm."""
     (tmp_path / os.fsdecode(b"4gVx\xff")).touch()
     (tmp_path / "4gVy\nOVER queue\x1b]52;c;eA==").touch()
     found = list(watch.corrupt({"corrupt": str(tmp_path)}, NOW))

@@ -1,4 +1,4 @@
-"""What a restored webmail database may give to PHP."""
+"""What PHP may get from a restored webmail database."""
 
 import sqlite3
 import subprocess

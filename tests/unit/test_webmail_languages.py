@@ -93,7 +93,7 @@ NOTICES = (
     ("store/usr/local/lib/outpost/digest.j2", "\nThe filter put", "\nDer Filter hat", "\n\n$found"),
     ("webmail/var/www/webmail/too-large.html.j2", "<p>A file may", "<p>Eine Datei darf", "</div>"),
 )
-"""Messages and pages in both languages: where the English text begins, where the German one does, what is behind it."""
+"""Messages and pages in both languages: the start of the English text, of the German text, and of what follows."""
 
 
 @pytest.mark.parametrize(("file", "english", "german", "end"), NOTICES, ids=lambda part: part.strip()[:30])

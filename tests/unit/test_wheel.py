@@ -72,7 +72,7 @@ def pip(*arguments: str | Path) -> None:
 
 
 def run(program: Path, *arguments: str | Path, cwd: Path, code: int = 0, path: Path | None = None) -> str:
-    """What it prints, run by somebody whose home directory is where they are."""
+    """The output of a command that is run in the home directory."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OUTPOST", "XDG"))
     }
@@ -140,7 +140,9 @@ def test_an_office_is_made_checked_and_planned_in_an_empty_directory(installed: 
     (tmp_path / "po" / "known_hosts").touch()
     planned = run(installed, "plan", "po", cwd=tmp_path, code=1)
     assert "Invalid connector" not in planned
-    assert (tmp_path / "asked").exists()  # so pyinfra found the inventory, its connector and the hosts
+    assert (
+        tmp_path / "asked"
+    ).exists()  # this shows that pyinfra found the inventory, its connector and the hosts
 
 
 @pytest.mark.parametrize("example", ["offices.gitlab-ci.yml", "offices.github-actions.yml"])

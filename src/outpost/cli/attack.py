@@ -119,7 +119,7 @@ async def _run(
     ground = await stand(target, office)
     try:
         if ground.containers:
-            for host in await weakness.mend(ground):
+            for host in await weakness.restore_interrupted(ground):
                 what = "an interrupted run had left a defence off; it is on again"
                 err.print(f"[yellow]{escape(host)}[/]: {what}")
         return list(await runner.run(ground, plans, positive=positive, on_result=on_result))

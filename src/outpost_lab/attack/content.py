@@ -91,7 +91,7 @@ _PKCS = bytes.fromhex("2a864886f70d01")
 
 
 def _message_in(kind: bytes, content: bytes, *fields: bytes) -> bytes:
-    """Cryptographic message syntax (RFC 5652): a content and what stands before it."""
+    """Cryptographic message syntax (RFC 5652): a content, and the fields before it."""
     held = _der(0x30, _der(6, _PKCS, b"\7\1"), _der(0xA0, _der(4, content)))
     return _der(0x30, _der(6, _PKCS, kind), _der(0xA0, _der(0x30, *fields, held)))
 

@@ -14,8 +14,8 @@ class Finding(NamedTuple):
     """Whether one expectation held, and what was observed.
 
     Attributes:
-        refused: It did not hold, but all the same nothing was accepted (451 instead of 554, out of order, no answer).
-        late: It did not hold because of time alone: no answer yet, or a slow one.
+        refused: It did not hold, and nothing was accepted either (451 instead of 554, out of order, no answer).
+        late: Only the time was wrong: no answer yet, or a slow one.
     """
 
     held: bool
@@ -40,7 +40,7 @@ class Evidence:
             self.dropped += 1
 
     def session(self) -> Callable[[str], None]:
-        """A list for the lines of one more session: numbered, because several may run at once."""
+        """A function that records the lines of another session, with its number, because several may run at once."""
         self.sessions += 1
         number = self.sessions
         return lambda line: self.note(f"{number} {line}")
@@ -81,7 +81,7 @@ class Evidence:
 
     @property
     def only_late(self) -> bool:
-        """Whether only times speak against the defence."""
+        """Whether only times were exceeded."""
         broken = [finding for finding in self.findings if not finding.held]
         return bool(broken) and all(finding.late for finding in broken)
 

@@ -30,7 +30,7 @@ PLACES = {  # vantage point: machine of the lab
     "internet": "attacker", "stranger": "internet", "peer": "headoffice", "client": "clientsite", "lan": "workstation"
 }  # fmt: skip
 HELLO = "attacker.hostile.test"
-LINE = b"0123456789abcdef" * 4 + b"\r\n"  # of a message that is large
+LINE = b"0123456789abcdef" * 4 + b"\r\n"  # a line of a large message
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Ground:
     ) -> Session:
         """A session with an SMTP listener; each session from the Internet has an address of its own.
 
-        An honest stranger who has come too often within a minute comes again later, as servers do.
+        An honest stranger that connects too often within a minute tries again later, as servers do.
         """
         vantage, wait = vantage or self.internet, pace.Patience(90)
         while True:
@@ -287,7 +287,7 @@ class Ground:
 
     async def nothing_at(self, victim: str, seen: Evidence) -> bool:
         """Wait until the office has nothing more to send to a victim, and expect that nothing has arrived."""
-        waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # ... or is on its way into the sink
+        waiting = f"postqueue -j | grep -cF {shlex.quote(victim)}"  # … or is being delivered to the sink
 
         async def gone() -> bool:
             return not int(await self.on_mta(waiting)) and not int(await self.on("internet", waiting))

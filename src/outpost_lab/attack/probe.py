@@ -1,8 +1,8 @@
 """What honest users notice while an attack runs: greeting and delivery times, the queue, the daemons' health.
 
 Bounds are those that the design of the office promises (``BOUNDS``); percentiles are over the samples of a window.
-The lab runs on a small machine with other programs. So each run first measures without an attack (``idle``). The bound is
-three times that if this is more, and it grows with the load of the window, which is recorded. Above
+The lab runs on a small machine with other programs. So each run first measures without an attack (``idle``). If three times
+that is more than the bound, it is the bound. It grows with the load of the window, which is recorded. Above
 a certain load times are only recorded (outpost_lab.pace); everything else is judged at any load.
 """
 
@@ -52,9 +52,9 @@ class Window:
 
     Attributes:
         unanswered: Greetings that were refused, in the words of the daemon or the kernel.
-        loads: Processes for each processor, over and over.
-        refused: Honest messages that were not taken, or that nobody could look for, in the words of the daemon.
-        outage: The attack itself takes away what all mail needs: refusals are reported, but break no bound.
+        loads: Samples of the number of processes for each processor.
+        refused: Honest messages that were refused, or could not be searched for, in the words of the daemon.
+        outage: The attack itself stops what all mail needs: refusals are reported, but break no bound.
     """
 
     outage: bool = False

@@ -31,7 +31,7 @@ class Result:
         verdict: `defended` when every expectation and every bound held; `not judged` where only a time limit was missed,
             on a machine that is busy with something else.
         reason: Why it did not run, or was not judged.
-        without: With the defence turned off: whether it was seen to succeed, and what was seen; None: not tried.
+        without: With the defence turned off: whether it succeeded, and the observation; None: not tried.
     """
 
     plan: AttackPlan
@@ -121,7 +121,7 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     broken = window.broken()
     for result in results:
         result.window = window
-        # a bound that broke while several ran belongs to all of them: `--only` shows which one it is
+        # if several ran, a broken bound counts for all of them: `--only` shows which one it is
         result.broken = broken
         if broken and len(wave) == 1 and result.verdict == "defended":
             result.verdict = "BREACHED"

@@ -1,7 +1,7 @@
 """The same forbidden content in every other form that MIME, mail programs and archives allow (RFC 2045 to 2047, 2231).
 
-A scanner that reads a message differently from the program that opens it is no scanner: each of these is opened as a
-program by some mail program or archiver, and all must be refused. The ways are rows of ``tricks.toml``.
+A scanner must read a message as the programs do that open it. Some mail program or archiver opens each of these as a program,
+and all must be refused. The ways are rows of ``tricks.toml``.
 """
 
 import base64
@@ -224,7 +224,7 @@ def wrappings() -> dict[str, bytes]:
 
 
 PADDING = 70 * 2**20
-"""More than a scanner reads of one file if it is set to the largest message."""
+"""More than a scanner reads of one file if its limit is the largest message."""
 
 
 def _padded() -> bytes:
@@ -267,7 +267,7 @@ def _before(
 
 
 def _odd_tar(data: bytes, pax: bool, **records: str) -> bytes:
-    """A tar archive with one member, whose size is where few look: in a record of its own, or in base 256."""
+    """A tar archive with one member, whose size is in an unusual place: in a separate record, or in base 256."""
     member = tarfile.TarInfo("a.zip")
     member.pax_headers = records | {"size": str(len(data))} if pax else {}
     made = member.tobuf(tarfile.PAX_FORMAT)

@@ -1,7 +1,7 @@
 """Turns defences off on a lab host, and on again: the positive control of an attack.
 
-A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, and puts
-it back byte for byte: the next apply finds nothing to do. If a run is interrupted, the next one puts it back (`mend`).
+A check that has never been seen to fail proves nothing. Each weakness saves what it changes on the host itself, and restores it
+byte for byte: the next apply finds nothing to do. If a run is interrupted, the next one restores it (`restore_interrupted`).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ SAVED = "/root/outpost-attack"
 # systemd refuses the sixth start of a unit within ten seconds (systemd.unit(5))
 NO_START_LIMIT = "systemctl reset-failed"
 RESTORES = f"{NO_START_LIMIT}; sh {SAVED}/restore"
-MENDS = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo mended; }}"
+RESTORES_LEFT = f"[ ! -e {SAVED}/restore ] || {{ {RESTORES}; echo restored; }}"
 # not a reload: old workers would still answer for a while
 RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
@@ -47,8 +47,8 @@ class Weakness:
     Attributes:
         what: What is turned off, in the words of its daemon.
         keeps: Files or directories that are changed, put back afterwards.
-        activate: How the daemon takes over a change.
-        undo: What takes back what is in no file.
+        activate: Makes the daemon use a change.
+        undo: Reverts what is not in a file.
     """
 
     role: str
@@ -86,7 +86,7 @@ def postfix(*services: str, **settings: str) -> Weakness:
 
 
 def rspamd(what: str, rules: Literal["kept", "gone"] = "kept", /, **files: str) -> Weakness:
-    """Further files of override.d, whose text replaces what the office's say; by name without ``.conf``.
+    """Further files of override.d, whose text replaces the office's settings; by name without ``.conf``.
 
     `rules`: whether the office's own rules (lua.local.d) are kept.
     """
@@ -149,6 +149,6 @@ async def _takes_mail(ground: Ground) -> None:
         await asyncio.sleep(0.5)
 
 
-async def mend(ground: Ground) -> list[str]:
-    """Hosts that an interrupted run has left without a defence."""
-    return [host.name for host in ground.office.hosts if "mended" in await ground.on(host.name, MENDS)]
+async def restore_interrupted(ground: Ground) -> list[str]:
+    """Restore the defences that an interrupted run has left off; returns the hosts."""
+    return [host.name for host in ground.office.hosts if "restored" in await ground.on(host.name, RESTORES_LEFT)]

@@ -1,7 +1,7 @@
-"""SMTP and similar protocols byte by byte, as politely or as badly as an attack needs.
+"""SMTP and similar protocols byte by byte, valid or invalid as an attack needs.
 
 ``aiosmtplib`` speaks valid SMTP only; what must not be valid goes over these raw sessions. Sockets are made in the
-network namespace of a machine of the lab, so that an attack comes from where it says it comes from.
+network namespace of a machine of the lab, so that an attack really comes from that machine.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class Measurement:
     Attributes:
         sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
         reach: The ratio to reach.
-        load: The machine's load before it; above 1.5 something else was going on.
+        load: The machine's load before it; above 1.5 the machine did other work, too.
     """
 
     row: str

@@ -54,7 +54,7 @@ def ansible(target: Target, *, rtt: float, mitogen: bool = False) -> Figures:
     with _settled(target, rtt) as place:
         command, environment = ansible_command(place, mitogen=mitogen)
         peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
-        _apply(place, "--refresh")()  # what the peer leaves on the hosts
+        _apply(place, "--refresh")()  # files that the peer leaves on the hosts
         ours = [place.closed(_apply(place))() for _ in range(3)]
     return of_samples({"ours": ours, "peer": peer})
 
@@ -88,7 +88,7 @@ def one_template(target: Target) -> Figures:
 
 @contextmanager
 def _settled(target: Target, rtt: float, rate: float = 0.0) -> Iterator[Place]:
-    """A place whose hosts are known to be as declared, and have been asked before."""
+    """A place whose hosts are as declared and were asked before."""
     with behind(target, rtt=rtt, rate=rate) as place:
         _apply(place, "--refresh")()
         _apply(place)()
@@ -122,8 +122,8 @@ def _counted(place: Place) -> Iterator[dict[str, Any]]:
 
 
 def white_box(target: Target) -> Figures:
-    """White-box checks of all hosts, cold, beside bare logins; their commands have been learnt without the line."""
-    # what journals say about earlier measurements does not count
+    """White-box checks of all hosts, cold, beside bare logins; their commands were recorded without the line."""
+    # log lines of earlier measurements do not count
     office.came_up(Instance.load(target.instance or LAB))
     with behind(target, rtt=0.0) as near, tempfile.TemporaryDirectory() as temporary:
         listed = Path(temporary) / "asked"
@@ -189,7 +189,7 @@ def _variables(content: Declaration, sources: Path) -> dict[str, object]:
         given = {key: getattr(file, key) for key in ("path", "mode", "owner", "group")}
         files.append(given | {"source": str(source)})
     nobody: dict[str, object] = {"shell": NOLOGIN, "groups": []}
-    # without commands for what only the host can make, and without drift: the peers have nothing like it, which is to their advantage
+    # without files that only the host can make, and without drift: the peers do not compare these, which is to their advantage
     return {
         "packages": list(content.packages),
         "system_groups": [item.group for item in content.of(Group)],  # Ansible has `groups` of its own

@@ -40,7 +40,7 @@ SSH = Path(__file__).with_name("simulated-ssh.sh")
 
 
 def fleet(target: Target) -> Figures:
-    """Plans of many offices with simulated hosts against one; whole comparisons, those from memory as a note."""
+    """Plans of many offices with simulated hosts against one; full comparisons, and those from the cache as a note."""
     jobs = ["--jobs", str(JOBS)]
     with _offices(target, OFFICES) as (offices, environment):
         one = [_plan(environment, "plan", offices[0], "--refresh") for _ in range(RUNS)]

@@ -43,7 +43,7 @@ HIBERNATED = "doveadm who -1 2>/dev/null | grep -c imap-hibernate || true"
 
 
 def logins(target: Target) -> Figures:
-    """Every user of a large office logs in at the same moment; twice, as programs do that lost their connection."""
+    """Every user of a large office logs in at the same moment, twice, like programs that have lost their connection."""
     with _grown(target) as instance:
         first, again = (asyncio.run(_storm(instance)) for _ in range(2))
     return Figures(max(first), MINUTE, {"ours": [max(first), max(again)]}, {})

@@ -29,7 +29,7 @@ async def fifty_recipients_are_one_transaction(ground: Ground, seen: Evidence) -
         if arrived >= count:
             break
         await asyncio.sleep(0.5)
-    received = await ground.on(  # trace lines of earlier servers have ids of their own
+    received = await ground.on(  # trace lines of earlier servers have other ids
         "internet",
         "journalctl --quiet --no-pager -o cat -t postfix/smtpd --since=-5min | grep -oE '^[0-9A-Za-z]+: client='",
     )

@@ -70,7 +70,7 @@ async def many_fast_questions(ground: Ground, seen: Evidence) -> None:
     loop, truncated, answers = asyncio.get_running_loop(), 0, 0
     with _udp(ground.internet) as made, suppress(TimeoutError):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**21)
-        # by IPv4 from an address of its own, so that no other test is limited
+        # by IPv4 from a separate address, so that no other test is limited
         if source := ground.internet.fresh_source():
             made.bind((source, 0))
         for number in range(600):

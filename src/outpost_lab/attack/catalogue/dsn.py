@@ -203,7 +203,7 @@ KEPT = "/root/outpost-attack-kept"
 
 @attack("1i")
 async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
-    """An alias has dave as a member, whom the store does not know for a moment: what does the sender learn?"""
+    """An alias has dave as a member, whom the store does not know for a moment. The bounce must not reveal the member."""
     alias, member, store = ground.office.all_aliases[0], f"dave@{ground.domain}", ground.role("store")
     hidden = next(iter(ground.office.expand(alias.address))).partition("@")[0]
     await ground.on_mta(

@@ -95,9 +95,9 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
     guesses = await attempts
     named = [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)]
     seen.expect_all(named, "535 5.7.8", "421", "454", "closed")
-    # one more alone: earlier guesses may have waited for each other
+    # another guess alone: the earlier ones may have waited for each other
     reply, seconds = await guess(len(guesses))
-    # the store waits two seconds by its own clock
+    # the store measures its two seconds by its own clock
     seen.check(seconds >= 1.5, f"one more guess waited {seconds:.1f} s: {reply.brief}")
     seen.check(percentile(waits, 0.95) < 5, f"in {max(waits):.1f} s at most")
 
