@@ -30,7 +30,7 @@ def backup(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 
 def files(*, office: Office, me: Host, secrets: Secrets) -> list[File]:
-    """What a host needs to reach its backup; an empty host needs it, too, to get its data back."""
+    """The files that a host needs to reach its backup; an empty host needs them, too, for a restore."""
     view, keys = backup_of(office, me), secrets.backup.get(me.name)
     if view is None or keys is None:
         problem = f"{me.name} has no keys for its backup in the office's secrets"

@@ -32,9 +32,8 @@ EVERYWHERE = [
 
 
 def tls_files(*, office: Office, me: Host, secrets: Secrets) -> tuple[File, ...]:
-    """The certificates base installs; daemons that load them name them in their `watches`.
-
-    A public certificate that the host fetches itself is not among them: what fetches it reloads the daemon.
+    """The certificates that base installs; daemons that load them name them in their `watches`. A public certificate that the host
+    fetches itself is not among them: the unit that fetches it reloads the daemon.
     """
     files = [text(f"{TLS}/ca.pem", secrets.trusted), *_pair("host", secrets.hosts[me.name])]
     if mode(office, me) in ("office", "provided"):

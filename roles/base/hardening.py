@@ -105,7 +105,7 @@ def timers() -> Items:
     """Start now what packages do regularly (rotate logs, delete old sessions), not only after the next restart.
 
     Packages are installed while nothing may start, and are configured after that; so this comes after the roles.
-    A timer that ran once and was stopped since was stopped by somebody: that is drift.
+    If a timer ran once and does not run now, somebody has stopped it: that is drift.
     """
     consequence = "logs are not rotated, and old sessions are not removed"
     yield once(
@@ -113,7 +113,7 @@ def timers() -> Items:
         unless="( cd /etc/systemd/system/timers.target.wants && systemctl show "
         "--property=LoadState,ActiveState,ConditionTimestampMonotonic -- * ) | awk -v RS= "
         r"'/^LoadState=loaded\nActiveState=inactive\nConditionTimestampMonotonic=0$/ { waits = 1 } END { exit waits }'",
-        untouched=(),  # what has begun once since the boot has; a new one is a file
+        untouched=(),  # a timer that has run since the boot has such a file; a new timer has none
         command="systemctl start timers.target",
         finding=Finding("unit", "timers.target", "a timer was never started", consequence, ("LOG-01",)),
     )

@@ -52,7 +52,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield from _stores_listener("learning", view, certificates, after="rspamd.service")
     yield from _policy(view, certificates)
     yield from _shaping(view)
-    # what Postfix itself does only for the whole queue, for each peer separately (QUE-01)
+    # settings that Postfix has only for the whole queue, for each peer separately (QUE-01)
     routes = program("/usr/local/lib/outpost/routes", outpost.onhost.routes)
     yield job("mta", "outpost-routes", routes, as_json("/etc/outpost/routes.json", route_settings(view)))
     yield from _transport_security(view)
@@ -127,7 +127,7 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
             keys.append(text(path, key, mode="0640", group="_rspamd", secret=True))
     # In the spool, because Postfix is chrooted there. Its group may connect; nobody else may list the directory.
     yield directory("/var/spool/postfix/rspamd", owner="_rspamd", group="postfix", mode="2750")
-    # in both groups that may read more here: stunnel's group opens no DKIM key, and Rspamd's has no network
+    # it is in the groups of stunnel and of Rspamd, which may read more here: stunnel's cannot read DKIM keys, Rspamd's has no network
     yield directory(LEARNING, owner="_rspamd", group="stunnel4", mode="2750")
     yield from _sandbox("rspamd.service")
     yield service(
@@ -139,7 +139,7 @@ def _filter(view: MtaView, secrets: Secrets) -> Items:
 
 
 def _policy(view: MtaView, certificates: Sequence[File]) -> Items:
-    """What Postfix asks at RCPT: quotas, rates, budgets."""
+    """The service that Postfix asks at RCPT: quotas, rates, budgets."""
     yield account("outpost-policy")
     yield directory("/var/spool/postfix/policy", owner="outpost-policy", group="postfix", mode="2750")
     yield own("mta", "policy", outpost.onhost.policy, policy_settings(view), watches=certificates)

@@ -83,7 +83,7 @@ def route_settings(view: MtaView) -> dict[str, Any]:
 
 
 def filter_facts(view: MtaView) -> dict[str, Any]:
-    """What Rspamd's office rules know about the office (``rspamd/lua.local.d/office.lua``)."""
+    """The facts for the office's rules in Rspamd (``rspamd/lua.local.d/office.lua``)."""
     office = view.office
     policy, limits = office.policy, office.limits
     # a notification may arrive at the other MTA, which does not know what this one has sent

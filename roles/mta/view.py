@@ -108,7 +108,7 @@ class MtaView(HostView):
 
     @property
     def store_addresses(self) -> tuple[IPAddress, ...]:
-        """The store's side of the link: LMTP goes there, submissions come from there."""
+        """The store's addresses on the link: LMTP goes there, submissions come from there."""
         stores = self.office.with_role("store")
         return tuple(address for store in stores for address in self.office.link_addresses(store, self.me))
 

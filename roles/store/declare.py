@@ -48,7 +48,7 @@ PACKAGES = (
 RELAY_SOCKET = "/run/outpost-relay/socket"
 """Between the two halves of the listener that takes users' mail when there are several MTAs."""
 RESCANNED_DAYS = 14
-"""New signatures may take so long until they have seen all earlier messages."""
+"""The time within which all earlier messages are scanned with new signatures."""
 ACCOUNTS = "/usr/local/lib/outpost/accounts"
 WORDS = "/etc/outpost/words.json"
 USERS = "/etc/dovecot/users"
@@ -65,7 +65,7 @@ READERS = 4
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
-# `doveconf` warns about what it will ignore and still succeeds; a setting that is ignored is not a setting.
+# `doveconf` succeeds with a warning for a setting that Dovecot ignores: here that is an error.
 CHECK_DOVECOT = 'output=$(doveconf -n 2>&1 >/dev/null) && [ -z "$output" ] || { echo "$output"; exit 1; }'
 
 
@@ -74,7 +74,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield packages(*PACKAGES)
     yield account("vmail", home="/srv/mail")
     yield directory("/srv/mail", owner="vmail", group="vmail", mode="0700")
-    # its job makes it, too, but a restore may come first
+    # its service also makes it, but a restore may run before that
     yield directory(TAUGHT, owner="vmail", group="vmail", mode="0700")
     yield account("outpost-accounts", home="/nonexistent")
     yield directory(OWN, owner="outpost-accounts", group="dovecot", mode="2750")
@@ -131,7 +131,7 @@ def _accounts(view: StoreView, secrets: Secrets) -> Items:
 
 
 def _logins(view: StoreView) -> Items:
-    """What Dovecot asks before it tries a password."""
+    """The service that Dovecot asks before it tries a password."""
     limits = view.office.limits
     content = {
         "port": ports.LOGINS,
@@ -159,7 +159,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str,
     """Dovecot.
 
     Args:
-        secret: One that stays when users come and go: Dovecot would be reloaded, and what it counts of guesses be lost.
+        secret: A secret that does not change with the users: otherwise Dovecot would be reloaded, and lose its counts of guesses.
     """
     drop_in = rendered("store", "/etc/systemd/system/dovecot.service.d/outpost.conf")
     yield confined("dovecot-unit", "dovecot.service", [drop_in])
@@ -222,12 +222,12 @@ def _shared(view: StoreView) -> Items:
         path = f"{SHARED}/.{mailbox.folder}/dovecot-acl"
         return text(path, lines, mode="0640", owner="vmail", group="vmail")
 
-    forget = f"find {SHARED} -name dovecot-acl-list -delete"  # what Dovecot caches of them
+    forget = f"find {SHARED} -name dovecot-acl-list -delete"  # Dovecot's caches of them
     yield settings(name="shared-mailboxes", files=list(map(acl, view.office.shared)), activate=forget)
 
 
 def _chosen(view: StoreView) -> Items:
-    """What users change in their own accounts."""
+    """The service with which users change their own accounts."""
     content = {
         "domain": view.office.domain,
         "words": WORDS,
@@ -242,7 +242,7 @@ def _chosen(view: StoreView) -> Items:
         "profile": Guide(view.office).profile,
         "site": Guide(view.office).webmail.fqdn,
     }
-    # separate: a change of users is no reason to restart a service that others are using
+    # separate from the service: a change of users need not restart a service in use
     yield settings(name="words", files=[as_json(WORDS, sorted(office_words(view.office)))])
     yield service(
         name="accounts-service",
@@ -275,7 +275,7 @@ def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runti
 
 
 def _departed(view: StoreView) -> Items:
-    """Archive the mail of users who are no longer declared, and remove what opened it."""
+    """Archive the mail of users who are no longer declared, and remove their passwords."""
     yield directory(f"{MAIL}/.former", owner="vmail", group="vmail", mode="0700")
     places: dict[str, Any] = {"root": MAIL, "shared_root": SHARED, "own": OWN, "lib": LIB}
     former = rendered("store", FORMER, mode="0755", store=view, **places)

@@ -114,7 +114,7 @@ def _roundcube(view: WebmailView, secrets: Secrets) -> Items:
     files += [file for place in PHP for file in below("webmail", place, **context)]
     scripts = (file.path for file in files if file.path.endswith((".php", ".inc")))
     syntax = (f"php --syntax-check {path} >/dev/null" for path in scripts)
-    yield directory(SESSIONS)  # the unit has a file system of its own there
+    yield directory(SESSIONS)  # the unit has a separate file system there
     yield from _sandbox("php8.4-fpm.service", view)
     yield service(
         name="php8.4-fpm",

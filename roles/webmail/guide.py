@@ -74,7 +74,7 @@ class Guide:
         return WebmailView(self.office, self.webmail).file_size // MIB
 
     def uuid(self, part: str) -> str:
-        """The identity of a part of the profile: the same office always gives the same one, so that a new profile replaces the old one."""
+        """The identity of a part of the profile: always the same for one office, so that a new profile replaces the old one."""
         return str(uuid5(NAMESPACE_DNS, f"{part}.{self.office.domain}")).upper()
 
 

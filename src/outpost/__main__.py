@@ -19,12 +19,12 @@ def broken_off(words: list[str], how: str, status: int) -> int:
         sys.stderr.write(f"\noutpost: {how}; {left}.\n")
         sys.stderr.flush()
     except OSError:
-        pass  # nobody reads this stream either
+        pass  # this stream has no reader, either
     return status
 
 
 def _left(words: list[str]) -> str:
-    """What a command leaves, by its entry in commands.toml."""
+    """The state after an interrupted command, from its entry in commands.toml."""
     from outpost.cli import COMMANDS
 
     console, target = (sys.modules.get(f"outpost.{name}") for name in ("cli.console", "target"))
@@ -94,12 +94,12 @@ def start() -> int:
     """The installed command `outpost`."""
     try:
         status = main(sys.argv[1:])
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what ends from here on has nothing to report
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt from here on has nothing to report
         if status == 130:
             with suppress(OSError):
                 sys.stdout.flush()
             os._exit(status)  # without a wait for threads that ask hosts
-    except KeyboardInterrupt:  # once more, while it was reported
+    except KeyboardInterrupt:  # interrupted again, during the report
         os._exit(130)
     return status
 

@@ -15,7 +15,7 @@ from testinfra.host import Host as TestinfraHost
 from outpost.office import Host, Office
 from outpost.target import Target
 from outpost_lab import pace
-from outpost_lab.attack.weakness import MENDS, RESTORES
+from outpost_lab.attack.weakness import RESTORES, RESTORES_LEFT
 from tests.live.conftest import reach
 from tests.sabotage.breaking import Sabotage
 from tests.sabotage.conftest import RED, Listed, seen_of
@@ -30,9 +30,9 @@ def machine(
 ) -> Iterator[TestinfraHost]:
     """The host, repaired if an earlier run was interrupted."""
     host = reach(target, office, victim, pytestconfig)
-    host.run(MENDS)
+    host.run(RESTORES_LEFT)
     yield host
-    host.run(MENDS)
+    host.run(RESTORES_LEFT)
 
 
 def test_sabotage_is_noticed(

@@ -26,7 +26,7 @@ from outpost.templates import TemplateMistakeError, environment, render
 from outpost.transport import answers
 from outpost.verification import live
 from outpost.verification.live import Result
-from outpost_lab.attack.weakness import MENDS
+from outpost_lab.attack.weakness import RESTORES_LEFT
 
 HARBOUR = Target("harbour", INVENTORY / "harbour", INVENTORY / "harbour")
 
@@ -214,9 +214,9 @@ def test_an_interrupted_sabotage_is_undone_and_its_hosts_are_named(
             return -9
 
     def undone(_target: object, _office: object, host: Host, script: str, _via: object) -> str:
-        assert script == MENDS
+        assert script == RESTORES_LEFT
         ends.append(host.name)
-        return "mended\n" if host.role == "store" and "interrupted" in ends else ""
+        return "restored\n" if host.role == "store" and "interrupted" in ends else ""
 
     monkeypatch.setattr("subprocess.Popen", Broken)
     monkeypatch.setattr("os.killpg", lambda pid, _signal: ends.append(f"killed {pid}"))

@@ -19,7 +19,7 @@ _SPACE, _WRITABLE = "free some space on this machine: df -h shows where", "make 
 OUT_OF_ROOM = {
     errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EROFS: _WRITABLE, errno.EACCES: _WRITABLE,
 }  # fmt: skip
-"""What this machine refused, and the remedy: no fault of Outpost."""
+"""An error of this machine, and the remedy; it is not a fault of Outpost."""
 RENAMED = {
     "--afresh": "--refresh", "--anyway": "--force", "--host": "--limit", "--tell": "--notify", "--thin-out": "--prune"
 }  # fmt: skip

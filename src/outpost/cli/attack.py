@@ -39,7 +39,7 @@ def attack_office(
     _agreed(target, loaded, positive=positive)
 
     def on_result(result: Any) -> None:
-        if record:  # one by one: an interrupted run keeps what it has measured
+        if record:  # one by one, so that an interrupted run keeps its results
             _record(result)
         if as_json:  # JSON comes at the end; a line on standard error shows that something happens
             err.print(f"{result.plan.id}: {result.verdict}", markup=False)

@@ -19,7 +19,7 @@ from outpost.target import typeable
 from outpost.transport.answers import json_text, printable
 
 PIPED = 10_000
-"""Columns of an output that is no terminal: programs and files get whole lines."""
+"""Columns for output that is not a terminal: programs and files get whole lines."""
 
 
 class Console(rich.console.Console):
@@ -61,7 +61,7 @@ def say_error(message: str, remedy: str = "") -> None:
 
 
 unchanged = False
-"""Whether a command that changes things has changed nothing yet: an interrupt ends the program then, and `outpost.__main__` says so."""
+"""Whether a command that changes things has changed nothing yet. `outpost.__main__` reports this after an interrupt."""
 UNCHANGED = "nothing was changed"
 
 

@@ -24,7 +24,7 @@ DRIFT = 2
 
 
 class Ended(NamedTuple):
-    """What the command came to for one office.
+    """The result of the command for one office.
 
     Attributes:
         result: What it printed with ``--json``; None if it printed no JSON.
@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether it failed; a plan with changes is no failure."""
+        """Whether it failed; a plan with changes did not."""
         return self.code not in (0, DRIFT)
 
     @property

@@ -52,7 +52,7 @@ def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
     given: dict[str, str] = {}
     defaults = new.inner_networks(directory.name, directory.parent)
     defaults["key"] = next(iter(new.public_keys(Path.home())), "")
-    for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # check what is given first
+    for key in sorted(QUESTIONS, key=lambda key: answers.get(key) is None):  # check the given answers first
         given[key] = _answer(key, answers.get(key), directory.name, given, defaults)
     plan = _plan(directory.name, given)
     new.write(directory, _sound(plan))

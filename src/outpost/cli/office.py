@@ -82,7 +82,7 @@ def _note_readers(directory: Path, loaded: Office, office: str) -> None:
 
 
 def _note_identity(directory: Path) -> None:
-    """Whether other accounts of this machine can read what opens the secrets."""
+    """Whether other accounts of this machine can read the identity that opens the secrets."""
     identity = secrets_file.identity_path(directory)
     with suppress(OSError):
         if identity.stat().st_mode & 0o077 and (directory / secrets_file.FILE_NAME).exists():

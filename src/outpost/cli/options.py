@@ -1,4 +1,4 @@
-"""How a function becomes a command, and what OFFICE, --name, --via and --limit mean."""
+"""How a function becomes a command, and the common arguments OFFICE, --name, --via and --limit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OfficeArgument = Annotated[
 
 
 class At:
-    """What OFFICE, --name and --via of a command mean."""
+    """The office, the instance and the connector that a command's OFFICE, --name and --via choose."""
 
     def __init__(self, office: str, name: str | None = None, via: str | None = None) -> None:
         self.typed, self.name, self.via = office, name, via

@@ -28,7 +28,7 @@ rotate = app.group("rotate")
 
 @contextmanager
 def at_desk(at: At) -> Iterator[Desk]:
-    """The office whose keys or users change, locked against other changes; it prints what is done."""
+    """The office whose keys or users change, locked against other changes; it prints each step."""
     report = partial(out.print, markup=False)
     with engine.desk(at.target, report, via=at.via, watcher=watcher()) as desk:
         yield desk

@@ -30,7 +30,7 @@ MYPY = (("mypy",),)
 TOOLS = {"chromium": "chromium", "certutil": "libnss3-tools", "pdftotext": "poppler-utils"}
 """Program → its package: for webmail in a browser, and for reading the evidence page as printed."""
 REPEATED = 2
-"""Most failed tests of a lab stage that are repeated; more than that are no accident."""
+"""Most failed tests of a lab stage that are repeated; more failures are not accidental."""
 SLOWEST = ("--durations=5", "--durations-min=20")
 """Tells pytest to print where a stage's time went."""
 EVIDENCE = (
@@ -43,7 +43,7 @@ EVIDENCE = (
 
 @dataclass
 class Stage:
-    """One part of the suite and what it came to."""
+    """One part of the suite, and its result."""
 
     name: str
     covers: str
@@ -128,7 +128,7 @@ class Suite:
         self.lab_runs = self.lab_ended = self.lab_failed = False
         self.beside: Future[None] | None = None
         self.log: bytearray | None = None
-        """Takes what the commands print, if it is not shown at once."""
+        """Collects the output of commands that is not shown at once."""
         self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
 
     def _run(self, *command: str) -> int:

@@ -84,7 +84,7 @@ def _known(controls: Sequence[str] | None) -> None:
 
 
 def show_verdict(verdict: Verdict, target: Target, out: Console, *, brief: bool = False) -> None:
-    """Print the verdict; what failed with expectation, observation and remedy; and for each host what holds."""
+    """Print the verdict, failures with expectation, observation and remedy, and the proven controls of each host."""
     passed, failed, skipped = (verdict.with_outcome(outcome) for outcome in ("passed", "failed", "skipped"))
     word = "[bold green]PROVEN[/]" if verdict.proven else "[bold red]NOT PROVEN[/]"
     waiting = [result for result in skipped if result.pending]
@@ -152,14 +152,14 @@ def _counts(numbers: Mapping[str, int]) -> str:
 
 
 def _account(result: Result) -> str:
-    """What was expected and observed, and the remedy."""
+    """The expectation, the observation, and the remedy."""
     observed = "\n              ".join(result.seen.strip().splitlines()[:12] or ["(nothing)"])
     lines = [f"    expected: {result.promise}", f"    observed: {observed}"]
     return "\n".join([*lines, f"    remedy:   {result.mended_by}"] if result.mended_by else lines)
 
 
 def _news(difference: history.Difference, target: Target) -> str:
-    """What changed, as a text for a person who did not watch."""
+    """The changes, as a message for somebody who did not run it."""
     text = StringIO()
     plain = Console(file=text, no_color=True, highlight=False, soft_wrap=True)
     for word, results in (("FAILED", difference.broken), ("STILL FAILING", difference.still)):
@@ -194,9 +194,8 @@ def send(path: str, news: News) -> None:
 
 
 def sabotage_office(at: At, hosts: Sequence[str]) -> int:
-    """Run every check's sabotage in a lab. The apply and the plan afterwards must find nothing that is left of it.
-
-    However it ends, what is broken is restored. pytest has a session of its own, so that Ctrl-C does not reach it.
+    """Run every check's sabotage in a lab. Afterwards the apply and the plan must find nothing of it. However it ends, what it
+    broke is restored. pytest has a session of its own, so that Ctrl-C does not reach it.
     """
     target = at.target
     if not target.instance:
@@ -225,10 +224,10 @@ def sabotage_office(at: At, hosts: Sequence[str]) -> int:
 
 def _restore(at: At) -> None:
     """Undo the sabotages that are in effect, and name their hosts."""
-    from outpost_lab.attack.weakness import MENDS
+    from outpost_lab.attack.weakness import RESTORES_LEFT
 
     for name, answer in of_each(
-        at.office.hosts, lambda host: run_script(at.target, at.office, host, MENDS, at.via)
+        at.office.hosts, lambda host: run_script(at.target, at.office, host, RESTORES_LEFT, at.via)
     ).items():
-        if "mended" in answer:
+        if "restored" in answer:
             err.print(f"[yellow]{escape(name)}[/]: a sabotage was in effect; it is undone", highlight=False)

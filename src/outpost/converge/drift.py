@@ -118,12 +118,12 @@ def _refused() -> Generator[Command, None, None]:
 
 
 def _of_lists(found: tuple[Finding, ...]) -> list[Finding]:
-    """Findings about what dpkg keeps of packages."""
+    """Findings about dpkg's records of packages."""
     return [finding for finding in found if any(fact.startswith("control\t") for fact in finding.facts)]
 
 
 def _waiting() -> tuple[Finding, ...]:
-    """What was on the host before the first apply and waits for a person's decision."""
+    """Things from before the first apply that wait for a person's decision."""
     return tuple(folded(_found()[0]))
 
 
@@ -180,7 +180,7 @@ def _me() -> Host:
 def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:
-        if before.usable and before.unfinished:  # a run was interrupted before it came here
+        if before.usable and before.unfinished:  # a run was interrupted before this operation
             consequence = "an apply was interrupted: its repairs beside the declared files may be missing"
             cause = "missing, or older than what was applied"
             differs("known state", KNOWN, cause, consequence, "SYS-08")
@@ -214,17 +214,17 @@ def _remember() -> StringCommand:
 
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
-    """What this apply was to repair and is still there, and what could not be observed."""
+    """Findings that this apply should have repaired and did not, and failed observations."""
     for finding in findings(now, packages=run().known.package_names, units=frozenset(run().known.units)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
-        decided = finding.kind == "messages on hold"  # a person put it on hold, as some mail must wait
+        decided = finding.kind == "messages on hold"  # a person may have put it on hold on purpose
         if finding.kind == "observation" or (was_there and not others and not decided):
             yield finding
 
 
 def _undone(operation: str, why: str) -> str:
-    """What is declared and not in force, and the remedy."""
+    """A declared thing that is not in force, and the remedy."""
     me = _me().name
     strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
     cause = f"correct on {me} what the message names"
@@ -234,7 +234,7 @@ def _undone(operation: str, why: str) -> str:
 
 
 def _text(finding: Finding) -> str:
-    """What is still there, and the remedy."""
+    """A finding that is still there, and the remedy."""
     by_hand = finding.repair or f"{OBSERVER} look"
     return (
         f"not repaired: {finding.kind} {finding.thing}: {finding.cause}. "

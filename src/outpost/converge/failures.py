@@ -37,7 +37,7 @@ def watch() -> None:
 def contained() -> Iterator[None]:
     """While planning: an answer ends only the run of its own host. A mistake in the office's own files ends all runs.
 
-    SYS-08: without it one compromised host keeps all others from being compared and repaired.
+    SYS-08: without it one compromised host prevents that others are compared and repaired.
     """
     try:
         yield

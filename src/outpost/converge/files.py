@@ -35,7 +35,7 @@ WITH_KEY = f'{KEY}="${{{KEY}-}}" {OBSERVER}'
 
 @dataclass(frozen=True)
 class File:
-    """A file that a host should hold.
+    """A file that a host must have.
 
     Attributes:
         content: Its bytes; text is encoded as UTF-8.

@@ -55,9 +55,8 @@ def keep_previous(
     because nobody declared its earlier content. An older Outpost kept no declared files; then only the armed undo has those of the host.
 
     Args:
-        live: Shell that prints commands which set the values in force now: the old files do not restore what only the
-            new ones name.
-        first: Nothing has been applied here yet, so there is nothing to come back to.
+        live: Shell that prints commands which restore the present values: the old files do not name what only the new ones set.
+        first: Nothing was applied here yet, so there is nothing to restore.
     """
     kept = f"{PREVIOUS}/{key}"
     if first:
@@ -102,7 +101,7 @@ def confirmation(key: str, *, armed: bool) -> StringCommand | FunctionCommand:
     """Confirm over an SSH connection of its own; rules of a packet filter cannot cut off a container.
 
     Args:
-        armed: This run has armed the timer, so it must exist; otherwise an interrupted run may have.
+        armed: This run has armed the timer, so it must exist; otherwise an interrupted run may have armed it.
     """
     command = disarm(key) if armed else f"[ ! -e {ARMED}/{key} ] || {{ {disarm(key)}; }}"
     if not issubclass(host.connector_cls, (OpenSSHConnector, SSHConnector)):

@@ -56,7 +56,7 @@ LINK = "symbolic link"
 
 @dataclass(repr=False)
 class Asking:
-    """What a host is asked.
+    """The questions to a host.
 
     Attributes:
         questions: Shell that only reads → whether its answer stays the same as long as no file changes.
@@ -77,7 +77,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a host showed at one moment.
+    """The state of a host at one moment.
 
     Attributes:
         files: Path to status, of what exists.
@@ -258,8 +258,7 @@ class Survey(FactBase[Answer]):
     which units are enabled; then a part for each question. The observer answers what depends on files alone from an
     earlier survey as long as no file changed (docs/adr/0014).
 
-    It waits until everything has ended that a killed controller has left running: an answer in the middle of that would
-    be outdated when it is used.
+    It waits until commands of a killed controller have ended: an answer before that would be outdated when it is used.
     """
 
     @override
@@ -268,7 +267,7 @@ class Survey(FactBase[Answer]):
 
         Args:
             sealed: The secret that seals the host's cached answers (`sealing`) comes by standard input, because sudo writes
-                each command into the host's journal. It is never part of what is kept as the question.
+                each command into the host's journal. It is never part of the stored question.
         """
         self.asking = asking
         files, services = " ".join(map(shlex.quote, asking.paths)), " ".join(map(shlex.quote, asking.units))
@@ -332,7 +331,7 @@ def _observed(asking: Asking, plain: str) -> str:
     """Shell in which the observer answers, or the host without it if there is none yet or an older one.
 
     Args:
-        plain: Shell for what the observer would answer besides its scan.
+        plain: Shell for the observer's answers besides its scan.
     """
     settings = json.dumps(
         {

@@ -216,7 +216,7 @@ def _install_script(
 
 
 def _removal(path: str) -> str:
-    """Shell that removes a file, and what its daemon made of it (the compiled form of a Sieve script)."""
+    """Shell that removes a file, and the daemon's compiled form of it (Sieve)."""
     made = [f"{path.removesuffix('.sieve')}.svbin"] if path.endswith(".sieve") else []
     return f"rm -f -- {' '.join(map(shlex.quote, [path, *made]))}"
 

@@ -45,10 +45,10 @@ except Exception as error:
     answer = {"failed": f"{type(error).__name__}: {error}" if known else type(error).__name__}
 print("\\n" + json.dumps(answer))
 """
-"""Prints what the code beside it declares. Digests of secrets stay in the pipe to the process that started it."""
+"""Prints the declaration by the code beside it. Digests of secrets stay in the pipe to the process that started it."""
 
 Value = tuple[list[str], str | None, str | None]
-"""What is declared about a thing; for a file also its digest, and its text unless it is secret."""
+"""The declaration of a thing; for a file also its digest, and its text unless it is secret."""
 Declared = dict[str, Value]
 """By kind and name."""
 ABSENT: Value = ([], None, "")

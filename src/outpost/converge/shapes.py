@@ -97,7 +97,7 @@ def own(
 
 
 def confined(name: str, unit: str, files: Sequence[File]) -> Change:
-    """What a daemon may do. It is apart from the configuration: a reload drops no session, and a change of this needs a restart."""
+    """The restrictions of a daemon. They are separate from its configuration: that needs a reload, which ends no session; this needs a restart."""
     # its own operation starts it if it is down, or reports why it does not start
     return settings(name=name, files=files, activate=f"{restarted(unit, only_running=True)} || true")
 
@@ -152,8 +152,8 @@ def once(
         unless: Shell test without side effects; true means there is nothing to do.
         command: Must be idempotent, because a run may be interrupted after it.
         files: What the command reads: below ``$STAGE`` while it runs, and removed afterwards.
-        untouched: Given if `unless`, once true, stays true until a file changes where the observer watches
-            (`declaration.Item.beside`), or one of these files.
+        untouched: Set this if `unless`, once true, stays true until one of these files changes, or a file that the observer watches
+            (`declaration.Item.beside`).
         masks: Units that it masks or unmasks.
     """
     shown = finding or Finding("state", name, "not done on the host yet", "a role relies on it")

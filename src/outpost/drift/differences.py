@@ -41,7 +41,7 @@ FILES = (
 
 
 def named(path: str) -> str:
-    """A path for the shell; bytes that are no text are written as octal numbers (printf(1), %b)."""
+    """A path for the shell; bytes that are not text are written as octal numbers (printf(1), %b)."""
     if "\\" not in path:
         return shlex.quote(path)
     octal = re.sub(r"\\x([0-9a-f]{2})", lambda found: f"\\0{int(found[1], 16):03o}", path)

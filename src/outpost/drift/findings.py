@@ -40,7 +40,7 @@ LATE = {
 ORDER = (*EARLY, *chain.from_iterable(LATE.values()))
 
 BLIND = "blind"
-"""What a known host prints if its observer is missing or fails."""
+"""The answer of a known host whose observer is missing or fails."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Beside:
         unfinished: An apply changed something and did not finish.
         news: The known state lacks something that is explained or accepted.
         blind: The host has a known state, but nothing on it can compare.
-        learned: Differences that an apply takes as known, because it started the daemon that answers so.
+        learned: Differences that an apply accepts, because it started the daemon that gives this answer.
         found: What existed before the first apply, or before the observer could see it, and is not accepted.
     """
 
@@ -143,7 +143,7 @@ def _by_object(lines: Iterable[str]) -> dict[tuple[str, str], tuple[str, ...]]:
 def found(
     seen: Beside, *, host: str, refused: frozenset[str], packages: frozenset[str] = frozenset()
 ) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-    """What existed before the first apply and is not explained: it waits for a person's decision, or a person has refused it.
+    """Unexplained things from before the first apply: those that wait for a person's decision, and those that a person has refused.
 
     Args:
         refused: Names as `outpost.onhost.observe.facts.words` writes them.

@@ -30,7 +30,7 @@ def _is_another_password(it: Difference) -> bool:
 
 
 def _moded(it: Difference) -> str:
-    """What happened to something whose type, permissions and owner are known."""
+    """The change of a thing whose type, permissions and owner are known."""
     if not it.new:
         return "removed by hand"
     if it.new[0].startswith("120"):

@@ -141,7 +141,7 @@ def trigger_away(it: Difference) -> str:
 
 
 def policy_away(it: Difference) -> str:
-    """Shell that removes IPsec policies, or admits again what no policy names (ip-xfrm(8))."""
+    """Shell that removes IPsec policies, or restores the default for packets without one (ip-xfrm(8))."""
     if it.thing.startswith(DEFAULT):
         return f"ip xfrm policy setdefault {shlex.quote(it.thing.removeprefix(DEFAULT))} accept"
     return f"ip xfrm policy delete {shlex.join(it.thing.split())}"
@@ -189,7 +189,7 @@ def _reader(path: str) -> str:
 
 
 def stop_first(path: str) -> str:
-    """Shell that stops a unit of its own while systemd still knows it."""
+    """Shell that stops a unit before its file is removed."""
     match = re.fullmatch(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer|path))", path)
     return f"systemctl disable --now --quiet {shlex.quote(match[1])} 2>/dev/null || true; " if match else ""
 

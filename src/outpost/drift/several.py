@@ -97,7 +97,7 @@ def _account(it: Difference) -> Iterator[Finding]:
         uid, _, _, shell, state = account_of(new[0])
         shut = state == "locked" and shell.endswith(("nologin", "false"))
         if shut and uid != "0":
-            return  # a locked account admits nobody; the repair leaves it locked, too
+            return  # nobody can log in to a locked account; the repair locks it, too
         drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
         yield Finding(

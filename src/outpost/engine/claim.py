@@ -1,4 +1,4 @@
-"""Who changes a host now, and which version converged it. The host knows both, so that every controller sees it (docs/adr/0029).
+"""Who changes a host now, and which version applied it. The host stores both, so that every controller sees them (docs/adr/0029).
 
 A claim is a lock that a process on the host holds for as long as its connection to the controller is open: it ends with
 the controller and needs no clock. The record is one line of JSON that the last apply left. Both are
@@ -54,14 +54,14 @@ if IFS= read -r record; then
 fi
 : >{LOCK}
 """
-"""It reads the record, or the end, from the stream that it came by itself. A lock of a controller that has just
+"""It reads the record, or the end, from its own input stream. A lock of a controller that has just
 died is free within five seconds."""
 
 Plain = Annotated[str, Field(pattern=r"^[ -~]{0,120}$")]
 
 
 class Record(BaseModel):
-    """Who converged a host, or changes it now, and with which version."""
+    """Who applied a host, or changes it now, and with which version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -211,7 +211,7 @@ def changing(
         with Pool(len(wanted)) as pool:
             found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
         if any(isinstance(each, _BusyError) for each in found):
-            # two controllers may each hold a part: in the same order, one after the other, one of them gets all
+            # two controllers may each have locked some: if both try again in the same order, one of them gets all
             for each in found:
                 if isinstance(each, _Held):
                     each.end(None)

@@ -124,7 +124,7 @@ def _resolvers(office: Office, host: Host) -> tuple[object, ...]:
 def judge(
     office: Office, host: Host, facts: list[tuple[str, str]], *, now: tuple[float, float]
 ) -> Iterator[Finding]:
-    """What the facts about one host mean for its role.
+    """The findings about one host, from its facts.
 
     Args:
         now: The controller's clock before the question and after the answer.

@@ -130,7 +130,7 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
     if outcome.changes or outcome.failed or outcome.findings:
         unchanged.forget(target, connector)
         return
-    from outpost.office import load  # the model, which takes longer to load than all else here
+    from outpost.office import load  # the model takes longer to load than everything else here
     from outpost.transport.remote import shell_command
 
     office = load(target.data)
@@ -263,7 +263,7 @@ def pyinfra(
 def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
     whole = True
     while line := pipe.readline(LONGEST):  # only a line feed ends a line
-        if whole:  # the rest of an overlong line would be a line of its own, and might begin with another host's name
+        if whole:  # the rest of an overlong line would count as another line, which might begin with another host's name
             lines.put(line.decode(errors="replace"))
         whole = line.endswith(b"\n")
     lines.put(None)
@@ -339,7 +339,7 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
 
 
 def _during(follower: Follower) -> str:
-    """What was done when pyinfra stopped without a reason: the operation, and the hosts that had not finished it."""
+    """The operation during which pyinfra stopped without a reason, and the hosts that had not finished it."""
     if not follower.executing:
         return "" if follower.stage == "starting" else f" at the stage {follower.stage}"
     busy = [

@@ -81,7 +81,7 @@ def forget(target: Target, connector: str | None) -> None:
 
 
 class Asked(NamedTuple):
-    """Hosts that were asked, and answer while the caller does something else."""
+    """Hosts that were asked, and answer while the caller continues."""
 
     target: Target
     declaration: str
@@ -146,7 +146,7 @@ def _below(top: Path) -> list[Path]:
 
 
 def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
-    """Shell that lets a host answer a question which it has kept."""
+    """Shell that makes a host answer a question that it has stored."""
     return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
 
 

@@ -105,14 +105,14 @@ class Control(Entry):
 
 
 class AttackPlan(Entry):
-    """What an attack does and what must come of it.
+    """An attack, and its required result.
 
     Attributes:
         expectation: What a defended office answers.
         bound: How much it does at most.
         destructive: Takes something of the office down or fills it up: never outside the lab.
-        outage: Takes away what all mail needs, so that honest mail is refused meanwhile as well.
-        alone: Runs by itself, because it, or what is measured meanwhile, would disturb the others.
+        outage: Stops what all mail needs, so that honest mail is also refused meanwhile.
+        alone: Runs alone, because it or its measurement would disturb the others.
         slow: Takes more than a few seconds; the suite runs it on request.
         no_switch: Why there is no positive control, where there is none.
     """

@@ -1,4 +1,4 @@
-"""What other people's scanners report about an office, and our reasons for what stays: kept in ``controls/``, shown in the documentation.
+"""Reports of other scanners about an office, and our reasons for what stays: stored in ``controls/``, shown in the documentation.
 
 `outpost_lab.judges` runs the tools.
 """
@@ -22,7 +22,7 @@ class Opinion:
 
     Attributes:
         what: What was examined: a policy, a port.
-        findings: What it would have otherwise, by the tool's own ids or words.
+        findings: What the tool criticises, by its own ids or words.
     """
 
     tool: str

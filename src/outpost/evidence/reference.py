@@ -158,7 +158,7 @@ def flow_reference(office: Office) -> str:
 
 
 FORMATS = {"ipv4": "IP address", "ipv4network": "network", "date": "day", "": "text"}
-"""What pydantic calls a text of a form; other forms have their name in `outpost.office.tables.values`."""
+"""pydantic's names for texts of a form; other forms are named in `outpost.office.tables.values`."""
 
 
 def office_reference() -> str:
@@ -189,7 +189,7 @@ def _sections(
 
 
 def _type(about: Schema) -> tuple[str, str]:
-    """The table that a value is or holds, and what it may be, in words."""
+    """The table that a value is or contains, and its allowed values, in words."""
     about = next(each for each in about.get("anyOf", [about]) if each.get("type") != "null")
     if "anyOf" in about:
         return _type(about)

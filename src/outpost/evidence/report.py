@@ -1,7 +1,7 @@
 """The report: one page that shows fault → control → line in effect → check → attack → host → result, and what is missing.
 
 The page needs nothing beside itself: no script, no font, no picture from anywhere. It is made from the runs that
-`outpost verify` kept, the recorded attacks, the catalogue, and the lines that the hosts hold now.
+`outpost verify` kept, the recorded attacks, the catalogue, and the present lines on the hosts.
 """
 
 import shutil
@@ -73,7 +73,7 @@ class Attacked(NamedTuple):
 
     @property
     def positive(self) -> str:
-        """What was observed without the defence."""
+        """The observation without the defence."""
         without = self.recorded.get("without")
         if not without:
             return f"none: {self.plan.no_switch}" if self.plan.no_switch else "not recorded"
@@ -89,7 +89,7 @@ class Evidence:
         lines: Control → lines in effect on the hosts.
         attacked: Recorded attacks.
         drills: Restore drills, the latest first.
-        lab: Whether the office is the lab that the attacks were carried out against: they prove nothing of another one.
+        lab: Whether the office is the lab that the attacks were carried out against: they prove nothing about another office.
     """
 
     office: Office

@@ -43,7 +43,7 @@ class NextKey(_Kept):
 
 
 class BackupKeys(_Kept):
-    """What opens one host's backup, and no other host's.
+    """The keys to one host's backup, and to no other one.
 
     Attributes:
         ssh_key: Opens the host's repository on the backup server, OpenSSH.
@@ -55,7 +55,7 @@ class BackupKeys(_Kept):
 
 
 ACCOUNT = re.compile(r"https://[a-z0-9.-]{1,253}(?::\d{1,5})?(?:/[A-Za-z0-9._~%=-]{0,100}){1,10}")
-"""An account's URL (RFC 8555, section 7.1.2), without what has a meaning in a CAA record."""
+"""An account's URL (RFC 8555, section 7.1.2), without characters that have a meaning in a CAA record."""
 
 
 class AcmeAccount(_Kept):
@@ -78,13 +78,13 @@ DkimStage = Literal["published", "active", "retired", "revoked"]
 
 
 class DkimKeys(_Kept):
-    """The two private keys a message is signed with (RFC 8301, RFC 8463), PEM, and where they stand in their life.
+    """The two private keys that sign a message (RFC 8301, RFC 8463), PEM, and their stage.
 
     Attributes:
         stage: ``published`` before the first signature, ``active`` while it signs, ``retired`` while messages with
             its signature are still on their way, ``revoked`` (empty ``p=``, private halves destroyed) at the end.
         since: When it reached that stage.
-        seen: Since when every authoritative server has shown what the stage says; None: not yet.
+        seen: Since when every authoritative server shows this stage; None: not yet.
     """
 
     rsa: Hidden
@@ -105,7 +105,7 @@ class SigningKey(_Kept):
     Attributes:
         id: The server's name for it, made from its public half.
         roles: ``ksk``, ``zsk`` or both.
-        timers: What the server has planned and done with it: name to UNIX time.
+        timers: The dates of the key on the server: name to UNIX time.
         key: The private key, PEM.
     """
 
@@ -131,7 +131,7 @@ class Secrets(_Kept):
 
     Attributes:
         authority: The office's own certificate authority.
-        authority_next: The one that takes over from it, while it rolls.
+        authority_next: The next authority, while it rolls.
         authority_past: Certificate of the one before it (PEM), trusted until no host shows a certificate of it.
         hosts: Host name to the certificate of its internal links.
         hosts_past: Host name to the certificate before it (PEM), accepted while its key rolls.
@@ -182,7 +182,7 @@ class Secrets(_Kept):
     readers: tuple[str, ...] = ()
 
     def seal_of(self, host: str) -> str:
-        """The secret that seals a host's own state, so that nobody on the host can write one (SYS-08); empty if the office has none yet."""
+        """The secret that seals a host's stored state, so that nobody on the host can forge it (SYS-08); empty if the office has none."""
         secret = self.sealing.get_secret_value()
         return hashlib.sha256(f"{secret} {host}".encode()).hexdigest() if secret else ""
 

@@ -181,7 +181,7 @@ def _signed(
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """What a key of an authority, or of a server, may be used for."""
+    """The allowed uses of a key of an authority, or of a server."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

@@ -106,7 +106,7 @@ class Guest:
 
     @property
     def secret(self) -> str:
-        """What libvirt calls the passphrase of its disk; empty if the disk is not encrypted."""
+        """libvirt's name for the passphrase of its disk; empty if the disk is not encrypted."""
         return str(uuid5(NAMESPACE_DNS, f"disk.{self.name}.{self.office}")) if self.encrypted else ""
 
     @property
@@ -128,7 +128,7 @@ class Guest:
 
 @dataclass(frozen=True)
 class Site:
-    """What one server is to have; guests in the order in which they start."""
+    """The declared state of one server; guests in the order in which they start."""
 
     domain: str
     bridges: tuple[Bridge, ...]

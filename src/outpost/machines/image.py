@@ -25,7 +25,7 @@ from outpost.templates import environment, render
 from outpost.tools import run
 
 FILES = Path(__file__).with_suffix(".files")
-"""What mkosi reads, as templates; the path mirrors its directory."""
+"""The files for mkosi, as templates; the path mirrors its directory."""
 BOOTS = (
     "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "grub-efi-amd64-signed", "grub-pc-bin", "initramfs-tools",
     "iproute2", "linux-image-amd64", "procps", "shim-signed", "systemd", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "zstd",
@@ -117,7 +117,7 @@ def describe(device: Path, size: int) -> str:
     """Describe a device, if an image of this size may be written to it.
 
     Raises:
-        OutpostError: It is no whole disk, it is in use, or too small.
+        OutpostError: It is not a whole disk, is in use, or is too small.
     """
     try:
         is_block = stat.S_ISBLK(device.stat().st_mode)
@@ -160,7 +160,7 @@ COPY = (
     'dd if="$1" of="$2" bs=4M conv=nocreat,notrunc,fsync status=none && '
     'dd of="$2" oflag=nocache conv=notrunc,fdatasync count=0 status=none && cmp --bytes="$3" "$1" "$2"'
 )
-"""Shell; the second dd makes the kernel forget what it has of the disk, so that cmp reads the disk itself (dd(1))."""
+"""Shell; the second dd makes the kernel drop its cache, so that cmp reads the disk itself (dd(1))."""
 
 
 def write(image: Path, device: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the office's secrets keep for its machines: SSH host keys that seeds bring, passphrases of encrypted disks."""
+"""The office's secrets for machines: SSH host keys for seeds, and passphrases of encrypted disks."""
 
 from collections.abc import Sequence
 from pathlib import Path

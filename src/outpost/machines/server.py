@@ -1,4 +1,4 @@
-"""What a site's server is and has: one script asks for it and changes nothing; its output is hostile input."""
+"""The state of a site's server: one script reads it and changes nothing; its output is hostile input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Shape:
 
     @property
     def hardware(self) -> tuple[object, ...]:
-        """What a running guest gets only by a restart."""
+        """The properties that a running guest gets only by a restart."""
         return (self.memory, self.processors, self.cards, self.disks)
 
 
@@ -127,7 +127,7 @@ def run(login: str, target: Target, script: str, *, patience: float = PATIENCE) 
 
 
 def survey(login: str, target: Target, site: Site) -> Server:
-    """What the server has of what this site needs."""
+    """The server's state, as far as this site needs it."""
     names = tuple(guest.name for guest in site.guests)
     given = {"directory": DIRECTORY, "mark": MARK, "names": " ".join(names)}
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -225,7 +225,7 @@ def bridged(server: Server, site: Site) -> bool:
 
 
 def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
-    """What the server lacks, and what its guests need."""
+    """Findings about the server and the needs of its guests."""
     bad, note = partial(Finding, login, "bad"), partial(Finding, login, "note")
     if server.release != f"debian {RELEASE}" or server.machine != "x86_64":
         seen = f"runs {server.release or 'an unknown system'} on {server.machine or 'an unknown machine'}"

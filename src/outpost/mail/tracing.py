@@ -1,7 +1,7 @@
 """One message across all hosts: what each host logged about it, as hops with delays and TLS.
 
-The hosts search their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A
-second round asks every host for what the first one brought to light: the store knows a Message-ID, the MTA queue ids.
+The hosts search their own journals (``outpost.onhost.mailtrace``) and send only what belongs to the message. A second round
+searches for the ids that the first one found: the store knows a Message-ID, the MTA queue ids.
 """
 
 import re
@@ -37,8 +37,8 @@ class Hop:
     Attributes:
         time: Seconds since 1970.
         id: Its queue id there; empty where the host has none.
-        delay: Seconds that the message took on this host until then; None where that is not said.
-        parts: What the delay is made of, in words.
+        delay: Seconds that the message took on this host until then; None where it is not logged.
+        parts: The parts of the delay, in words.
         tls: Protection of the connection; empty where there was none, or none is logged.
     """
 
@@ -64,7 +64,7 @@ class Rule(NamedTuple):
 
     Attributes:
         who: Which daemon, as a pattern for its name.
-        line: The line, with what is printed as named groups.
+        line: The line, with the printed parts as named groups.
         sentence: The sentence, with those groups as holes.
     """
 

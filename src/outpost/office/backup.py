@@ -1,6 +1,5 @@
-"""What a backup has of each host, and how the host makes it: the role's view of its own state.
-
-Pure. Not in it is what an apply makes again (configuration, certificates, accounts of the office file), nor the MTA's queue: a
+"""The content of each host's backup, and how the host makes it: the role's view of its own state. Pure. It does not contain
+what an apply makes again (configuration, certificates, accounts of the office file), nor the MTA's queue: a
 restored queue would deliver its messages a second time. The queue holds them for minutes only, and senders keep every message
 for which they got no `250` (BKP-01).
 """

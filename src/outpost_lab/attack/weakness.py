@@ -151,4 +151,6 @@ async def _takes_mail(ground: Ground) -> None:
 
 async def restore_interrupted(ground: Ground) -> list[str]:
     """Restore the defences that an interrupted run has left off; returns the hosts."""
-    return [host.name for host in ground.office.hosts if "restored" in await ground.on(host.name, RESTORES_LEFT)]
+    return [
+        host.name for host in ground.office.hosts if "restored" in await ground.on(host.name, RESTORES_LEFT)
+    ]

@@ -2,8 +2,7 @@
 
 A host registers an ACME account with the key that the office gave it. CAA then names it (``accounturi``, RFC 8657), and nobody
 else's account can have the host's names certified, however well it proves control over them. Accounts outlive certificates and
-hosts, so each is asked for once. One of another authority (``acme.directory`` was changed) is forgotten by the records at once
-and asked for again.
+hosts, so each is asked for once. After a change of ``acme.directory`` the records drop the old account at once, and the host is asked again.
 """
 
 from collections.abc import Callable, Collection

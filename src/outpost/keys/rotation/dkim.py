@@ -140,7 +140,7 @@ def _retire(desk: Desk) -> bool:
             desk.change(dkim={name: kept for name, kept in desk.secrets.dkim.items() if name != selector})
             desk.report(f"removed {selector}")
             done = True
-    if done:  # the MTAs drop a revoked pair; they kept it while workers might still have used it
+    if done:  # the MTAs remove a revoked pair, which workers might have used until now
         desk.apply((*serving(desk.office, "names"), *serving(desk.office, "transport")))
     return done
 

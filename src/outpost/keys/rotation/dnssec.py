@@ -38,7 +38,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
     """Update the copy; returns whether it was out of date.
 
     Args:
-        seen: A person has asked for it, and is shown what no rollover explains.
+        seen: A person has asked for it, and sees the keys that no rollover explains.
 
     Raises:
         UnexplainedError: No person has, and the primary has such keys.
@@ -65,7 +65,7 @@ def keep(desk: Desk, *, seen: bool = False) -> bool:
 def _unexplained(desk: Desk, found: dict[str, tuple[SigningKey, ...]]) -> Iterator[str]:
     """Keys of the primary that are neither as stored nor the result of a rollover.
 
-    A key-signing key comes when one that was kept has had its time, by this controller's clock; a private key never changes.
+    A new key-signing key is expected only when the stored one has reached its lifetime, by this controller's clock. A private key never changes.
     """
     lifetime, now = desk.office.dns.ksk_lifetime, desk.now().timestamp()
     for zone, kept in desk.secrets.dnssec.items():

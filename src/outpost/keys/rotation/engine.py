@@ -1,4 +1,4 @@
-"""What all rotations share: the office with its secrets, one writer at a time, reasons to wait, and what its name servers show."""
+"""Common parts of all rotations: the office with its secrets, one writer at a time, reasons to wait, answers of its name servers."""
 
 import fcntl
 from collections.abc import Callable, Iterable, Iterator
@@ -31,10 +31,10 @@ Rows = list[tuple[str, str, str]]
 
 
 class NotYetError(OutpostError):
-    """The next step would break what others rely on; it says from when on it will not.
+    """The next step would break what others rely on now.
 
     Attributes:
-        until: When to come again; None if that depends on others.
+        until: When it is safe; None if that depends on others.
     """
 
     def __init__(self, message: str, remedy: str, until: datetime | None = None) -> None:
@@ -47,7 +47,7 @@ class Desk:
     """An office whose keys are being changed.
 
     Attributes:
-        report: Called with each thing done, in a clause.
+        report: Called with each step that is done, in a clause.
         now: The clock.
     """
 

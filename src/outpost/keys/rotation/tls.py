@@ -1,9 +1,9 @@
 """Public TLS keys roll from the current one to the next, whose TLSA record has been in the DNS all the time.
 
-The switch is refused until every authoritative name server has shown the next key's record for two TTLs: a sender
-that remembers the records from before would take the new key for an attack and keep its mail (RFC 7671, section 8.1;
-RFC 7672, section 2.2). After it the old key stays published until the host is seen to show the new one. A host that
-fetches its certificate by ACME goes on with its old pair until it has one for the new key.
+The switch is refused until every authoritative name server has shown the next key's record for two TTLs: for a sender with the
+old records in its cache the new key would be an attack, and its mail would wait (RFC 7671, section 8.1;
+RFC 7672, section 2.2). After it the old key stays published until the host is seen to show the new one. A host that fetches its
+certificate by ACME uses its old pair until it has one for the new key.
 """
 
 from datetime import datetime, timedelta
