@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from outpost.cli import app as cli
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.model import public_keys
@@ -212,3 +214,36 @@ def test_a_store_that_does_not_answer_leaves_the_office_file_as_it_is(
         closing.advance()
     assert closing.target.office_file.read_text() == before
     assert closing.next == "freeze"
+
+
+@pytest.mark.parametrize(
+    ("taken", "options", "asked"),
+    [
+        ([], [], True),
+        (["freeze"], ["--forward-to", "archive@example.com"], True),
+        (["freeze"], [], False),  # stops at the missing option
+        (["freeze", "forward"], [], False),
+        (["freeze", "forward", "handover", "drain"], [], True),
+        (["freeze", "forward", "handover", "drain", "withdraw"], [], False),  # wants the domain typed
+    ],
+)
+def test_steps_that_users_and_senders_notice_are_asked_for_first(
+    closing: Closing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    taken: list[str], options: list[str], asked: bool,
+) -> None:  # fmt: skip
+    done = {step: {"when": "2026-01-01T00:00:00+00:00", "by": "x", "found": {}} for step in taken}
+    (closing.target.data / FILE).write_text(json.dumps(done), encoding="utf-8")
+    steps: list[str] = []
+
+    def advance(self: Closing) -> tuple[str, dict[str, object]]:
+        steps.append(self.next)
+        return self.next, {}
+
+    monkeypatch.setattr(Closing, "advance", advance)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    command = ["decommission", str(closing.target.data), "--next", *options]
+    assert cli.run(command) == (1 if asked else 0)
+    assert ("Take this step? [y/N]" in capsys.readouterr().err) is asked
+    assert steps == ([] if asked else [STEPS[len(taken)]])
+    assert cli.run([*command, "--yes"]) == 0
+    assert steps[-1] == STEPS[len(taken)]

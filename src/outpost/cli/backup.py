@@ -140,10 +140,18 @@ def _show(found: Iterable[backup.Archive], hosts: Iterable[Host]) -> None:
 
 @app.of_office("decommission")
 def close_office(
-    at: At, following: bool = False, forward: str = "", into: Path | None = None, erase: str = ""
+    at: At,
+    following: bool = False,
+    forward: str = "",
+    into: Path | None = None,
+    erase: str = "",
+    yes: bool = False,
 ) -> int:
     closing = Closing(at.target, at.via, watcher(), forward, into, erase)
     if following:
+        step, domain = closing.next, at.office.domain
+        if step in closing.asked and not yes and not agreed(f"{domain}: {WORDS[step]}. Take this step?"):
+            return 1
         step, found = closing.advance()
         out.print(f"[green]{step}[/]: {WORDS[step]}")
         out.print(json.dumps(found, indent=1), markup=False)

@@ -98,6 +98,11 @@ class Closing:
         """The next step; empty if the office is closed."""
         return next((step for step in STEPS if step not in self.done), "")
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Steps that change what users and senders meet. Two have an option that says so: without it they change nothing."""
+        return ("freeze", "withdraw", *(["forward"] if self.forward else []))
+
     def advance(self) -> tuple[str, dict[str, Any]]:
         """Take the next step; returns it and its result."""
         step = self.next
