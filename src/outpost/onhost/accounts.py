@@ -48,14 +48,14 @@ RECOVERY = 8
 """Codes that replace the second factor once each, for a user who has lost the telephone."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
 BROWSER = re.compile(r"[A-Za-z, ]{1,40}")
-"""Nothing else of what webmail says gets into the file: a line of it could be a password."""
+"""Only such text of webmail gets into the file: a line of it could otherwise be a password."""
 SHUT = re.compile(r"^FAIL\t1\t(?:.*\t)?reason=[^\t]*in (\d{1,9}) minutes")
-"""Dovecot hands on what the login policy says (``logins``)."""
+"""Dovecot passes on the reason of the login policy (``logins``)."""
 STEP = 30
 """Seconds of a code's period (RFC 6238); the periods before and after are accepted, too, because clocks differ."""
 LONGEST_LINE = 8192
 ENDING, PACE = 10.0, 0.05
-"""Seconds to wait until open sessions have ended, and between two looks at them."""
+"""Seconds to wait until open sessions have ended, and between two checks."""
 GUESSES = ("password", "code", "passkey")
 """Refusals for a guesser."""
 
@@ -75,7 +75,7 @@ class Chosen:
     Attributes:
         grown_from: The hash of the first password it belongs to.
         password: Hash of the user's own password; empty until it is chosen.
-        factors: Name of a device to its secret (base32) and the time step of its last code, which is never right again.
+        factors: Name of a device to its secret (base32) and the time step of its last code, which is not accepted again.
         passkeys: Name of a passkey to its identity and public key (`Passkeys.made`).
         recovery: Hashes of recovery codes that were not used yet.
         applications: Name of a program to the hash of its password.
@@ -114,7 +114,7 @@ class Chosen:
 
     @property
     def devices(self) -> list[str]:
-        """Names of what is a second factor: while there is none, the password alone is enough."""
+        """Names of the second factors; while there is none, the password alone is enough."""
         return [*self.factors, *self.passkeys]
 
     # AUT-07: without it a thief continues all day in sessions that were opened before the user locked him out.
@@ -156,7 +156,7 @@ class Declared(NamedTuple):
 
     Attributes:
         hashed: Hash of the first password.
-        one_time: Whether it is good only for choosing another.
+        one_time: Whether it is valid only for choosing another.
         factor_from: UNIX time from which a second factor is required; None where it is not.
     """
 
@@ -172,10 +172,10 @@ class Accounts:
     Attributes:
         words: A file with words that no password is made of (JSON), read at each change: people come and go.
         declared: The office's accounts as Dovecot reads them: address, hash of the first password.
-        own: The directory of what users chose.
+        own: The directory of users' settings.
         used: A directory with a file for each program's password; its time is when Dovecot last accepted the password.
         verify: Asks Dovecot whether that is the password of that address, typed at that remote address.
-        hash_password: What is kept of a password (AUT-01).
+        hash_password: Makes the stored hash of a password (AUT-01).
         session_seconds: How long a webmail session lasts.
         draw: A picture of a text, as a ``data:`` URI with a QR code.
         server: Where programs read and send mail: name, port of IMAP, port of submission.
@@ -435,7 +435,7 @@ class Accounts:
     def _confirm_device(
         self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
     ) -> dict[str, Any]:
-        """Add what was begun, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
+        """Add the device or passkey, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
         with self.lock:
             chosen = self._in_session(address, session)
             if (address, kind) not in self.pending:
@@ -573,7 +573,7 @@ class Accounts:
         return chosen if chosen.grown_from == declared else Chosen(declared)
 
     def _note_of_use(self, hashed: str) -> Path:
-        """What Dovecot writes when it accepts the password (``accounts.lua``)."""
+        """The file that Dovecot writes when it accepts the password (``accounts.lua``)."""
         return self.used / re.sub(r"[^A-Za-z0-9]", "", hashed)
 
     def _last_used(self, hashed: str) -> int | None:
@@ -687,7 +687,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """Answers side by side: Dovecot makes guessers wait, and nobody else should wait for that."""
+    """Answers in parallel: Dovecot delays guessers, and nobody else should wait for that."""
 
     daemon_threads = True
     request_queue_size = 1024

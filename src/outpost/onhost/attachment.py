@@ -64,7 +64,7 @@ def text_of(file: bytes) -> str:
 
 @contextmanager
 def in_time(file: bytes) -> Iterator[None]:
-    """Ends what reads a file when it has taken its time (STO-04)."""
+    """Ends the reading of a file when its time is over (STO-04)."""
 
     def end(*_signal: object) -> None:
         raise LateError

@@ -72,7 +72,7 @@ OF_THE_ENTRY = (
 
 
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
-"""Errors for which a name is no file any more: deleted meanwhile, a link, a socket."""
+"""Errors for names that are not files: deleted meanwhile, a link, a socket."""
 
 
 ONLINE_COPY = """
@@ -152,7 +152,7 @@ class Backup:
 
     @contextmanager
     def snapshot(self) -> Iterator[list[str]]:
-        """Arrange what borg reads as paths below ``/``; it is removed afterwards."""
+        """Arrange the files for borg as paths below ``/``; they are removed afterwards."""
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir(parents=True, mode=0o700)
         shown = []
@@ -166,7 +166,7 @@ class Backup:
             self.clean()
 
     def clean(self) -> None:
-        """Remove what a killed backup has left."""
+        """Remove the remains of a killed backup."""
         shutil.rmtree(self.stage, ignore_errors=True)
         if self.mail:
             with as_owner(self.mail):

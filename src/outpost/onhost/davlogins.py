@@ -29,7 +29,7 @@ LOGIN = re.compile(r"[^\s/@\x00-\x1f\x7f]{1,64}@[a-zA-Z0-9.-]{1,255}")
 
 
 class UnavailableError(Exception):
-    """Nobody can be admitted or refused now."""
+    """Logins cannot be checked now."""
 
 
 def credentials(header: str) -> tuple[str, str] | None:
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """Answers side by side: Dovecot makes guessers wait, and nobody else should wait for that."""
+    """Answers in parallel: Dovecot delays guessers, and nobody else should wait for that."""
 
     daemon_threads = True
     request_queue_size = 256

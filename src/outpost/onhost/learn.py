@@ -1,9 +1,10 @@
 """Teaches the filter what users moved into Junk and out of it (JNK-01). Runs on the store, every two minutes.
 
 Dovecot leaves a copy of each such message in the spool (``sieve/learn``), named ``USER.spam.…`` or ``USER.ham.…``. It goes to every MTA's
-Rspamd by TLS, both ends with the office's certificates, and leaves the spool when all of them have answered. The user's move is long done:
-whatever fails here costs a lesson and nothing else. Bayes needs as many examples of what is no junk, and few are moved out of it: several
-times a day messages that users have answered are learnt as well. How much one user may teach is bounded (JNK-02). Only Python's own library.
+Rspamd by TLS, both ends with the office's certificates, and leaves the spool when all of them have answered. The user's move is
+long done: a failure here costs one lesson and nothing else. Bayes needs as many examples of mail that is not junk,
+and few are moved out of it: so it also learns, several times a day, messages that users have answered. How much one user may
+teach is bounded (JNK-02). Only Python's own library.
 """
 
 from __future__ import annotations

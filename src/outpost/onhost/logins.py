@@ -36,10 +36,10 @@ NOTED_EVERY = 86400
 PLACES = 50
 """Most known places of one account; the one that was not used for longest is removed first."""
 SPRAYING = 5
-"""From one address, this many times as many wrong passwords as for one account, over all accounts; or one for each account."""
+"""Limit of one address over all accounts: this many times the limit of one account, or one wrong password for each account."""
 LONGEST_WAIT = 8
 REMEMBERED = 20_000
-"""Accounts and addresses with wrong passwords, about: guessers choose the names. What was not guessed at for longest goes first."""
+"""About the number of accounts and addresses with wrong passwords that are kept: guessers choose the names. The oldest are removed first."""
 
 REFUSE = -1
 Key = tuple[str, str]

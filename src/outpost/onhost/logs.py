@@ -1,8 +1,8 @@
 """Sends a host's log to head office, line by line, and loses none: the journal on disk is the queue.
 
 It reads the journal behind the last line that the collector has acknowledged, sends what follows by RELP over TLS, and notes
-how far the collector has come only when it says so. Whatever breaks, here or there, the same lines are sent again; nothing else
-remembers anything, so nothing else can lose one (docs/adr/0017).
+how far the collector has come only when it says so. Whatever fails on either side, the same lines are sent again. No other
+state exists that could lose one (docs/adr/0017).
 
 What a program writes of itself (name, priority, text) is hostile: it is bounded, one line, and stops nothing. Who wrote it is
 what the journal itself noted (``_UID``, ``_SYSTEMD_UNIT``…); it stands in the line's structured data (docs/adr/0027).
@@ -160,7 +160,7 @@ class Session:
         return int(words[0]), data[:3]
 
     def close(self) -> None:
-        """Close without ceremony: what counts is acknowledged."""
+        """Close at once: the lines that count are acknowledged."""
         self.socket.close()
 
 

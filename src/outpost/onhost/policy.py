@@ -134,7 +134,7 @@ class Holds:
         self._write()
 
     def release(self, login: str) -> bool:
-        """Release an account; returns whether it was held."""
+        """Release an account; returns whether it was on hold."""
         held = self.left(login) > 0
         if self.until.pop(login, None) is not None:
             self._write()
@@ -151,7 +151,7 @@ class Holds:
                 self.seen = changed
         except FileNotFoundError:
             self.until, self.seen = {}, -1
-        except (OSError, ValueError, AttributeError, TypeError) as trouble:  # accounts in memory stay held
+        except (OSError, ValueError, AttributeError, TypeError) as trouble:  # accounts in memory stay on hold
             say(3, f"{self.path} cannot be read: {trouble}")
 
     def _write(self) -> None:
@@ -217,7 +217,7 @@ class Decisions:
         client = request.get("sasl_username") if user else _networks(request.get("client_address", ""))[-1]
         transaction = known.setdefault(request.get("instance", ""), Transaction(client or ""))
         if len(known) > REMEMBERED:
-            # DOS-07: not simply the oldest one, or who names recipients and leaves makes the service forget the messages of others
+            # DOS-07: not simply the oldest one: otherwise a client with many unfinished messages makes the service forget those of others
             most = Counter(each.client for each in known.values()).most_common(1)[0][0]
             del known[next(instance for instance, each in known.items() if each.client == most)]
         return transaction
@@ -240,7 +240,7 @@ class Decisions:
         return DUNNO
 
     async def _all_full(self, mailboxes: list[str], size: str) -> bool:
-        # DOS-07: not asked for each of a list's members, or a stranger who names the list again and again keeps all others waiting
+        # DOS-07: it stops at the first member with room: otherwise a stranger who names a list again and again makes all others wait
         for mailbox in mailboxes:
             if not await self.full(mailbox, size):
                 return False
@@ -376,8 +376,8 @@ class Decisions:
 
     def _bucket(self, kind: str, *key: str, size: int, seconds: int = TEN_MINUTES) -> Bucket:
         buckets = self.buckets.setdefault(kind, {})
-        # strangers choose how many networks there are: those with the least in them are removed first, or somebody who names recipients from
-        # many makes the service forget his bomb (DOS-07)
+        # DOS-07: strangers choose the number of networks, so those with the lowest counts are removed first: otherwise recipients named from
+        # many networks make the service forget a mail bomb
         if len(buckets) >= 2 * REMEMBERED:
             by_content = sorted(buckets.items(), key=lambda item: item[1].filled(self.clock()))
             self.buckets[kind] = buckets = dict(by_content[-REMEMBERED:])
@@ -481,7 +481,7 @@ def say(priority: int, line: str) -> None:
 
 
 def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
-    """Mail about a held account, through the listener that accepts mail for the postmaster only."""
+    """Mail about an account on hold, through the listener that accepts mail for the postmaster only."""
     message = EmailMessage()
     message["From"] = f"Mail gateway <postmaster@{settings.domain}>"
     message["To"] = settings.postmaster

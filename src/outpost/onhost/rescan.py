@@ -159,7 +159,7 @@ def take_out(message: Path, mail: Path) -> Path:
 def notice(message: bytes, found: str, settings: dict[str, Any], owner: str) -> str:
     """The message to the owner of a mailbox, in both languages of the guide: the store does not know which one the owner
     reads."""
-    # no structure is parsed: what a stranger nests in a field, or below the header, would end the scan for everybody
+    # no structure is parsed: nested fields or parts of a stranger would end the scan for everybody
     headers = BytesHeaderParser().parsebytes(message[:LONGEST_HEADER])
     sender, subject, date = (_shown(headers.get(name, "unknown")) for name in ("From", "Subject", "Date"))
     return (
@@ -255,7 +255,7 @@ def _scanned(
             found = _first_verdict(scanners, data)
         except FileNotFoundError:
             return None
-        # one message that the scanner cannot do with, which somebody may have made so, is no reason to leave the others
+        # somebody may have made one message that has no verdict: the others are still scanned
         except NoVerdictError as error:
             return message, b"", error
         return message, data if found else b"", found

@@ -122,7 +122,7 @@ def due(
             one for one in queue if one.queue == "deferred" and not one.domains.isdisjoint(route.domains)
         ]
         work.expire += [one.id for one in waiting if now - one.arrived > route.lifetime]
-        # mail that only waits for the Internet is a reason to probe, too, if this next hop shows whether the line is up
+        # mail that waits for the Internet is also a reason to probe, if this next hop is on the Internet
         stranded = [one for one in queue if one.queue == "deferred" and one.domains - routed]
         if not waiting and not (route.internet and stranded):
             state.pop(route.name, None)
@@ -157,13 +157,13 @@ def large(names: Iterable[str], by_hand: Callable[[str], bool]) -> list[str]:
 
 
 def refused(queue: list[Message], by_hand: Callable[[str], bool], lifetime: int, now: float) -> list[str]:
-    """Messages on hold that were refused and are older than the queue's lifetime; what was held by hand stays."""
+    """Messages on hold that were refused and are older than the queue's lifetime; those put on hold by hand stay."""
     old = [one.id for one in queue if one.queue == "hold" and now - one.arrived > lifetime]
     return [name for name in old if not by_hand(name)]
 
 
 def held_by_hand(name: str) -> bool:
-    """Whether a message on hold was not refused by the filter (its header says so)."""
+    """Whether a message on hold was not refused by the filter, by its header."""
     shown = subprocess.run(["postcat", "-hq", name], capture_output=True, check=False)
     return not any(line.startswith(b"X-Office-Held:") for line in shown.stdout.splitlines())
 

@@ -43,7 +43,7 @@ MOST_DAMAGED = 5
 WRONG_CODES = 5
 """Of a second factor, within ten minutes, after which the accounts service takes none for a while (`outpost.onhost.accounts`)."""
 PROBE = 150.0
-"""Seconds for one check: what hangs is an alarm, and keeps no other from being sent. The scanner may take 120."""
+"""Seconds for one check: a check that hangs is an alarm, and does not delay the others. The scanner may take 120."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def output_of(*command: str) -> str:
     """A command's output; empty if there is no such command.
 
     Raises:
-        subprocess.TimeoutExpired: It has not ended in time. That is no empty output.
+        subprocess.TimeoutExpired: It has not ended in time. That is not an empty output.
     """
     with suppress(OSError):
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100).stdout
@@ -294,7 +294,7 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
 
 
 def _noted(path: Path) -> str:
-    """What a service has written into a file of its own; nothing where it put a link there, or what never ends."""
+    """The content of a service's own file; empty if the service made it a link, or something without an end."""
     with suppress(OSError):
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(number, "rb") as file:

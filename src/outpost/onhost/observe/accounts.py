@@ -12,7 +12,7 @@ DYNAMIC = range(61184, 65520)
 
 
 def entries(path: str) -> list[tuple[str, str, str]]:
-    """Name, password and whole line of each entry; lines that are no entry are left out."""
+    """Name, password and whole line of each entry; other lines are left out."""
     lines = content(path).split("\n")
     return [(*line.split(":")[:2], line) for line in lines if line.count(":") > 2]  # type: ignore[misc]
 

@@ -67,7 +67,7 @@ class Seen(collections.namedtuple("Seen", "mark mark_of_usr states faults live d
     Attributes:
         mark_of_usr: Of those below /usr.
         states: To be compared with the known state.
-        faults: What is wrong whatever was before.
+        faults: What is wrong in any case, whatever the known state.
         live: Name of a question → lines of the answer.
         declared_units: Unit → its declared files.
         declared: All declared paths.

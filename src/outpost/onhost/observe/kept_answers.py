@@ -93,8 +93,8 @@ class Marking:
     """The mark of files; its computation starts at once.
 
     It differs when a file below `TREES`, or of `MARKED`, came, went or was touched in any way: content, mode, owner,
-    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE` the
-    directory itself alone; so with each day it is another one, too.
+    attributes, access lists, capabilities and links set ctime, which nobody can choose (inode(7)). Of `FOR_PEOPLE` only the
+    directory itself counts; therefore the mark also changes each day.
     """
 
     def __init__(self) -> None:

@@ -118,11 +118,11 @@ class Judged:
     """A scan compared with the known state.
 
     Attributes:
-        first: Nothing is known yet, or the observer is another one: what it sees for the first time is no drift, and not known either.
+        first: Nothing is known yet, or the observer is another one: what it sees for the first time is neither drift nor known.
         appeared, vanished: What a plan reports.
         moved: Faults: addresses and routes on the interface of others.
-        learned: What of that an apply may nevertheless take as known, because it started the daemon that says so.
-        found: What was here before the first apply, or what only an edited known state names; no person has accepted it yet.
+        learned: The part of them that an apply accepts, because it started the daemon that answers so.
+        found: Things from before the first apply, or that only an edited known state names; no person has accepted them yet.
         edited: Something else than an apply wrote the known state.
         next: What is known from then on.
     """
@@ -143,8 +143,8 @@ class Judged:
         if known is not None:
             before = {fact for fact in before if not expected.is_roles(fact)}
         now = {fact for fact in now if not expected.is_roles(fact)}
-        # What opens a host stands in the known state because it is explained or accepted: what is neither was written there by hand,
-        # and neither stays nor comes back. Of a state that was edited that holds for all; what opens nothing may be the platform's and waits.
+        # A fact that opens the host is known because it is explained or accepted. Any other one was written there by hand: it is neither kept
+        # nor restored. In an edited state this holds for all facts; one that opens nothing may be the platform's, and waits for a decision.
         fresh = Expected(contract_of(CONTRACT), now, set())
         fresh.witnesses = before
         suspects = {
@@ -263,7 +263,7 @@ def _started_since(unit: str) -> bool:
 
 @functools.cache
 def limits_in_file(unit: str) -> dict[str, str]:
-    """Names of limits → lines of a unit's declared file in systemd's form: sizes in bytes (systemd.resource-control(5)).
+    """Names of limits → lines of a unit's declared file, with sizes in bytes as systemd prints them (systemd.resource-control(5)).
 
     The file is compared itself.
     """

@@ -117,7 +117,7 @@ def _follows(entry: dict[str, typing.Any], own: set[str], connected: set[tuple[s
 def moved(before: set[str], now: set[str]) -> list[str]:
     """Addresses and routes that were moved away from their neighbours to another interface.
 
-    A boot may rename interfaces; then everything of one interface is still together. It is no move if all of it went the same way.
+    A boot may rename interfaces; then everything of one interface is still together, and it is not a move.
     """
     old, new = _placed(before), _placed(now)
     both = old.keys() & new.keys()

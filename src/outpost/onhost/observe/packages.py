@@ -103,7 +103,7 @@ def listed_by_packages() -> list[str]:
 
 
 def _listed(pattern: str) -> collections.abc.Iterator[str]:
-    """What the lists of these packages name. Lists from before the merge of directories have other names."""
+    """The paths in the lists of these packages. Lists from before the merge of directories have other paths."""
     for listing in glob.iglob(f"{DATABASE}/info/{pattern}"):
         yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
 

@@ -73,7 +73,7 @@ SPECIAL = (
 )
 """find(1): setuid programs, files that anybody may write, and devices."""
 DEVICE = "device"
-"""What the fact of a file says about a device."""
+"""The value of a file's fact if the file is a device."""
 STARTED = "-type f -perm /0111"
 """find(1): files that an account may start."""
 LISTED = r"-printf '%m %u %g %y|%p\0' | tr '\n\0' '\001\n'"

@@ -22,8 +22,8 @@ class Processes:
     """One walk over all of them (proc(5)).
 
     Attributes:
-        faults: Daemons that stand still or are traced, programs of no package, and logs that are written though nobody sees them any more.
-        holders: Inode of a socket → name and number of the process that has it; of several, the youngest.
+        faults: Daemons that are stopped or traced, programs of no package, and deleted logs that are still written.
+        holders: Inode of a socket → name and number of the process that has it; of several, the youngest one.
         views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
     """
 
@@ -73,11 +73,11 @@ def name_of(program: str) -> str:
 PASSING = re.compile(r"/(dev|proc|run|sys)(/.*)?$|/(home|root|tmp|var/tmp|var/(cache|lib|log)/private)$")
 """Where systemd mounts for any sandbox (systemd.exec(5))."""
 HIDDEN = re.compile(r"/systemd/inaccessible/\w+$")
-"""What it mounts of /run on places that a service may not see."""
+"""The parts of /run that it mounts on places that a service may not see."""
 DECLARED = r"^(?:TemporaryFileSystem|Bind(?:ReadOnly)?Paths)=(?:.*[\s:])?-?{}(?:[\s:]|$)"
 
 
-# SYS-08: without it a daemon reads another file than everybody else under the same name (nsenter(1) and mount(8)), and no file shows it.
+# SYS-08: without it one daemon can be given another file under the same name (nsenter(1), mount(8)), and no file shows it.
 def mounted_within(views: dict[str, tuple[str, str]]) -> list[str]:
     """Mounts that only a service sees, and that its unit does not declare (proc_pid_mountinfo(5))."""
     host = _mounts("1")
@@ -99,13 +99,13 @@ def mounted_within(views: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def _mounts(pid: str) -> list[tuple[str, str, str]]:
-    """Device, what of it, and where it is mounted."""
+    """Device, the mounted part of it, and the mount point of each mount."""
     lines = (line.split(" ", 5) for line in content(f"/proc/{pid}/mountinfo").splitlines())
     return [(device, root, place) for _, _, device, root, place, _ in lines]
 
 
 def _seen(place: str, ours: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    """What the host itself has there: a sandbox mounts it again with other options."""
+    """The host's own mounts there: a sandbox mounts them again with other options."""
     top = place
     while top not in ours and top != "/":
         top = os.path.dirname(top)
