@@ -108,8 +108,8 @@ def _packages(office: Office, me: Host) -> Items:
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' 'exim4*' sendmail-bin nullmailer | grep '^.[^n]'",
         untouched=(),
         # where another mail server has replaced it, exim4 still runs: its init script is a configuration file
-        command="systemctl stop 'exim4*'; DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge '^exim4.*' '^sendmail-bin$' '^nullmailer$' "
-        "</dev/null && systemctl daemon-reload && systemctl reset-failed",
+        command="systemctl stop 'exim4*'; DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 purge "
+        "'^exim4.*' '^sendmail-bin$' '^nullmailer$' </dev/null && systemctl daemon-reload && systemctl reset-failed",
     )
 
 

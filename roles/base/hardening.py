@@ -58,7 +58,7 @@ def names_and_clock(view: BaseView) -> Items:
         "no resolver but Unbound",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' systemd-resolved libnss-resolve | grep ^ii",
         untouched=(),
-        command="DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge systemd-resolved libnss-resolve </dev/null",
+        command="DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 purge systemd-resolved libnss-resolve </dev/null",
     )
     yield service(
         name="chrony",

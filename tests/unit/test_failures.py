@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pyinfra.context import ctx_host
 
-from outpost.converge import failures, observation
+from outpost.cli.progress import checks_progress
+from outpost.converge import drift, failures, observation, operations, shapes
 from outpost.converge.declaration import Declaration
 from outpost.converge.files import shell
 from outpost.converge.operations import HELD
@@ -20,6 +21,7 @@ from outpost.engine.follower import Follower
 from outpost.engine.run import _last, _outcome
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
+from outpost.verification.live import Result
 
 
 class Host:
@@ -136,27 +138,91 @@ def test_an_operation_that_cannot_read_an_answer_fails_by_itself(
     assert next(steps, None) is None
 
 
-@pytest.mark.parametrize(("refused", "attempts", "code"), [(0, 1, 0), (3, 4, 0), (9, 4, 1)])
-def test_package_lists_that_a_proxy_refuses_are_asked_for_again_and_not_for_ever(
-    tmp_path: Path, refused: int, attempts: int, code: int
+@pytest.mark.parametrize(
+    ("records", "vital"), [({}, True), ({"apt": ()}, True), ({"apt": (), "sysctl": ()}, False)]
+)
+def test_a_first_apply_ends_where_its_packages_cannot_be_installed(
+    monkeypatch: pytest.MonkeyPatch, records: dict[str, tuple[str, ...]], vital: bool
 ) -> None:
-    programs = {"apt-get": f"echo >> asked; [ $(wc -l < asked) -gt {refused} ] || exit 100", "sleep": ""}
-    for name, does in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n", encoding="ascii")
+    """Otherwise every later operation fails for want of a program. Before them only apt's own settings are applied."""
+    packages = shapes.packages("knot")
+    own = observation.Run(Declaration((("dns", (packages,)),)), ())
+    monkeypatch.setattr(operations, "run", lambda: own)
+    monkeypatch.setattr(operations, "observe", lambda: SimpleNamespace(records=records))
+    monkeypatch.setattr(operations, "answer_to", lambda _question: [])
+    monkeypatch.setattr(operations, "void", lambda: None)
+    monkeypatch.setattr(operations, "differs", lambda *_: None)
+    assert len(list(operations.install._inner(packages))) == 1
+    assert own.vital is vital
+
+
+def test_what_failed_is_named_by_its_reason_and_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt prints advice below the reason; what nobody declared is the remedy only where the message names it."""
+    lock = (
+        "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
+        "Note: do not remove it.",
+    )
+    sshd = ("/etc/ssh/sshd_config.d/10-corp.conf line 1: Bad option", "terminating")
+    meta = {
+        name: SimpleNamespace(stdout_lines=(), stderr_lines=lines)
+        for name, lines in (("a", lock), ("b", sshd))
+    }
+    monkeypatch.setattr(failures, "ctx_host", SimpleNamespace(get=lambda: None))
+    monkeypatch.setattr(
+        failures,
+        "state",
+        SimpleNamespace(
+            get_op_order=lambda: list(meta), get_op_meta=lambda key: SimpleNamespace(names={key})
+        ),
+    )
+    monkeypatch.setattr(failures, "_failed", lambda _state, _host, key: meta[key])
+    waiting = ("file\t/etc/ssh/sshd_config.d/10-corp.conf\tx", "account\tchef\tx", "file\t/etc/doas.conf\tx")
+    monkeypatch.setattr(drift, "_waiting", lambda: [SimpleNamespace(facts={fact}) for fact in waiting])
+    monkeypatch.setattr(drift, "_me", lambda: SimpleNamespace(name="ns1"))
+    assert [drift._undone(*each) for each in failures.failures()] == [
+        f"not done: a: {lock[0]}. Remedy: correct on ns1 what the message names",
+        "not done: b: terminating. Remedy: put `file /etc/ssh/sshd_config.d/10-corp.conf` into hosts.ns1.refused or hosts.ns1.accepted",
+    ]
+
+
+BUSY = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)"
+LOCKED = "dpkg: error: dpkg frontend lock was locked by another process with pid 7"
+
+
+@pytest.mark.parametrize(
+    ("program", "printed", "refused", "attempts", "code"),
+    [
+        ("apt-get", "503", 0, 1, 0),
+        ("apt-get", "503", 3, 4, 0),
+        ("apt-get", "503", 9, 4, 1),
+        ("apt-get", BUSY, 20, 21, 0),
+        ("apt-get", BUSY, 200, 100, 1),
+        ("dpkg", LOCKED, 20, 21, 0),
+        ("dpkg", "error processing package", 9, 4, 1),
+    ],
+)
+def test_package_programs_that_are_refused_are_tried_again_and_not_for_ever(
+    tmp_path: Path, program: str, printed: str, refused: int, attempts: int, code: int
+) -> None:
+    """A proxy answers 503, or another program holds a lock for minutes."""
+    fails = f"echo >> tried; [ $(wc -l < tried) -gt {refused} ] || {{ echo '{printed}' >&2; exit 100; }}"
+    for name in ("apt-get", "dpkg", "sleep"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{fails if name == program else ''}\n", encoding="ascii")
         (tmp_path / name).chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    script = shell("packages", missing=[], preseed=[], UPGRADES_WAIT="", PACKAGES="", APT="")
-    (lists,) = (line for line in script.splitlines() if "apt-get" in line)
+    script = shell("packages", missing=[], preseed=[], UPGRADES_WAIT="", PACKAGES="/", APT="true")
+    found = script[script.index("waited()") :]
     done = subprocess.run(
-        ["sh", "-ec", f"{lists}; echo on"],
+        ["sh", "-ec", f"{found}\necho on"],
         cwd=tmp_path,
         env=path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (code, "" if code else "on\n")
-    assert len((tmp_path / "asked").read_text().splitlines()) == attempts
+    assert (bool(done.returncode), done.stdout) == (bool(code), "" if code else "on\n")
+    assert not code or printed in done.stderr
+    assert len((tmp_path / "tried").read_text().splitlines()) == attempts
 
 
 PACKAGES = (
@@ -236,3 +302,14 @@ def test_a_stop_without_a_reason_says_during_which_operation(output: bytes, code
     assert (
         caught.value.message == f"pyinfra {how} during the operation base | /etc/knot/knot.conf; {expected}"
     )
+
+
+def test_the_progress_of_verify_names_a_dead_host_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of its checks fails for the same reason; other hosts' failures are named as before."""
+    dead = "outpost.errors.OutpostError: ns1: it does not answer. Remedy: switch it on"
+    with checks_progress() as note:
+        for number, (host, seen) in enumerate((*[("ns1", dead)] * 3, ("mta", "assert 0")), 1):
+            note(number, 5, Result(str(number), host, "a promise", (), "failed", seen, 0.1))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "FAILED" in line]
+    assert [line.partition("FAILED ")[2].split()[0] for line in lines] == ["ns1", "mta"], lines
+    assert "it does not answer" in lines[0]

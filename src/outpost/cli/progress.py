@@ -115,6 +115,7 @@ def watcher() -> Watcher:
 def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Result], None]]:
     """A bar for checks on a terminal; otherwise a line for each failure and regular progress; nothing for a timer."""
     failed, printed_at, lines = 0, time.monotonic(), not (quiet or err.is_terminal)
+    silent: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=quiet or lines) as bar:
         task = bar.add_task("asking the hosts", total=None)
@@ -123,13 +124,16 @@ def checks_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int, Resu
 
         def show(done: int, total: int, result: Result) -> None:
             nonlocal failed, printed_at
-            here = result.outcome == "failed"
+            here = result.outcome == "failed" and result.host not in silent
+            if here and result.host and result.could_not_ask:  # its other checks fail for the same reason
+                silent.add(result.host)
             failed += here
             red = f" [red]{failed} failed[/]" if failed else ""
             bar.update(task, completed=done, total=total, description=f"{result.host or 'checks'}{red}")
             if lines and (here or done == total or time.monotonic() - printed_at > STILL):
                 printed_at = time.monotonic()
-                note = f": FAILED {result.host} {result.promise}" if here else ""
+                reason = result.seen.partition(". Remedy: ")[0] if result.could_not_ask else result.promise
+                note = f": FAILED {result.host} {reason}" if here else ""
                 err.print(f"  checked {done} of {total}, {failed} failed{note}", markup=False)
 
         yield show

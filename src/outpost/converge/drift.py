@@ -200,7 +200,7 @@ def _remembered() -> Generator[Command, None, None]:
     run().before = now
     for finding in _waiting():
         report(finding, while_executing=True)
-    undone = [_undone(name, why) for name, why in failed]
+    undone = [_undone(*each) for each in failed]
     if left := [*undone, *map(_text, _left(before, now))]:
         yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
 
@@ -223,10 +223,12 @@ def _left(before: Beside, now: Beside) -> Iterator[Finding]:
             yield finding
 
 
-def _undone(operation: str, why: str) -> str:
-    """A declared thing that is not in force, and the remedy."""
+def _undone(operation: str, why: str, printed: str) -> str:
+    """A declared thing that is not in force, and its remedy; undeclared files are the remedy where the daemon's message names them."""
     me = _me().name
-    strange = [f"`{name}`" for finding in _waiting() if (name := words(min(finding.facts)))]
+    facts = (min(finding.facts) for finding in _waiting())
+    paths = [fact for fact in facts if fact.split("\t")[1].startswith("/")]
+    strange = [f"`{words(fact)}`" for fact in paths if words(fact) and fact.split("\t")[1] in printed]
     cause = f"correct on {me} what the message names"
     if strange:
         cause = f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"

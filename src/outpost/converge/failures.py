@@ -77,13 +77,13 @@ def _failed(state: State, host: Host, op_hash: str) -> OperationMeta | None:
     return meta if meta.is_complete() and not meta.did_succeed() else None
 
 
-def failures() -> Iterator[tuple[str, str]]:
-    """Names of the current host's operations that failed in this run, each with the last line that the host printed."""
+def failures() -> Iterator[tuple[str, str, str]]:
+    """Names of the current host's operations that failed in this run, each with its reason and all that the host printed."""
     host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
         if failed := _failed(state, host, op_hash):
             printed = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
-            yield (
-                ", ".join(sorted(state.get_op_meta(op_hash).names)),
-                printed[-1] if printed else "it gave no reason",
-            )
+            # apt and dpkg print advice below the reason
+            reasons = [line for line in printed if line.startswith(("E: ", "dpkg: error"))] or printed
+            name = ", ".join(sorted(state.get_op_meta(op_hash).names))
+            yield name, reasons[-1] if reasons else "it gave no reason", "\n".join(printed)

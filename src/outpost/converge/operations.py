@@ -254,7 +254,7 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
     missing = sorted(known.package_names - installed)
     if not missing:
         return
-    run().vital = not observe().records
+    run().vital = not observe().records.keys() - {"apt"}  # apt's own settings come before
     preseed = [line for lines in known.packages.values() for line in lines]
     for each in missing:
         differs("package", each, "not installed", "its role does not work without it", "SYS-04")
