@@ -341,9 +341,14 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
     monkeypatch.setattr(history, "who", lambda: "john@desk")
     assert not refused()  # he has her file
     mine_.office_file.write_text(text + "# john's\n")
-    assert not refused()  # this controller has kept what was applied
-    shutil.rmtree(hosts / "state")
     assert re.search("changed by maria@desk.*git pull", refused())
+    monkeypatch.setattr(history, "who", lambda: "maria@desk")
+    assert not refused()  # she goes on where she applied
+    shutil.copytree(hosts / "clone", hosts / "older")
+    other = Target("harbour", hosts / "older/harbour", hosts / "older/harbour")
+    with pytest.raises(OutpostError, match="changed by maria@desk"), changing(other, ["mta"]):
+        pass  # her account, and another clone on the same machine
+    monkeypatch.setattr(history, "who", lambda: "john@desk")
     with changing(mine_, ["mta"], urgent=True):  # `user disable`
         pass
     with changing(mine_, ["mta"], anyway=True):

@@ -85,10 +85,15 @@ class Record(BaseModel):
         return f"{self.by}, {self.when}, with Outpost {self.version}{at}"
 
 
-def mine(target: Target) -> Record:
-    """The record of this controller."""
+def mine(target: Target, by: str = "") -> Record:
+    """The record of this controller; an account may have several clones.
+
+    Args:
+        by: Who claimed the hosts, where the office file is a text beside the office's own.
+    """
     described = history.described_by(target)
-    by = described.pop("by").encode("ascii", "replace").decode()[:120]
+    clone = f"{described.pop('by')}:{target.directory.resolve()}"
+    by = by or clone.encode("ascii", "replace").decode()[:120]
     return Record(version=__version__, by=by, **described)
 
 
@@ -323,10 +328,9 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
 def _office_file_known(target: Target, held: _Held, own: Record) -> None:
     """Refuse an office file that lacks what another administrator applied: it would remove their users and peers."""
     record = held.record
-    if record is None or target.instance or record.by == own.by or record.office_file == own.office_file:
+    if record is None or target.instance or record.office_file == own.office_file:
         return
-    kept = history.folder(target).with_name("converged.toml")
-    if kept.exists() and hashlib.sha256(kept.read_bytes()).hexdigest() == record.office_file:
+    if record.by in (own.by, own.by.partition(":")[0]):  # until 1.1.0 without the clone
         return
     git = ["git", "-C", str(target.data)]
     name = target.office_file.name

@@ -166,7 +166,7 @@ def apply(
         tempfile.TemporaryDirectory(prefix="outpost-apply-") as directory,
     ):
         noted = Path(directory) / "findings"
-        claim.own, claim.text = mine(target), target.office_file.read_bytes()
+        claim.own, claim.text = mine(target, claim.own.by), target.office_file.read_bytes()
         outcome = _pyinfra(
             target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
         )
