@@ -65,6 +65,7 @@ class Shape:
     hosts: str = ""
     refused: str = ""
     wheel: bool = False
+    names: dict[str, str] = field(default_factory=dict)
     users: int = 0
     aliases: int = 0
     shared: int = 0
@@ -220,7 +221,7 @@ class Administrator:
         done = self.types("new", self.office, *(f"--{key}={value}" for key, value in options.items()))
         if done.returncode == 0:
             self._edit()
-        if done.returncode == 0 and (self.shape.people or self.shape.around):
+        if done.returncode == 0 and (self.shape.people or self.shape.around or "hosts" in self.shape.edits):
             done = self.types("secrets", "init", self.office)
         return done
 
@@ -258,7 +259,10 @@ class Administrator:
             },  # ClamAV's servers cannot be reached from here
             "maintenance": {"accepted": _of_containers()},
         }
-        document = tomlkit.parse(self.site.office_file.read_text())
+        text = self.site.office_file.read_text()
+        for old, new in self.shape.names.items():
+            text = text.replace(f"[hosts.{old}]", f"[hosts.{new}]")
+        document = tomlkit.parse(text)
         for changes in (wanted, self.shape.people, edits):
             _merge(document, changes)
         self.site.office_file.write_text(tomlkit.dumps(document))

@@ -126,6 +126,11 @@ def test_a_certificate_that_is_missing_can_be_requested(
         assert f"./outpost secrets csr {tmp_path} {host}" in output
         assert run(["secrets", "csr", str(tmp_path), host]) == 0
         assert x509.load_pem_x509_csr(capsys.readouterr().out.encode()).is_signature_valid
+    file = tmp_path / "office.toml"
+    file.write_text(file.read_text().replace("[hosts.mta]", "[hosts.gate]"))
+    for host, remedy in (("gate", f"run ./outpost secrets init {tmp_path}"), ("mta", "gate, store, webmail")):
+        assert run(["secrets", "csr", str(tmp_path), host]) == 1
+        assert remedy in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

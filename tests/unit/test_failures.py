@@ -152,7 +152,7 @@ def test_a_first_apply_ends_where_its_packages_cannot_be_installed(
     monkeypatch.setattr(operations, "answer_to", lambda _question: [])
     monkeypatch.setattr(operations, "void", lambda: None)
     monkeypatch.setattr(operations, "differs", lambda *_: None)
-    assert len(list(operations.install._inner(packages))) == 1
+    assert len(list(operations.install._inner(packages))) == 1  # type: ignore[attr-defined]
     assert own.vital is vital
 
 

@@ -20,6 +20,7 @@ from outpost.keys import pairs, secrets_file
 from outpost.keys.rotation import aftermath, authority, dkim, dnssec, engine, tls, tsig
 from outpost.keys.rotation.engine import Desk, Rows
 from outpost.office import load
+from outpost.office.certificates import public_names
 from outpost.target import find, shown
 
 app = App()
@@ -163,9 +164,13 @@ def _write_passwords(file: Path, passwords: Mapping[str, str]) -> None:
 def print_request(at: At, host: str, following: bool = False) -> None:
     target = at.target
     loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    showing = [each.name for each in loaded.hosts if public_names(loaded, each)]
+    if host not in showing:
+        raise OutpostError(f"{host} shows no public certificate", f"choose one of: {', '.join(showing)}")
     if host not in kept.public_next:
-        known = ", ".join(kept.public_next) or "none yet: ./outpost secrets init OFFICE"
-        raise OutpostError(f"{host} has no public key", f"choose one of: {known}")
+        raise OutpostError(
+            f"the secrets have no key of {host} yet", f"run ./outpost secrets init {target.typed}"
+        )
     key = kept.public_next[host].key if following else kept.public[host].key
     sys.stdout.write(pairs.signing_request(loaded, loaded.host(host), key))
 

@@ -139,6 +139,8 @@ def judge(
         remedy = f"give it {wanted} MiB: a {host.role} for {users} needs that much"
         yield Finding(host.name, "note", f"{memory} MiB of memory", remedy)
     yield from _disk(host, [value for key, value in facts if key == "disk"])
+    yield from _mounts(host, [value for key, value in facts if key == "mounted"])
+    yield from _system(host, first.get("init", "systemd"))
     yield from _platform(office, host, first.get("container", ""))
     present = {value for key, value in facts if key == "address"}
     missing = [str(address) for address in host.all_addresses if str(address) not in present]
@@ -199,6 +201,25 @@ def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
         seen = f"{size} MiB of disk are free on {place}"
         remedy = f"enlarge its disk: a {host.role} needs {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}"
         yield Finding(host.name, "bad" if size < role_of(host).disk // 2 else "note", seen, remedy)
+
+
+def _mounts(host: Host, lines: list[str]) -> Iterator[Finding]:
+    """Where packages are unpacked, and their scripts run."""
+    for place, _, options in (line.partition(" ") for line in lines):
+        if "ro" in options.split(","):
+            remedy = "read dmesg on the host: a file system with errors becomes read-only; repair it with fsck, or take ro out of /etc/fstab"
+            yield Finding(host.name, "bad", f"{place} is mounted read-only", remedy)
+        elif "noexec" in options.split(","):
+            remedy = f"take noexec out of the line of {place} in /etc/fstab, then run mount -o remount,exec {place}, as root on the host"
+            yield Finding(
+                host.name, "bad", f"{place} is mounted noexec: scripts of packages cannot run there", remedy
+            )
+
+
+def _system(host: Host, init: str) -> Iterator[Finding]:
+    if init != "systemd":
+        remedy = "run apt-get install systemd-sysv on it and restart it, or start the container with systemd"
+        yield Finding(host.name, "bad", f"its first process is {init}, not systemd", remedy)
 
 
 def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:

@@ -4,6 +4,10 @@ echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 for place in / /var /srv; do [ ! -d $place ] || echo "disk $(df -Pm $place | awk 'NR == 2 { print $4, $6 }')"; done
 echo "user $(id -u)"
 echo "shell $(getent passwd "${SUDO_USER:-root}" | cut -d: -f7)"
+echo "init $(cat /proc/1/comm)"
+for place in / /etc /usr /usr/local /var/lib/dpkg; do
+  findmnt --noheadings --raw --output TARGET,OPTIONS --target $place 2>/dev/null | awk '{ print "mounted", $1, $2 }'
+done | sort -u
 echo "container $(systemd-detect-virt --container 2>/dev/null || true)"
 ip -6 route show default 2>/dev/null | grep -q ' proto ra ' && ! ip -6 route show default | grep -vq ' proto ra ' && echo "advertised yes"
 for address in $(ip -o addr show 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }'); do echo "address $address"; done

@@ -107,6 +107,21 @@ REASONS = (
     ("sudo: not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
     ("not in the sudoers file", "its account may not use sudo", SUDOERS),
     (
+        "password change required",
+        "the password of its account has expired, so nobody can log in without a terminal",
+        "run chage --maxdays -1 --lastday -1 USER, as root on the host: SSH takes keys only",
+    ),
+    (
+        "your account has expired",
+        "its account has expired",
+        "run chage --expiredate -1 USER, as root on the host",
+    ),
+    (
+        "too many authentication failures",
+        "it refused the first keys that your SSH agent offers, and read no more of them",
+        "run ssh-add -D; then ssh-add with the file of the key for this host",
+    ),
+    (
         "connection timed out",
         "it does not answer",
         "switch it on; compare its address with office.toml; allow SSH in the site's firewall",
@@ -128,6 +143,14 @@ REASONS = (
         "connection refused",
         "nothing listens for SSH at its address",
         "run systemctl start ssh at its console",
+    ),
+    *(
+        (
+            words,
+            "it closes the connection before anybody logs in",
+            "read journalctl -u ssh at its console; allow your address where something counts logins there (fail2ban, MaxStartups)",
+        )
+        for words in ("connection closed by ", "kex_exchange_identification: ")
     ),
     ("could not resolve hostname", NAMELESS, "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
