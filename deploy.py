@@ -1,7 +1,7 @@
 """pyinfra's entry: what each host becomes. Run ``pyinfra inventory/lab/docker.py deploy.py``.
 
 `roles/NAME/declare.py` declares it as data; every host gets the base role first. Hosts run side by side: none waits for
-another, and none ends with another.
+another, and the failure of one does not end the others.
 """
 
 from pyinfra.context import config, host

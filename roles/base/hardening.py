@@ -82,7 +82,7 @@ def hardening(*, office: Office, me: Host) -> Items:
     yield settings(name="sessions' limits", files=[rendered("base", "/etc/security/limits.d/outpost.conf")])
     modules = rendered("base", "/etc/modprobe.d/outpost.conf", modules=UNUSED_MODULES)
     yield settings(name="kernel modules", files=[modules])
-    # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server brings accounts and keys with the next start.
+    # SYS-10: without it a machine on the host's network that answers as a cloud's metadata server adds accounts and keys at the next boot.
     cause = "cloud-init is not disabled"
     consequence = "anybody who answers as a metadata server can add accounts and keys at the next boot"
     yield once(

@@ -25,7 +25,7 @@ STRANGERS_RECIPIENTS = 100
 """Recipients a stranger may name in one message: RFC 5321, section 4.5.3.1.8, asks for at least 100."""
 
 SCAN_MARGIN = 1024**2
-"""Bytes that clamd's stream may be larger than the largest message: headers that Postfix adds, and framing."""
+"""Bytes by which clamd's stream may exceed the largest message: headers that Postfix adds, and framing."""
 
 
 def pattern(text: str) -> str:

@@ -104,7 +104,7 @@ def known() -> bool:
 def typeable(text: str) -> str:
     """A text in which commands stand as they can be typed here: with this program's name, and with the office of this command."""
     if _found and " OFFICE" in text:
-        import shlex  # slow to load, like much else
+        import shlex  # slow to load
 
         office = shlex.quote(_found[-1].typed)
         text = re.sub(r"(\./outpost [a-z]+(?: [a-z]+)?) OFFICE\b", lambda match: f"{match[1]} {office}", text)
@@ -159,7 +159,7 @@ def _named(office: str) -> Path | None:
 
 
 def _declared(name: str) -> Path | None:
-    """The only office whose file says that this is its name; the lab is one while it runs."""
+    """The only office with this name in its file; a running lab counts."""
     import tomllib
 
     own = offices_directory().glob("*/office.toml")

@@ -69,7 +69,7 @@ def network(zone: str, slot: int) -> tuple[str, str]:
 
 
 def address(zone: str, octet: int, slot: int) -> tuple[str, str]:
-    """The IPv4 and IPv6 address in a zone whose last byte (and group, read alike) is ``octet``."""
+    """The IPv4 and IPv6 address in a zone that end in ``octet``, as decimal digits in both."""
     number = _data()["zones"][zone]
     ipv6 = ip_address(f"fd00:{FIRST_NET + slot}:0:{number}::{octet}")
     return f"10.{FIRST_NET + slot}.{number}.{octet}", str(ipv6)

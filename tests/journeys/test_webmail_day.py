@@ -300,7 +300,7 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
         idle(other)
         log_out(other)
         log_in(other, site, user)
-        other.fill("#rcmlogincode", recovery[0])  # each is good once
+        other.fill("#rcmlogincode", recovery[0])  # each code is valid once
         with other.expect_navigation():
             other.click("#rcmloginsubmit")
         expect(other.locator("#messagestack")).to_contain_text("Geben Sie den neuesten Code")

@@ -129,7 +129,7 @@ def test_messages_and_help_have_the_glossarys_words() -> None:
 
 
 MOST_WORDS = 25
-"""Of a sentence in a help text or a message: more have to be read twice."""
+"""Most words of a sentence in help texts and messages: a longer one has to be read twice."""
 
 
 def sentences(text: str) -> list[str]:

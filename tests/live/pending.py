@@ -59,7 +59,7 @@ def undelegated(host: TestinfraHost, zones: Iterable[str]) -> dict[str, tuple[tu
     """Zones without a DS in their parents, as the host's own resolver answers.
 
     Returns:
-        Zone → the name servers that the parent names, and for how many seconds the answer may be remembered.
+        Zone → the name servers that the parent names, and the TTL of the answer.
     """
     found = {}
     for zone in zones:

@@ -694,7 +694,7 @@ def test_what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root(
 def test_guessers_are_shut_out_and_nobody_else(host: TestinfraHost, office: Office) -> None:
     """Many different wrong passwords for an account block that account, and nobody else.
 
-    The service that Dovecot asks is asked. The accounts cannot exist, so that no alarm follows (`outpost.onhost.watch.logins`).
+    The check queries the login policy service itself. The accounts cannot exist, so that no alarm follows (`outpost.onhost.watch.logins`).
     """
     guessed, colleague = (f"{name}-{token_hex(4)}@verification.invalid" for name in ("guessed", "colleague"))
     place = f"198.18.{randbelow(256)}.66"  # an address of RFC 2544, a new one each time: verifications must not count as a guesser

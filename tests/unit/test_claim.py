@@ -318,7 +318,7 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
     checkout: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Maria adds a user and has not committed the file: the same commit, without that user, would take the user away."""
+    """Maria adds a user and does not commit the file: an apply of the same commit elsewhere would remove that user."""
     mine_, text = controller("clone/harbour"), (INVENTORY / "harbour" / "office.toml").read_text()
 
     def applied(addition: str, who: str) -> None:

@@ -53,7 +53,7 @@ def check_office(office: OfficeArgument, name: str | None = None, as_json: bool 
 
 
 def _declared_and_local(directory: Path) -> list[Problem]:
-    """Files of `hosts.NAME.local` that a role declares. Any secrets do for that."""
+    """Files of `hosts.NAME.local` that a role declares. Temporary secrets are enough for that."""
     loaded = load(directory)
     keeping = [host.name for host in loaded.hosts if host.local]
     if not keeping:

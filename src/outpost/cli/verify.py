@@ -214,7 +214,7 @@ def sabotage_office(at: At, hosts: Sequence[str]) -> int:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         _restore(at)
-    run.apply(target, watcher=watcher())  # daemons load their files again, which were changed and restored
+    run.apply(target, watcher=watcher())  # daemons load their restored files again
     left = run.plan(target, watcher=watcher())
     if left.changes or left.failed:
         remedy = f"run ./outpost plan {target.typed} --name {target.instance}"

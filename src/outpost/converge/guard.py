@@ -1,7 +1,7 @@
 """Changes that cannot cut a site off: the host keeps the previous declaration, and rolls back unless the controller confirms.
 
-``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them. Later edits
-on the host are not in it, and nothing goes back to a copy without the office's seal (`outpost.onhost.observe.known`).
+``/var/lib/outpost/declared/NAME.tar`` holds the files of a shape as its last successful apply declared them. Later edits on the
+host are not in it, and a copy without the office's seal is never restored (`outpost.onhost.observe.known`).
 ``/var/lib/outpost/previous/NAME`` holds that copy from before the last change, and ``undo``, the
 script that restores the changed files from it and activates them. Before a change of packet filter, SSH, network or sudo,
 which stand between the controller and the host, a timer is armed on the host. Only a new connection disarms it: one that was

@@ -161,7 +161,7 @@ def _go_back(
     minutes: int,
     connector: str | None,
 ) -> tuple[str, ...]:
-    """Restore what the previous declaration had of what this wave changed, last change first; older copies are left alone.
+    """Restore the previously declared files that this wave changed, last change first; older copies are not used.
 
     Returns the hosts on which that succeeded.
     """

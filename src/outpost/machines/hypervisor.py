@@ -101,7 +101,7 @@ class Guest:
 
     @property
     def unit(self) -> str:
-        """Starts it with the server, if its disk is encrypted."""
+        """The unit that starts it with the server, if its disk is encrypted."""
         return f"outpost-guest-{self.name}.service"
 
     @property

@@ -25,7 +25,7 @@ class HostView:
 
     @property
     def size(self) -> Size:
-        """What the limits of its daemons are derived from."""
+        """The sizes from which the limits of its daemons are derived."""
         return size_of(self.office)
 
     def listens(self, port: int) -> tuple[IPAddress, ...]:
@@ -79,12 +79,12 @@ class BaseView(HostView):
 
     @property
     def inbound(self) -> tuple[str, ...]:
-        """Filter rules for what may reach the host."""
+        """Filter rules for connections to the host."""
         return tuple(filter_rules(inbound(self.office, self.me)))
 
     @property
     def outbound(self) -> tuple[str, ...]:
-        """Filter rules for what the host may reach."""
+        """Filter rules for connections from the host."""
         return tuple(filter_rules(outbound(self.office, self.me)))
 
     @property
@@ -199,7 +199,7 @@ class BaseView(HostView):
 def filter_rules(flows: Iterable[Flow]) -> Iterator[str]:
     """nftables rules for flows, one per family, each with the flow's reason as its comment.
 
-    Flows that differ in their protocol or ends but not in port and reason become one rule where they can.
+    Flows with the same port and reason become one rule if possible.
     """
     merged: dict[tuple[Where, Where, int, str], set[str]] = {}
     for flow in flows:

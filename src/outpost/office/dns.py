@@ -154,7 +154,7 @@ def mta_sts_policy(office: Office) -> str:
 
 
 def mail_exchangers(office: Office) -> tuple[tuple[int, str], ...]:
-    """Preference and host name of every MX: the office's MTAs, then peers that hold mail while they are away."""
+    """Preference and host name of every MX: the office's MTAs, then peers that queue mail while these are down."""
     own = [(10, mta.fqdn) for mta in office.mail_servers]
     backup = [(20, peer.next_hop) for peer in office.peers if peer.backup_mx]
     return (*own, *backup)

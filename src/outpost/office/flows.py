@@ -85,7 +85,7 @@ def outbound(office: Office, host: Host) -> tuple[Flow, ...]:
 
 
 def listeners(office: Office, host: Host) -> tuple[Listener, ...]:
-    """The role contract: each socket that flows to this host need, once (without loopback)."""
+    """Each socket that flows to this host need, without duplicates and loopback."""
     found: dict[tuple[IPAddress, int, Protocol], Listener] = {}
     for flow in inbound(office, host):
         for network in flow.destination.networks:
@@ -135,7 +135,7 @@ def _between(
 
 
 def _links(office: Office, source: str, destination: str, services: dict[int, str]) -> Iterator[Flow]:
-    """What each host of one role uses on each host of another."""
+    """Services that each host of one role uses on each host of another."""
     for here, there in product(office.with_role(source), office.with_role(destination)):
         for port, why in services.items():
             yield _between(office, here, there, port, why)

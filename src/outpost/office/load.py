@@ -67,7 +67,9 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     gone: list[tuple[int | str, ...]] = []
     data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
-    for _ in range(200):  # each round removes at least one wrong entry; the bound is for one that stays
+    for _ in range(
+        200
+    ):  # each round removes at least one wrong entry; the limit is for an entry that cannot be removed
         try:
             office = Office.model_validate(data)
             break

@@ -89,7 +89,7 @@ class Office(Part):
     closing: Closing = Field(default=Closing(), description="The end of the office.")
     attack: Attack = Field(default=Attack(), description="Consent to attacks.")
     verification: Verification = Verification()
-    """What the live checks do and accept."""
+    """Settings of the live checks."""
     secrets: Encryption = Field(default=Encryption(), description="Readers of secrets.age.")
 
     @property
@@ -215,7 +215,7 @@ class Office(Part):
             yield address, tuple(each for each in reached if each in mailboxes)
 
     def to_json(self) -> str:
-        """What pyinfra's ``debug-inventory`` and ``--json`` show: the name, not the whole file."""
+        """The value for pyinfra's ``debug-inventory`` and ``--json``: the name, not the whole file."""
         return f"<office {self.domain}>"
 
 

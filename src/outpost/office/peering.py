@@ -1,6 +1,5 @@
-"""What the administrator of a peer has to set up, derived from the office: the other half of each link.
-
-``outpost peer`` prints it, and the lab's head office is configured by what it prints.
+"""Settings for the administrator of a peer, derived from the office: the other half of each link. ``outpost peer`` prints them, and
+the lab's head office is configured with them.
 """
 
 from typing import NamedTuple
@@ -86,7 +85,7 @@ class OtherEnd(NamedTuple):
 
 
 def rendered(template: str, end: OtherEnd) -> str:
-    """What the peer's administrator has to know for any server (`facts.j2`), or lines for Postfix's main.cf and master.cf."""
+    """Facts for the peer's administrator, for any server (`facts.j2`), or lines for Postfix's main.cf and master.cf."""
     return environment(ROOT / "templates" / "peer").get_template(template).render(end=end)
 
 

@@ -1,4 +1,4 @@
-"""What the rest of the product knows about a role: one value, read wherever the product treats hosts by their role."""
+"""A role as one value, which the rest of the product reads wherever it depends on the role of a host."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from outpost.office.size import EVERY_HOST, CgroupLimit, Size
 from outpost.office.tables.topology import ROLE_NAMES, Host, RoleName, ZoneKind
 
 Duty = Literal["names", "transport", "mailboxes", "browsers", "calendars"]
-"""What the office needs a host for: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
+"""The tasks for which an office needs hosts: DNS, SMTP, the users' mail and passwords, webmail, calendars and contacts."""
 
 
 class NewHost(NamedTuple):
@@ -22,7 +22,7 @@ class NewHost(NamedTuple):
         name: Its name.
         number: The last part of its addresses, where a network has room for it.
         zones: The zones in which it has addresses.
-        note: What the office file says beside it.
+        note: The comment beside it in the office file.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Role:
         trust: Its place in the order of trust, in which hosts are set up and changed.
         hosts: Its hosts in a new office.
         published: Kinds of zones whose addresses its hosts' names carry in the DNS, in this order.
-        duties: What the office needs its hosts for.
+        duties: The office's tasks for its hosts.
         optional: Whether an office may have no host of it.
-        fits: What is wrong with the hosts of it that an office has.
+        fits: Finds what is wrong with an office's hosts of this role.
         disk: MiB that a host needs without mail.
         memory: MiB that a host should have; its daemons' limits together are more, because they are never all reached.
         processors: Processors that a virtual machine of it gets.
-        limits: What each unit may take at most (control DOS-11).
+        limits: The most that each unit may use (control DOS-11).
         kernel: Kernel setting → value, where the kernel is the host's own (sysctl.d(5)).
         data: Directories of people's data: mounted without programs, setuid and devices.
         watched: What its hosts monitor besides what every host does (`outpost.onhost.watch`).

@@ -1,4 +1,4 @@
-"""How large the daemons are for so many users: processes, clients, memory and tasks, each with its arithmetic.
+"""Sizes of the daemons for a number of users: processes, clients, memory and tasks, each with its arithmetic.
 
 Pure. All of it grows in steps of `STEP` users, so that one user more changes no daemon's limit, except every fiftieth.
 Measured values stand where they are used (docs/adr/0028).
@@ -22,7 +22,7 @@ STRANGERS = 250
 OTHERS = 150
 """Postfix's and Dovecot's processes beside those that are counted here."""
 DELIVERY = 80
-"""smtp and relay: what leaves to the Internet (master.cf)."""
+"""smtp and relay: mail to the Internet (master.cf)."""
 PER_PEER = 30
 """A peer's listener of 20 and its transport of 10 (master.cf)."""
 UPLOADS = 12

@@ -134,5 +134,5 @@ def keep(file: Path, text: str) -> None:
 
 
 def difference(before: str, after: str, name: str) -> list[str]:
-    """What changes, as a unified diff."""
+    """The change as a unified diff."""
     return list(difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, n=1, lineterm=""))

@@ -115,7 +115,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 def refused(login: str, remote: str) -> None:
-    """A line by which a guess is found, and reported as an alarm (`outpost.onhost.watch`); `>` would end the name for its reader."""
+    """Log a guess in the form that raises an alarm (`outpost.onhost.watch`). A `>` in the name would end it there."""
     say(5, f"calendar login refused: user=<{login[:120].replace('>', '?')}>, rip={remote}")
 
 

@@ -34,7 +34,7 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 CLOCKS = 300.0
 """Seconds by which two clocks may differ."""
 SPARE = 24
-"""More archives than the timer's that may come between two runs: backups by hand, drills."""
+"""Archives besides the timer's that may come between two runs: backups by hand, drills."""
 MOST_FILES = 50_000
 """Most files of a repository. A backup makes a few, of up to 500 MB; borg's quota counts their content, and not the files."""
 COPIES = 30

@@ -94,7 +94,7 @@ class Manifest(TypedDict):
 
 
 class Taken(Made):
-    """The same list, with what went into the archive."""
+    """The result of a backup, with the manifest of the archive."""
 
     manifest: Manifest
 

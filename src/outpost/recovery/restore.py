@@ -1,7 +1,7 @@
 """Restore a lost host on an empty machine, or one mailbox beside the live one; results of restore drills (`outpost_lab.drill`).
 
-A host is the office directory (configuration, keys) and its backup (what only it had). What it had comes first, so that no
-daemon ever runs without it: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
+A host is the office directory (configuration, keys) and its backup (what only it had). Its data come first, so that no daemon
+ever runs without them: a store whose mailboxes are empty for a minute would show every mail program new UIDVALIDITYs,
 and accept mail that the restored mailboxes then lack. So the empty machine gets accounts, borg and its data, then the role.
 """
 
@@ -35,17 +35,17 @@ from roles.base.backup import files
 
 Report = Callable[[str], None]
 ASIDE = "/run/outpost-restore"
-"""Kept in memory and removed before the apply; otherwise the plan would report it."""
+"""In memory, and removed before the apply: otherwise the plan would report it."""
 APT = "apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 
 
 class Restored(NamedTuple):
-    """What was restored.
+    """A restored host.
 
     Attributes:
-        archive: From when.
-        data: Seconds until the data was there.
-        seconds: Until the host did its work.
+        archive: The time of the archive.
+        data: Seconds until the data was restored.
+        seconds: Seconds until the host worked again.
     """
 
     host: str
@@ -143,7 +143,7 @@ def mailbox(
 ) -> tuple[str, int]:
     """Restore a mailbox, or one folder of it, beside the live one; returns the folder that it is below, and the number of messages.
 
-    Flags and dates come with the messages; what is in the mailbox now stays as it is. The owner's quota does not count them.
+    Messages keep their flags and dates; the present content of the mailbox is not changed. The owner's quota does not count them.
     """
     if address not in {user.address for user in office.users}:
         remedy = "add the user first (./outpost user add OFFICE ADDRESS); a shared mailbox comes back with its host only"
@@ -176,12 +176,12 @@ class Drill:
     Attributes:
         when: Its start, UTC (ISO 8601).
         archive: What was restored.
-        rpo: Seconds of mail that would have been lost, had the store been lost at its begin.
+        rpo: Seconds of mail that would have been lost if the store had been lost at its start.
         worst_gap: Most seconds between two archives of the last week.
         rto: Seconds from the empty machine to a store that answers.
         data: Seconds until its data was restored.
-        logins: Users who were seen to log in to the restored store.
-        differences: What is not as before; empty is the goal.
+        logins: Number of users who could log in to the restored store.
+        differences: Differences from the live store; none is the goal.
     """
 
     when: str

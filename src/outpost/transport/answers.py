@@ -1,8 +1,8 @@
 """A host's answer is hostile input: bounded when it is read, checked for its type, and safe to print.
 
-Everything that a host says comes in by `exchange`, is read as data by `parsed`, and goes out by `printable` or `line`.
-Without it a taken-over host writes on the administrator's terminal (a file name with ``ESC ]52``), in a report, or in
-the zone. `outpost.cli.console` makes all that is printed safe once more.
+`exchange` reads every answer of a host, `parsed` reads it as data, and `printable` or `line` make it safe to print. Without
+them a compromised host writes to the administrator's terminal (a file name with ``ESC ]52``), into a report, or into the zone.
+`outpost.cli.console` is a second filter for all output.
 """
 
 import io
@@ -25,7 +25,7 @@ MOST = 64 * 1024 * 1024
 VALUES = 20_000_000
 """Most JSON values of an answer: five for each message of the longest manifest. An empty list is 3 bytes of JSON, and 64 of memory."""
 LONGEST = 4000
-"""Most characters of one thing that is shown."""
+"""Most characters of one printed value."""
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1 (also CSI and OSC as one character)
     r"\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible characters, and those that change direction
@@ -121,7 +121,7 @@ def exchange(
     """Run a command whose output others control.
 
     Args:
-        stdin: What it reads, or a file with that.
+        stdin: Its input, or a file with it.
         patience: Seconds that it may take.
         most: Bytes that it may write on each stream.
         into: Where its standard output goes; then `most` is for that only.

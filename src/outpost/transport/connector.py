@@ -235,7 +235,7 @@ class ContainerConnector(BoundedConnector):
 
 
 def _lines(stdin: Any) -> bytes:
-    """What pyinfra calls stdin: a stream, a line or a list of lines."""
+    """pyinfra's stdin as bytes: it may be a stream, a line or a list of lines."""
     if not stdin:
         return b""
     lines = stdin.readlines() if hasattr(stdin, "readlines") else stdin

@@ -66,7 +66,7 @@ class Shell:
     def ask(self, command: str) -> Future[Answer]:
         """Send a command; its answer comes when it has ended on the host."""
         with self._lock:
-            if self._unreached:  # it was awaited once
+            if self._unreached:  # an earlier command has waited for the host already
                 raise self._unreached
             if self._process is None:
                 self._process = subprocess.Popen(
@@ -77,7 +77,9 @@ class Shell:
             number, text = next(self._numbers), command.encode()
             coming = self._waiting[number] = Future()
             assert self._process.stdin is not None
-            with suppress(BrokenPipeError):  # the reader sees the end, and reports what the host wrote
+            with suppress(
+                BrokenPipeError
+            ):  # the reading thread notices the end, and reports the host's errors
                 self._process.stdin.write(b"%d %d\n%s" % (number, len(text), text))
                 self._process.stdin.flush()
             return coming

@@ -1,10 +1,9 @@
 """Ask a host the questions of its checks in advance: one round trip for all of them (docs/adr/0020).
 
-A check with the mark ``looks`` asks the same of its host each time and changes nothing. What was asked is kept with the
-office's runs, a list for each host; the next verification sends the whole list at once, and the checks find their
-answers there, all of one moment. A command that is not on the list, or that a check repeats, goes to the host when it
-is asked. So do conversations (``host.run(…, live=True)``) and whatever a check asks that is marked ``live``, because
-it acts, waits, or checks what it did.
+A check with the mark ``looks`` asks the same of its host each time and changes nothing. The commands are stored with the
+office's runs, a list for each host. The next verification sends the whole list at once,
+and the checks find their answers there, all of one moment. A command that is not on the list, or that a check repeats, goes to the host when it
+is asked. The same holds for commands with ``live=True`` and for checks with the mark ``live``, which act, wait, or check their own effect.
 
 This module is the pytest plugin that does so: ``-p outpost.verification.ahead --ahead FILE``. Without it every command goes live.
 """

@@ -123,7 +123,7 @@ class Difference(NamedTuple):
 
     Attributes:
         since: The time of the run that it is compared with; empty if there was none.
-        broken: Failed now and not before; or passed before and now waits for somebody outside.
+        broken: Failed now and not before; or passed before and is now pending.
         mended: Failed before and not now.
         still: Failed before and now.
         added: Checks that were not there before.

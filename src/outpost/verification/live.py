@@ -58,7 +58,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _remedy(item: pytest.Item, host: str) -> str:
-    """The check's own remedy; else an apply, if one sets what the check reads, and where its daemons log more."""
+    """The check's own remedy; else an apply, if it sets what the check reads, and the journal of its daemons."""
     if own := item.get_closest_marker("remedy"):
         return str(own.args[0])
     marks, ways = {mark.name for mark in item.iter_markers()}, []
@@ -119,7 +119,7 @@ class Reporter:
 
 
 def promise(item: pytest.Item, host: str) -> str:
-    """What a test promises: the first line of its docstring, else its name; with its parameters except the host."""
+    """The promise of a test: the first line of its docstring, else its name; with its parameters except the host."""
     name, _, parameters = item.nodeid.partition("[")
     documented = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip().splitlines()
     promised = documented[0].rstrip(".") if documented else sentence(name)
@@ -135,7 +135,7 @@ def sentence(nodeid: str) -> str:
 
 
 def _seen(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """What the host showed instead, made safe to print anywhere."""
+    """The observation, made safe to print anywhere."""
     return printable(_reason(report)[:LONGEST])
 
 
@@ -172,7 +172,7 @@ class Result:
 
     Attributes:
         host: The host that was checked; empty for a promise of the whole office.
-        seen: What was seen instead, where it failed.
+        seen: The observation, if it failed.
         remedy: How to repair it, from the mark of its test.
     """
 
@@ -187,7 +187,7 @@ class Result:
 
     @property
     def pending(self) -> str:
-        """What somebody outside the office must do first; empty if it waits for nobody."""
+        """What others must do first; empty if the check is not pending."""
         mark = f"Skipped: {PENDING}"
         return (
             self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""

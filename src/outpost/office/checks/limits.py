@@ -113,7 +113,7 @@ def _rolls_fit(office: Office) -> Iterator[Problem]:
         if (value := getattr(dns, field)) <= needed:
             message = f"shorter than a roll takes: {needed} s ({what})"
             short.append(Problem(f"dns.{field}", f"{value}s", message, f"give more than {needed}s"))
-    if len(short) > 1:  # the cause is what they have in common
+    if len(short) > 1:  # both have this cause
         cause = "ttl" if dns.ttl >= dns.propagation else "propagation"
         several = ", ".join(problem.field.removeprefix("dns.") for problem in short)
         message = f"a roll then takes longer than keys and signatures last ({several})"

@@ -1,4 +1,4 @@
-"""What hosts need elsewhere, and whether one of their zones leads there."""
+"""Services that hosts need elsewhere, and whether one of their zones leads there."""
 
 import re
 from collections.abc import Iterator

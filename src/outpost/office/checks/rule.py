@@ -52,7 +52,7 @@ def own_names(office: Office) -> set[str]:
 
 
 def ends(address: IPAddress, networks: Iterable[IPNetwork]) -> str:
-    """The network whose own address or broadcast address this is: no host can have it; empty for any other address."""
+    """Says that an address is the network's own or its broadcast address, which no host can have; empty for any other address."""
     for net in networks:
         last = net.broadcast_address if net.version == 4 else None
         if address in net and address in (net.network_address, last) and net.num_addresses > 2:

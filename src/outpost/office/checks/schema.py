@@ -30,7 +30,7 @@ KINDS = {
     "whole number": ("int_type", "int_parsing", "int_from_float", "finite_number"),
     "day": ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
 }
-"""What pydantic expected, in the words of the office file."""
+"""pydantic's expected types, in the words of the office file."""
 BOUNDS = {
     "greater_than_equal": ("ge", "less than {}", "write {} or more"),
     "less_than_equal": ("le", "more than {}", "write {} or less"),

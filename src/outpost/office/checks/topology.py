@@ -235,7 +235,7 @@ def _hosts_reached(office: Office) -> Iterator[Problem]:
 
 @rule()
 def _hosts_by_themselves(office: Office) -> Iterator[Problem]:
-    """What the file says of one host must not be about another one, or contradict itself."""
+    """Keys of one host must not name another host, or contradict each other."""
     addresses = {str(address): host.name for host in office.hosts for address in host.all_addresses}
     logins: dict[tuple[str, int], str] = {}
     labels = ("localhost", "mta-sts", *CLIENT_SETUP)

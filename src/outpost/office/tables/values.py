@@ -1,4 +1,4 @@
-"""What a value in the office file may be: names, addresses, networks, durations; and the base of every table."""
+"""Types of values in the office file: names, addresses, networks, durations; and the base of every table."""
 
 import re
 import unicodedata
@@ -88,7 +88,7 @@ def _fqdn(value: str) -> str:
 
 
 def _is_a_label(label: str) -> bool:
-    """Whether Punycode gives the label back, and it stands for something else than ASCII."""
+    """Whether the label is valid Punycode for a text that is not ASCII."""
     try:
         text = label.removeprefix("xn--").encode().decode("punycode")
         return (
@@ -200,9 +200,9 @@ def _alarm_path(value: str) -> str:
 
 
 def plainer(value: str) -> str:
-    """The domain name or mail address that a text probably means, as the office file accepts it; empty without a guess.
+    """The domain name or mail address that a text probably means, in the form of the office file; empty without a guess.
 
-    A word of two scripts gets none: a character of it probably only resembles the right one.
+    A word of two scripts gets none, because one of its characters probably only resembles the right one.
     """
     text = (
         unicodedata.normalize("NFC", value.strip().lower()).removeprefix("https://").removeprefix("http://")
@@ -244,7 +244,7 @@ def _to_seconds(value: object) -> object:
 
 
 def _form(name: str) -> Any:
-    """What the reference page calls it."""
+    """Its name on the reference page."""
     return Field(json_schema_extra={"format": name})
 
 
@@ -347,7 +347,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def once(value: Any) -> Any:
-    """The value, if it is no list of simple values in which one stands twice."""
+    """The value, unless it is a list of simple values with a duplicate."""
     if isinstance(value, tuple) and not any(isinstance(item, BaseModel) for item in value):
         for number, item in enumerate(value):
             if item in value[:number]:

@@ -65,8 +65,8 @@ class Seen(collections.namedtuple("Seen", "mark mark_of_usr states faults live d
     """The answers of the running host, and the mark of its files.
 
     Attributes:
-        mark_of_usr: Of those below /usr.
-        states: To be compared with the known state.
+        mark_of_usr: The mark of files below /usr.
+        states: Facts to compare with the known state.
         faults: What is wrong in any case, whatever the known state.
         live: Name of a question → lines of the answer.
         declared_units: Unit → its declared files.

@@ -156,7 +156,7 @@ TIME = "/etc/chrony/**/*.conf"
 
 # AVL-01: without it a daemon that runs and answers, with its files unchanged, does not do its work.
 def paused(lines: list[str]) -> list[str]:
-    """Daemons that keep something from being done: signatures, time, logs on the disk."""
+    """Daemons in which somebody has paused something: signatures, time, logs on the disk."""
     found = []
     for match in filter(None, map(PAUSED.fullmatch, lines)):
         if match["zone"]:

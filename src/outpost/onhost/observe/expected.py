@@ -330,8 +330,8 @@ class Expected:
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         return self._came() and self._of_scripts(path, value, target)
 
-    # SYS-08: without it root adds one line to ucf(1)'s list of installed files, or chooses a name that some package's script could have
-    # made, and the next apply takes the file as known. Only while packages are installed can their scripts have made it.
+    # SYS-08: without it root adds a line to ucf(1)'s list, or chooses a name that a package's script could have made, and the next apply
+    # accepts the file. Scripts of packages can have made it only while packages are installed.
     def _of_scripts(self, path: str, value: str, target: str) -> bool:
         """What a package's scripts make only during its installation."""
         if path.startswith("/etc/alternatives/") and target != value:

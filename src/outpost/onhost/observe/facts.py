@@ -68,7 +68,7 @@ def is_grave(fact: str) -> bool:
 
 
 def harmless(value: str) -> bool:
-    """Whether a file or directory with this mode and owner opens nothing: not setuid, not writable by anybody, not a user's."""
+    """Whether mode and owner of a file or directory give no rights: not setuid, not writable for others, not owned by a user."""
     mode, owner, _ = value.split(" ")
     number = int(mode, 8)
     return not number & 0o6000 and (not number & 0o002 or bool(number & 0o1000)) and debian.is_system(owner)

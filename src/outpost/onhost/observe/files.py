@@ -47,7 +47,7 @@ def _of_a_moment(path: str) -> bool:
 
 
 def files_among_packages(declared: set[str]) -> list[str]:
-    """Below /usr: such files among packages' programs, and targets of packages' links to commands."""
+    """The same below /usr: undeclared files among packages' programs, and the targets of packages' links to commands."""
     aliases = [
         f"alias\t{named(path)}\tlink to {os.readlink(path)}"
         for path in owned_by_packages()

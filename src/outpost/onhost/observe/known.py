@@ -103,7 +103,7 @@ def is_sealed(path: str) -> bool:
 
 
 def _as_installed(copy: pathlib.Path) -> bool:
-    """Whether its files are those on the host, which this apply has found or made as declared."""
+    """Whether the files of a copy are those on the host, which are as declared after this apply."""
     compare = ["tar", "--compare", f"--file={copy}", "--directory=/"]
     with contextlib.suppress(subprocess.TimeoutExpired):
         return not subprocess.run(compare, capture_output=True, check=False, timeout=60).returncode

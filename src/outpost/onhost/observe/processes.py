@@ -118,7 +118,7 @@ OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+$")
 """Below /run: sessions, whose directories only their user may enter, and services of systemd that are public by design (systemd-networkd)."""
 
 
-# SYS-05: without it every account can talk to a service as its clients do, once somebody has changed its socket's mode.
+# SYS-05: without it somebody who changes the mode of a service's socket gives every account access to it.
 def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
     """Sockets of services below /run to which every account may connect although no configuration says so (proc_net_unix(5))."""
     found = []
@@ -160,7 +160,7 @@ def exposed() -> list[str]:
 def frozen() -> list[str]:
     """Units that stand still, by their control groups (cgroup.freeze)."""
     if not os.path.exists(f"{GROUPS}/cgroup.controllers"):
-        return []  # of version 1, where systemd freezes nothing
+        return []  # control groups of version 1, which systemd cannot freeze
     groups = glob.iglob(f"{GROUPS}/**/cgroup.freeze", recursive=True)
     return [
         f"frozen\t{named(os.path.basename(os.path.dirname(path)))}\t{named(os.path.dirname(path))}"
