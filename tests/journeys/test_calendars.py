@@ -223,7 +223,7 @@ def test_with_a_second_factor_only_a_programs_password_opens_calendars_until_it_
 
 
 @pytest.mark.control("AUT-03", "CAL-02")
-def test_guesses_at_calendars_shut_mail_as_well_and_the_other_way_round(
+def test_guesses_at_calendars_lock_mail_as_well_and_the_other_way_round(
     programs: dict[str, Program], lab: Instance, town: Town
 ) -> None:
     dave, user = programs["dave"], town.user("dave")

@@ -139,7 +139,9 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
 
 @pytest.mark.control("REL-05")
 @pytest.mark.usefixtures("fresh")
-def test_accounts_that_send_too_much_are_held_and_the_postmaster_notified(town: Town, office: Office) -> None:
+def test_accounts_that_send_too_much_are_put_on_hold_and_the_postmaster_notified(
+    town: Town, office: Office
+) -> None:
     bob, carol, dave, postmaster = (town.user(name) for name in ("bob", "carol", "dave", "alice"))
     with postmaster.mailbox() as mailbox:
         mailbox.delete(mailbox.uids(AND(subject="Account on hold")))

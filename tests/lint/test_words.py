@@ -216,7 +216,7 @@ KEPT = re.compile(r"--afresh")
 UNCHANGED = ("CHANGELOG.md", "docs/glossary.md", "tests/lint/test_words.py")
 SAID = re.compile(r"(?<![\w.\"'])said(?= =|=|\.\w+\(|\[)|\$said")
 """A variable is named by what it holds: output, reply, result, status."""
-NAMED = re.compile(r"def test_\w*?_(told|tells?|letters?|look(?:s|ed|ing)?)(?:_\w*)?\(")
+NAMED = re.compile(r"def test_\w*?_(told|tells?|said|mend(?:s|ed)?|letters?|look(?:s|ed|ing)?)(?:_\w*)?\(")
 
 
 def test_words_that_are_gone_do_not_come_back() -> None:

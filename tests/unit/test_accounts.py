@@ -287,7 +287,7 @@ def test_a_telephone_sets_itself_up_by_a_picture(desk: Desk) -> None:
         ("OK\t1\tuser=a@b\treason=in 9 minutes\n", None),
     ],
 )
-def test_who_is_shut_out_gets_to_know_for_how_long(
+def test_locked_out_users_read_for_how_long(
     tmp_path: Path, desk: Desk, line: str, refused: dict[str, Any] | None
 ) -> None:
     path = str(tmp_path / "auth")

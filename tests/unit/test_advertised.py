@@ -75,7 +75,7 @@ def test_a_host_that_lives_by_advertisements_is_not_ready(
     assert [finding.level for finding in findings if "advertisements" in finding.seen] == levels
 
 
-def test_exposure_is_said_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exposure_is_reported_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     office = load(INVENTORY / "harbour")
     output = (
         "version 257\nunit knot.service 2.1\nunit ssh.service 9.3\nunit unbound.service 3.4\nunit evil; 1\n"

@@ -185,7 +185,7 @@ def test_a_host_names_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.mended_by.startswith("./outpost plan ")
 
 
-def test_the_report_shows_what_a_host_said_without_what_is_obeyed() -> None:
+def test_the_report_shows_a_hosts_output_without_control_characters() -> None:
     assert not obeyed(report._safe(EVIL))
 
 

@@ -135,7 +135,7 @@ def test_of_two_controllers_that_each_hold_a_part_one_gets_all(
     assert "applied" in results
 
 
-def test_what_converged_a_host_is_kept_there_and_only_then(
+def test_a_host_records_who_applied_it_only_after_success(
     hosts: Path, controller: Callable[[str], Target]
 ) -> None:
     one = controller("one")
@@ -468,7 +468,7 @@ def test_adding_a_user_applies_no_change_of_others(
         pass  # from the record of the host, without a plan
 
 
-def test_a_users_change_is_applied_alone_to_what_the_hosts_were_converged_from(
+def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
     controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Other changes stay in the office file and are not applied. If the new change needs them, nothing is edited."""

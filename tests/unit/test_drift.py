@@ -160,7 +160,7 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: st
         (("file\t/var/spool/postfix/etc/evil\tabc",), "file", "/var/spool/postfix/etc/evil", "/var/lib/outpost/removed/var/spool/postfix/etc/evil"),
     ],
 )  # fmt: skip
-def test_what_appears_by_hand_is_named_and_taken_away(
+def test_what_appears_by_hand_is_named_and_removed(
     facts: tuple[str, ...], kind: str, thing: str, repair: str
 ) -> None:
     (finding,) = findings(seen(appeared=facts))
@@ -195,7 +195,7 @@ def test_what_appears_by_hand_is_named_and_taken_away(
         ),
     ],
 )
-def test_what_is_wrong_whatever_was_before_is_named_and_mended(fault: str, kind: str, repair: str) -> None:
+def test_what_is_wrong_in_any_case_is_named_and_repaired(fault: str, kind: str, repair: str) -> None:
     (finding,) = findings(seen(faults=(fault,)))
     assert (finding.kind, finding.thing) == (kind, fault.split("\t")[1])
     assert finding.consequence

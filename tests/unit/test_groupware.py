@@ -165,7 +165,7 @@ def test_a_refused_request_is_read_to_its_end(tmp_path: Path) -> None:
     assert (statuses, body.read()) == (["507 Insufficient Storage"], b"")
 
 
-def test_radicale_reads_a_path_as_it_was_sent(tmp_path: Path) -> None:
+def test_radicale_reads_a_path_as_sent(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def radicale(environ: dict[str, Any], _start: Callable[..., Any]) -> list[bytes]:

@@ -71,7 +71,7 @@ def gone_back(root: Path, *words: str) -> None:
     run(root, [f"sh /var/lib/outpost/previous/{KEY}/undo {' '.join(words)}"])
 
 
-def test_a_file_that_was_edited_by_hand_comes_back_as_it_was_declared(root: Path) -> None:
+def test_a_file_that_was_edited_by_hand_is_restored_as_declared(root: Path) -> None:
     file = own(root / "etc/chrony.conf", "declared\n")
     run(root, guard.keep_declared(KEY, [file]))
     Path(file.path).write_text("declared\nallow all\n")

@@ -34,7 +34,7 @@ def lab(tmp_path: Path) -> Target:
     return Target(LAB, tmp_path, tmp_path, "one")
 
 
-def test_a_run_is_read_as_it_was_kept(lab: Target) -> None:
+def test_a_stored_run_is_read_unchanged(lab: Target) -> None:
     kept = run(result("a"), result("b", "failed"))
     assert read(keep(lab, kept)) == kept
     assert runs(lab) == (kept,)
@@ -105,13 +105,13 @@ def test_a_check_that_several_hosts_skip_is_printed_once_with_their_names(lab: T
     assert printed.splitlines()[-1].split() == ["mta", "1", "1"]
 
 
-def test_what_held_and_waits_for_others_again_is_news() -> None:
+def test_a_check_that_passed_and_is_pending_again_is_news() -> None:
     first, again = run(pending("a")), run(result("a"))
     assert not difference(first, []).is_news
     assert [each.id for each in difference(run(pending("a")), [again]).broken] == ["a"]
 
 
-def test_what_broke_and_what_was_mended_is_news() -> None:
+def test_what_broke_and_what_was_repaired_is_news() -> None:
     before = run(result("a"), result("b", "failed"), result("c", "failed"), result("gone"))
     found = difference(
         run(result("a", "failed"), result("b"), result("c", "failed"), result("new")), [before]

@@ -647,7 +647,7 @@ def test_an_edited_known_state_is_reported_and_hides_nothing(
 
 
 @pytest.mark.usefixtures("host")
-def test_a_daemons_new_answer_with_a_new_observer_is_learned_and_not_for_a_person_to_decide(
+def test_a_daemons_new_answer_with_a_new_observer_is_accepted_without_a_persons_decision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remembered(set(GOOD))
@@ -672,7 +672,7 @@ def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_c
 
 
 @pytest.mark.usefixtures("host")
-def test_a_daemons_own_answer_is_learned_after_its_start_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemons_own_answer_is_accepted_only_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered(set(GOOD))
     states = (set(GOOD) - {INJECTED[7][1]}) | {INJECTED[7][0]}
     remembered(states)
@@ -684,7 +684,7 @@ def test_a_daemons_own_answer_is_learned_after_its_start_alone(monkeypatch: pyte
     assert reported(states) == set()
 
 
-def test_a_limit_is_learned_where_its_file_says_it_and_the_daemon_goes_on(
+def test_a_limit_is_accepted_if_its_file_has_it_and_the_daemon_runs_on(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More users raise limits, and restart nothing."""
@@ -783,7 +783,7 @@ def test_any_name_of_a_file_stands_in_a_fact_and_comes_back_in_the_shell(name: b
     assert not path.exists()
 
 
-def test_what_programs_trust_is_learned_only_as_the_sum_of_what_was_given(tmp_path: Path) -> None:
+def test_what_programs_trust_is_accepted_only_as_the_sum_of_what_was_given(tmp_path: Path) -> None:
     def certificate(text: str) -> str:
         return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
 

@@ -82,7 +82,7 @@ def test_with_consent_the_limit_is_raised_once_and_by_what_runs(kernel: Path) ->
     assert int(kernel.read_text()) == 1024
 
 
-def test_a_limit_that_cannot_be_raised_is_said_before_anything_starts(
+def test_a_limit_that_cannot_be_raised_is_reported_before_anything_starts(
     kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = subprocess.CompletedProcess([], 255, "", "sysctl: permission denied on key\n")
@@ -92,7 +92,7 @@ def test_a_limit_that_cannot_be_raised_is_said_before_anything_starts(
     assert int(kernel.read_text()) == STOCK
 
 
-def test_a_machine_without_memory_or_disk_says_so(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_or_disk_is_reported(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.write_text("8192\n")
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     (room.PROC / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable: 900000 kB\n")

@@ -115,7 +115,7 @@ def test_mail_servers_prove_every_name_they_are_known_by(lab: Instance) -> None:
             certificate.verify_directly_issued_by(ca)
 
 
-def test_peers_of_the_office_are_machines_of_the_world(lab: Instance) -> None:
+def test_peers_of_the_office_are_machines_of_the_test_environment(lab: Instance) -> None:
     around = {machine.domain: machine for machine in lab.machines if machine.domain}
     for peer in lab.office.peers:
         machine = around[peer.domains[0]]
@@ -123,7 +123,7 @@ def test_peers_of_the_office_are_machines_of_the_world(lab: Instance) -> None:
         assert peer.next_hop in machine.certificate_names
 
 
-def test_the_world_answers_where_the_office_sends(lab: Instance) -> None:
+def test_the_test_environment_answers_where_the_office_sends(lab: Instance) -> None:
     for peer in lab.office.peers:
         zone = zone_of(lab, f"{peer.domains[0]}.")
         found = {

@@ -45,7 +45,7 @@ def test_an_account_shuts_after_so_many_different_passwords_and_opens_again(logi
     assert logins.allow("a@po.test", ELSEWHERE) == 0
 
 
-def test_it_stays_shut_when_the_guesser_changes_his_address(logins: Office) -> None:
+def test_it_stays_locked_when_the_guesser_changes_the_address(logins: Office) -> None:
     for number in range(6):
         logins.report("a@po.test", f"192.0.2.{number}", f"w{number}", success=False)
     assert logins.allow("A", "198.51.100.9") == REFUSE

@@ -358,7 +358,7 @@ def test_the_policy_service_releases_neither_what_the_filter_refused_nor_what_an
     assert {file.name for file in named.iterdir()} == {"4REFUSED", "4ADMIN1", "4ACTIVE", "-r", "ALL"}
 
 
-def test_refused_mail_on_hold_ages_and_what_was_held_by_hand_stays() -> None:
+def test_refused_mail_on_hold_expires_and_mail_put_on_hold_by_hand_stays() -> None:
     mail = [
         Message("old", "hold", NOON - 501, frozenset()),
         Message("by-hand", "hold", NOON - 501, frozenset()),

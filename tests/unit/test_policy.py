@@ -306,7 +306,7 @@ def test_a_name_that_comes_again_does_not_count() -> None:
     assert attributes(b"sender=a\nsender=b\n\n") == {"sender": "a"}
 
 
-def test_an_account_that_sends_too_much_is_held_and_reported_once(world: World) -> None:
+def test_an_account_that_sends_too_much_is_put_on_hold_and_reported_once(world: World) -> None:
     assert [world.send("a@po.test")[:9] for _ in range(13)] == [DUNNO] * 10 + ["450 4.7.1"] * 3
     assert world.printed == ["a@po.test"]
     assert world.send("b@po.test") == DUNNO
@@ -361,7 +361,7 @@ def test_a_restart_releases_nobody_and_an_administrator_does(world: World, tmp_p
     assert world.send("a@po.test") == DUNNO
 
 
-def test_a_damaged_file_holds_the_accounts_that_were_held(tmp_path: Path) -> None:
+def test_a_damaged_file_keeps_accounts_on_hold(tmp_path: Path) -> None:
     holds = Holds(tmp_path / "held.json", lambda: 1000.0)
     holds.hold("a@po.test", 60)
     (tmp_path / "held.json").write_text("{")
@@ -412,7 +412,7 @@ def test_large_mail_to_a_route_alone_waits_for_its_hours(
     assert (answer[:4] == "HOLD", kept) == (held, ["4gVxB25hBLz1"] if held else [])
 
 
-def test_the_message_about_a_held_account_has_a_command_for_this_office(
+def test_the_message_about_an_account_on_hold_has_a_command_for_this_office(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []

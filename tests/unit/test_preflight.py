@@ -90,7 +90,7 @@ def test_what_is_in_the_way_is_named(
     assert found.remedy
 
 
-def test_a_missing_address_and_a_shut_port_25_are_named(office: Office) -> None:
+def test_a_missing_address_and_a_blocked_port_25_are_named(office: Office) -> None:
     answers = [
         fact
         for fact in facts(office, "mta")
@@ -149,7 +149,7 @@ def test_whom_the_host_needs_and_does_not_reach_is_named(
     assert (found.level, words in found.seen) == (level, True), found
 
 
-def test_what_the_archive_answered_is_said(office: Office) -> None:
+def test_the_archives_answer_is_printed(office: Office) -> None:
     url = "http://deb.debian.org/debian/dists/trixie"
     network = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} 403 Forbidden")]
     (found,) = seen(office, "store", facts(office, "store") + network)

@@ -87,7 +87,7 @@ def test_what_others_have_to_do_yet_rolls_nothing_back(
     assert done.good == (not back)
 
 
-def test_a_host_that_cannot_go_back_is_not_said_to_have_gone(
+def test_a_host_that_cannot_roll_back_is_not_reported_as_rolled_back(
     office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_target: Target, _office: Office, host: Host, script: str, *_: object, **__: object) -> str:

@@ -115,9 +115,7 @@ def test_a_message_that_breaks_off_ends_without_a_verdict(clamd: Clamd, data: by
 
 
 @pytest.mark.parametrize("behind", [b"", b" /etc/hostname\r\n", b"x" * 100_000])
-def test_what_is_said_behind_a_refused_command_does_not_cost_the_answer(
-    behind: bytes, tmp_path: Path
-) -> None:
+def test_data_behind_a_refused_command_does_not_lose_the_answer(behind: bytes, tmp_path: Path) -> None:
     """Unread octets at the end reset the connection; stunnel sees the reset first and drops the answer."""
     ours, theirs = socket.socketpair()
     with ours:

@@ -48,7 +48,7 @@ def test_large_output_does_not_block(shell: Shell) -> None:
     assert (len(output), len(errors)) == (200_000, 200_000)
 
 
-def test_an_ended_shell_says_what_it_said_and_a_new_one_is_started() -> None:
+def test_an_ended_shell_reports_its_error_and_a_new_one_is_started() -> None:
     shell = Shell(["sh", "-c", "echo 'no such container' >&2; exit 1", "-s"])
     with pytest.raises(OutpostError, match="no such container"):
         shell.run("true")
