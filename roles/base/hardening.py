@@ -53,7 +53,7 @@ def names_and_clock(view: BaseView) -> Items:
         on_change="reload",
     )
     yield settings(name="resolv.conf", files=[rendered("base", "/etc/resolv.conf")])
-    # DNS-07: without it answers come from a resolver that does not validate. Its package goes when resolv.conf names Unbound.
+    # DNS-07: without it answers come from a resolver that does not validate. Its package is removed once resolv.conf names Unbound.
     yield once(
         "no resolver but Unbound",
         unless="! dpkg-query --show --showformat '${db:Status-Abbrev}|${Package}\\n' systemd-resolved libnss-resolve | grep ^ii",

@@ -97,7 +97,7 @@ def test_what_waits_for_a_peer_goes_when_it_answers_again(
             on(lab, "mta", on_host(f"postqueue -j | grep -q 'deferred.*{head.address}'", 120))
             waiting = [one for one in outpost(lab, "queue", LAB) if head.address in one["reasons"]]
             assert [(one["queue"], one["routes"]) for one in waiting] == [("deferred", ["headoffice"])]
-            on(lab, "mta", look)  # sees that it is away
+            on(lab, "mta", look)  # it finds the peer down
         # the peer may be probed again at once: its `retry` is over
         on(lab, "mta", f'sed -i \'s/"looked": [0-9.]*/"looked": 0/\' /run/outpost-routes/state.json; {look}')
         head.receive(token, patience=30)

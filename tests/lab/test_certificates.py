@@ -80,7 +80,7 @@ def test_a_failed_renewal_keeps_the_certificate_and_is_reported(lab: Instance) -
     serial = shown(lab, host, SERIAL)
     with deaf_authority(lab):
         on(lab, host.name, "rm -f /var/lib/outpost-acme/*-cert.pem")  # so that the unit itself has work to do
-        # the start's own answer: a moment later the timer may have the unit at work again
+        # the result of this start: a moment later the timer may have started the unit again
         tried = on(lab, host.name, "systemctl start outpost-certificate.service 2>&1", check=False)
         assert "Job for outpost-certificate.service failed" in tried
         assert shown(lab, host, SERIAL) == serial

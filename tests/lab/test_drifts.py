@@ -431,7 +431,7 @@ def test_a_host_that_lost_its_observer_is_reported(lab: Instance, pyinfra: Pyinf
     only = ("--limit", f"@container/{lab.container_name('ns2')}")
     assert pyinfra("-y", "--json", *only).code == 0
     gone = ["docker", "exec", lab.container_name("ns2"), "test", "!", "-e", hidden.thing]
-    executed(gone)  # not accepted although no scan saw it arrive
+    executed(gone)  # it must not be accepted, although no scan saw it arrive
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 

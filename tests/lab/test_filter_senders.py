@@ -39,7 +39,7 @@ def test_a_domain_of_ones_own_does_not_lend_a_colleagues_name(lab: Instance) -> 
 @pytest.mark.control("SPO-02")
 @pytest.mark.parametrize("first", [True, False])
 def test_each_of_two_people_with_one_name_may_write_under_it(lab: Instance, *, first: bool) -> None:
-    """An office has two users of the same name; each sends under the own address."""
+    """An office has two users of the same name; each sends under their own address."""
     office = lab.office
     namesakes = tuple(
         user.model_copy(update={"full_name": "Thomas Moor"}) if index < 2 else user

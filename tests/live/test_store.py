@@ -98,7 +98,7 @@ def webmail(target: Target, office: Office, pytestconfig: pytest.Config) -> Test
     return reach(target, office, office.with_role("webmail")[0], pytestconfig)
 
 
-# The client waits for the greeting, and for the end of the connection: to talk before the greeting is a fault itself.
+# The client waits for the greeting and for the end of the connection, because a client that talks too early is refused for that.
 DIALOGUE = """
 coproc S { exec timeout $PATIENCE openssl s_client -quiet "${@:2}" 2>&1; }
 trap 'kill $S_PID 2>/dev/null' EXIT

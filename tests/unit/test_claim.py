@@ -343,7 +343,7 @@ def test_an_office_file_that_lacks_what_a_colleague_applied_is_stopped(
     mine_.office_file.write_text(text + "# john's\n")
     assert re.search("changed by maria@desk.*git pull", refused())
     monkeypatch.setattr(history, "who", lambda: "maria@desk")
-    assert not refused()  # she goes on where she applied
+    assert not refused()  # her own next change is accepted
     shutil.copytree(hosts / "clone", hosts / "older")
     other = Target("harbour", hosts / "older/harbour", hosts / "older/harbour")
     with pytest.raises(OutpostError, match="changed by maria@desk"), changing(other, ["mta"]):

@@ -172,7 +172,7 @@ def office_zones(office: Office, keys: PublicKeys) -> tuple[ZoneData, ...]:
 
 
 def office_zone(office: Office, keys: PublicKeys) -> ZoneData:
-    """The zone of the office's domain, complete but for what the signer adds."""
+    """The zone of the office's domain, without the records that the signer adds."""
     apex = f"{office.domain}."
     if office.closing.ended:  # GOV-02: without it anybody can send as a domain that was given up
         revoked = (record for record in _policies(office, apex, keys) if "._domainkey." in record.name)

@@ -62,7 +62,7 @@ WAITED = ("--lock-wait", "600")
 QUOTA = "storage quota"
 """Part of borg's message when the server accepts no more (``borg serve --storage-quota``)."""
 FULL = "full"
-"""File beside ``last.json`` while that lasts: an alarm (`outpost.onhost.watch`)."""
+"""File beside ``last.json`` while the quota is used up, for the alarm (`outpost.onhost.watch`)."""
 
 
 OF_THE_ENTRY = (

@@ -259,7 +259,7 @@ WHITE_BOX = "looks and not live and not probe"
 """The checks that only read, as an expression for pytest (``-m``)."""
 
 NO_HOST = "got empty parameter set"
-"""pytest's reason of a check that concerns none of the chosen hosts; it is not counted."""
+"""pytest's reason for skipping a check that runs on no chosen host; it is not counted."""
 
 PENDING = "pending: "
 """Prefix of the reason of a check that waits for somebody outside: it is skipped, and never a reason to roll back."""

@@ -152,7 +152,7 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
 
 
 def encrypted_zip(name: str, data: bytes) -> bytes:
-    """A zip archive whose one member is marked as encrypted; it has no password, because the bytes are no cipher text."""
+    """A zip archive whose one member is marked as encrypted; it has no password, because its bytes are not cipher text."""
     archive = bytearray(zipped({name: bytes(12) + data}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         archive[archive.find(signature) + offset] |= 1

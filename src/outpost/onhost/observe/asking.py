@@ -27,7 +27,7 @@ LIVE = {
 }
 """Name → shell command."""
 JUDGED = ("links", "links 6", "policies", "queues", "units", "environment", "messages", "paused", "sockets")
-"""Answers from which states and faults are made already; by themselves they change with every session."""
+"""Questions whose answers are only used for states and faults: the answers themselves change with every session."""
 PART = "outpost-answer "
 SURVEYED = "surveyed"
 """Last line of the observer's answer to a survey: an older observer does not print it."""

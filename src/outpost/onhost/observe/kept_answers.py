@@ -19,7 +19,7 @@ TOUCHED = b"\0"
 USR = "/usr"
 """A tree with a mark of its own: only packages change it."""
 TICK = 0.1
-"""Seconds, many ticks of the clock from which files get their times."""
+"""Seconds; many times a tick of the clock that gives files their times."""
 MARKED = (
     *(place for place in (*places.WATCHED, *places.PACKAGES_OWN, APPLIED) if not place.startswith(places.TREES)),
     *(f"/home/*/{name}" for name in places.HOMES), *places.MERGED, *places.SINGLE, *places.UNSCANNED, f"{places.DATABASE}/info", "/run/systemd/systemd-units-load",

@@ -154,7 +154,7 @@ SILENT = (
 )
 
 
-# LOG-01: without it somebody has systemd itself say nothing more, and no file shows it.
+# LOG-01: without it somebody silences systemd itself, and no file shows it.
 def muted(settings: list[str]) -> list[str]:
     """What somebody turned off in the running systemd: its messages, or that it ends services that hang (systemctl(1))."""
     return ["\t".join(("muted", *line.split("="))) for line in settings if line in SILENT]
@@ -170,7 +170,7 @@ LOGGING = {
 """What is in such a link's name → the setting that makes it."""
 
 
-# LOG-01: without it somebody has journald drop what one unit writes, and no unit's file shows it.
+# LOG-01: without it somebody makes journald drop the messages of one unit, and no unit's file shows it.
 def hushed() -> list[str]:
     """Units of whose messages journald drops some, although their files do not say so."""
     found = []
