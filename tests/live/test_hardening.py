@@ -204,7 +204,7 @@ def test_apparmor_confines_where_the_kernel_is_the_hosts_own(
 
 
 def accepted_accounts(office: Office, me: Host) -> set[str]:
-    """The machine's accounts that the office file accepts or refuses; a plan reports others until somebody decides."""
+    """The machine's accounts that the office file accepts; a plan reports others until somebody decides."""
     words = (thing.partition(" ") for thing in (*office.maintenance.accepted, *me.accepted))
     return {name for kind, _, name in words if kind == "account"}
 

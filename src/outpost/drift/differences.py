@@ -84,6 +84,20 @@ class Difference:
     def facts(self) -> frozenset[str]:
         return facts_of(self.kind, self.thing, (*self.new, *self.old))
 
+    def finding(
+        self,
+        kind: str,
+        cause: str,
+        consequence: str,
+        controls: tuple[str, ...],
+        repair: str,
+        *,
+        diff: bool = False,
+    ) -> Finding:
+        """The finding that it is; with `diff` old and new values are shown."""
+        shown = as_lines(self.new, self.old) if diff else ()
+        return Finding(kind, self.thing, cause, consequence, controls, repair, shown, self.facts)
+
 
 def came(it: Difference) -> bool:
     """It exists, or has a value, that was not there before."""

@@ -202,12 +202,5 @@ def _merged(found: Iterable[Finding]) -> Iterator[Finding]:
     for finding in found:
         grouped.setdefault((finding.kind, finding.thing, finding.cause), []).append(finding)
     for same in grouped.values():
-        first = same[0]
-        if len(same) == 1:
-            yield first
-            continue
-        yield Finding(
-            first.kind, first.thing, first.cause, first.consequence, first.controls, first.repair,
-            tuple(line for finding in same for line in finding.diff),
-            frozenset(fact for finding in same for fact in finding.facts),
-        )  # fmt: skip
+        diff = tuple(line for finding in same for line in finding.diff)
+        yield replace(same[0], diff=diff, facts=frozenset().union(*(finding.facts for finding in same)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from outpost.drift import repairs
-from outpost.drift.differences import Difference, Finding, as_lines, facts_of
+from outpost.drift.differences import Difference, Finding, facts_of
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.facts import account_of
@@ -17,82 +17,68 @@ MEANINGS: dict[str, str] = tomllib.loads(Path(__file__).with_name("places.toml")
 
 
 def _file(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    thing, new, old, quoted = it.thing, it.new, it.old, it.quoted
     copied = thing.startswith(f"{CHROOT}/")  # not the host's local files, which are compared separately
     copy = shlex.quote(thing.removeprefix(CHROOT) if copied else f"{COPIES}{thing}")
     reload = repairs.reload_for(thing)
     free = f"{OBSERVER} release {quoted}; "
     if old and old[0].startswith("link to "):
-        yield Finding(
-            "file", thing, "its target was changed by hand" if new else "removed by hand",
-            "its name leads to another program or file", ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}",
-            as_lines(new, old), facts,
+        yield it.finding(
+            "file", "its target was changed by hand" if new else "removed by hand", "its name leads to another program or file",
+            ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}", diff=True,
         )  # fmt: skip
     elif old:
-        yield Finding(
-            "file",
-            thing,
-            "edited by hand" if new else "removed by hand",
-            "it belongs to the system, and daemons or administrators depend on it",
-            ("SYS-08",),
-            f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
-            facts=facts,
-        )
+        yield it.finding(
+            "file", "edited by hand" if new else "removed by hand", "it belongs to the system, and daemons or administrators depend on it",
+            ("SYS-08",), f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
+        )  # fmt: skip
     elif DEVICE in new:
-        yield Finding(
-            "file", thing, "a device put there by hand; devices belong in /dev",
-            "every account that may open it can read and write the whole device, past all permissions of files", ("SYS-08",),
-            f"rm -f {quoted}", facts=facts,
+        yield it.finding(
+            "file", "a device put there by hand; devices belong in /dev",
+            "every account that may open it can read and write the whole device, past all permissions of files", ("SYS-08",), f"rm -f {quoted}",
         )  # fmt: skip
     else:
-        yield Finding(
-            "file", thing, "put there by hand; neither a role nor a package has it",
+        yield it.finding(
+            "file", "put there by hand; neither a role nor a package has it",
             next((words for top, words in MEANINGS.items() if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
             f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
-            facts=facts,
         )  # fmt: skip
 
 
 def _unit(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    new, old, quoted = it.new, it.old, it.quoted
     links = [value.removeprefix("link to ") for value in old if value.startswith("link to ")]
     linked = ""
     if links:
         linked = f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
     if "masked" in new:
-        yield Finding(
-            "unit", thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
+        yield it.finding(
+            "unit", "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
             f"systemctl unmask --quiet {quoted}; systemctl unmask --quiet --runtime {quoted}; "
-            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=facts,
+            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true",
         )  # fmt: skip
     elif links or any(value.startswith("link to ") for value in new):
         away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
-        yield Finding(
-            "unit", thing, "its link was changed by hand" if new else "its alias was removed by hand",
-            "that name starts another unit, or none", ("SYS-08",),
-            "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), as_lines(new, old), facts,
+        yield it.finding(
+            "unit", "its link was changed by hand" if new else "its alias was removed by hand", "that name starts another unit, or none",
+            ("SYS-08",), "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), diff=True,
         )  # fmt: skip
     elif new and not old:
-        yield Finding(
-            "unit", thing, "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it",
-            ("SYS-04",),
+        yield it.finding(
+            "unit", "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it", ("SYS-04",),
             f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
-            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=facts,
+            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}",
         )  # fmt: skip
     elif "masked" in old:
-        yield Finding(
-            "unit", thing, "no longer masked", "it can be started again", ("SYS-04",),
-            f"systemctl mask --now --quiet {quoted}", facts=facts,
-        )  # fmt: skip
+        repair = f"systemctl mask --now --quiet {quoted}"
+        yield it.finding("unit", "no longer masked", "it can be started again", ("SYS-04",), repair)
     elif old:
-        yield Finding(
-            "unit", thing, "disabled by hand", "it does not start with the host", ("AVL-01",),
-            f"systemctl reenable --quiet {quoted}", facts=facts,
-        )  # fmt: skip
+        repair = f"systemctl reenable --quiet {quoted}"
+        yield it.finding("unit", "disabled by hand", "it does not start with the host", ("AVL-01",), repair)
 
 
 def _account(it: Difference) -> Iterator[Finding]:
-    thing, new, old, facts, quoted = it.thing, it.new, it.old, it.facts, it.quoted
+    thing, new, old, quoted = it.thing, it.new, it.old, it.quoted
     if new and not old:
         uid, _, _, shell, state = account_of(new[0])
         shut = state == "locked" and shell.endswith(("nologin", "false"))
@@ -100,10 +86,10 @@ def _account(it: Difference) -> Iterator[Finding]:
             return  # nobody can log in to a locked account; the repair locks it, too
         drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
-        yield Finding(
-            "account", thing, f"added by hand (uid {uid}, {shell}, {state})",
+        yield it.finding(
+            "account", f"added by hand (uid {uid}, {shell}, {state})",
             "somebody who is not in the office file can log in" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
-            drop if uid == "0" else lock, facts=facts,
+            drop if uid == "0" else lock,
         )  # fmt: skip
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
         return  # its password was locked: nothing has to be undone
@@ -119,10 +105,10 @@ def _account(it: Difference) -> Iterator[Finding]:
             repair = f"{repair}; passwd --quiet --lock {quoted}"
             if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]:
                 repair = f"passwd --quiet --lock {quoted}"
-        yield Finding(
-            "account", thing, "changed by hand" if new else "removed by hand",
+        yield it.finding(
+            "account", "changed by hand" if new else "removed by hand",
             "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
-            ("SYS-09",), repair, as_lines(new, old), facts,
+            ("SYS-09",), repair, diff=True,
         )  # fmt: skip
 
 
@@ -161,22 +147,19 @@ def _special(it: Difference) -> Iterator[Finding]:
             else "programs that need it cannot read it"
         )
     repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
-    yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, as_lines(new, old), it.facts)
+    yield it.finding("file", cause, consequence, ("SYS-09",), repair, diff=True)
 
 
 def _network(it: Difference) -> Iterator[Finding]:
     """Interfaces, addresses and routes that came or went by hand."""
-    kind, thing, new, old, facts = it.kind, it.thing, it.new, it.old, it.facts
-    repair = repairs.network_repair(kind, thing, new, old)
+    new, old = it.new, it.old
+    repair = repairs.network_repair(it.kind, it.thing, new, old)
     if repair is None:
         return
     cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
-    consequence = "what the office sends does not arrive"
-    if new and not old:
-        consequence = "traffic takes a path that no flow declares"
-    yield Finding(
-        f"network {kind}", thing, cause, consequence, ("NET-02",), repair, as_lines(new, old), facts
-    )
+    undeclared = "traffic takes a path that no flow declares"
+    consequence = undeclared if new and not old else "what the office sends does not arrive"
+    yield it.finding(f"network {it.kind}", cause, consequence, ("NET-02",), repair, diff=True)
 
 
 SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {

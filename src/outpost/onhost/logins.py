@@ -36,7 +36,7 @@ NOTED_EVERY = 86400
 PLACES = 50
 """Most known places of one account; the one that was not used for longest is removed first."""
 SPRAYING = 5
-"""Limit of one address over all accounts: this many times the limit of one account, or one wrong password for each account."""
+"""Limit of one address over all accounts: this many times that of one account, or the number of accounts if that is more."""
 LONGEST_WAIT = 8
 REMEMBERED = 20_000
 """About the number of accounts and addresses with wrong passwords that are kept: guessers choose the names. The oldest are removed first."""
