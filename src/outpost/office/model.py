@@ -172,7 +172,7 @@ class Office(Part):
     def all_aliases(self) -> tuple[Alias, ...]:
         """Declared aliases, and RFC 2142's role names, which lead to the postmaster if the file does not declare them."""
         taken = {alias.address for alias in self.aliases} | set(self.mailboxes)
-        roles = (f"{name}@{self.domain}" for name in ROLE_NAMES)
+        roles = (f"{name}@{self.domain}" for name in ROLE_ADDRESSES)
         missing = (address for address in roles if address not in taken)
         return self.aliases + tuple(Alias(address=each, members=(self.postmaster,)) for each in missing)
 
@@ -219,7 +219,7 @@ class Office(Part):
         return f"<office {self.domain}>"
 
 
-ROLE_NAMES = (
+ROLE_ADDRESSES = (
     "postmaster", "abuse", "hostmaster", "webmaster", "security", "root", "tls-reports", "dmarc-reports",
 )  # fmt: skip
 """Local parts that always lead to somebody (RFC 2142; DMARC and TLS reports; the hosts' own mail)."""

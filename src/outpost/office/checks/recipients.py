@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from outpost.office.checks.rule import nearest, own_names, path_back, rule
-from outpost.office.model import ROLE_NAMES, Office
+from outpost.office.model import ROLE_ADDRESSES, Office
 from outpost.office.problems import Problem
 
 DAEMONS = ("mailer-daemon", "double-bounce", "bounce", "noreply-dmarc", "dmarc-noreply", "nobody", "daemon")
@@ -54,7 +54,7 @@ def _recipients_free(office: Office) -> Iterator[Problem]:
         if local in DAEMONS:
             message = "mail servers send their own notices from this address"
             yield Problem(field, address, message, "give it another name")
-        elif person and local in ROLE_NAMES:
+        elif person and local in ROLE_ADDRESSES:
             remedy = f"give the person a name of their own; an alias {local}@ may lead to others"
             yield Problem(field, address, "a role address (RFC 2142), whose mail the postmaster gets", remedy)
 
