@@ -73,7 +73,7 @@ def test_what_users_move_into_junk_and_out_of_it_is_what_the_filter_learns(
         mailbox.move(mailbox.uids(AND(subject=token)), "Junk")
         taught(lab, before | {"BAYES_SPAM": before["BAYES_SPAM"] + 1})
         mailbox.folder.set("Junk")
-        mailbox.move(mailbox.uids(AND(subject=token)), "Trash")  # deleting says nothing
+        mailbox.move(mailbox.uids(AND(subject=token)), "Trash")  # deleting a message teaches nothing
         said_on(lab, "store", "systemctl start outpost-learn.service")
         assert learnt(lab) == before | {"BAYES_SPAM": before["BAYES_SPAM"] + 1}
     assert said_on(lab, "store", "ls /var/lib/dovecot/learn") == ""

@@ -12,7 +12,7 @@ from outpost_lab.instance import Instance
 
 PROGRAM = Path(__file__).with_name("filter_time.lua")
 BOUND = 9
-"""Messages grow by four: linear rules take four times as long, and some noise; quadratic ones sixteen times."""
+"""Messages become four times longer. Linear rules then take four times as long, quadratic ones sixteen times."""
 
 
 def test_no_rule_takes_the_square_of_a_messages_length(lab: Instance) -> None:

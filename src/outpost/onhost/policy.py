@@ -80,7 +80,7 @@ class Bucket:
         return max(0.0, self.level / self.size - (now - self.at) / self.seconds)
 
     def take(self, now: float, amount: float = 1.0) -> bool:
-        """Whether there is room; it counts only what fits."""
+        """Whether the amount fits; if it does, it is counted."""
         fits = self.fits(now, amount)
         self.level += amount if fits else 0.0
         return fits

@@ -323,7 +323,7 @@ def differing(manifest: Manifest, archive: Path) -> list[str]:
             for member in held:
                 held.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
                 path = Path(member.name)
-                # a sparse file is as large as it claims, and no message
+                # a sparse file is no message, and reading it may take as long as its header wants
                 if member.isfile() and not member.issparse() and path.parent.name in ("cur", "new"):
                     key = (str(path.parent.parent), path.name.partition(":2,")[0])
                     content = held.extractfile(member)

@@ -118,7 +118,7 @@ async def sessions_from_all_over_one_ipv6_network(ground: Ground, seen: Evidence
 
 @attack("3p")
 async def sessions_of_a_few_addresses_each_within_its_limit(ground: Ground, seen: Evidence) -> None:
-    """They hold all sessions that exist, and return when they are cut off."""
+    """They take every session that the MTA has, and connect again when they are cut off."""
     assert ground.office.limits.connections_per_client >= EACH
     idle = min([await ground.greeted(seen, patience=40) for _ in range(3)])
     held = set[Session]()
