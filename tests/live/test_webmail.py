@@ -483,6 +483,13 @@ print(*(each.recv(12).decode() for each in answered))
 """
 
 
+def refuses_what_is_more(status_lines: str, allowed: int) -> None:
+    """The surplus is refused. Requests of other checks may be open at that moment: they have the same address."""
+    statuses = status_lines.split()[1::2]
+    assert set(statuses) == {"429"}
+    assert len(statuses) <= 1 + allowed // 4
+
+
 @pytest.mark.probe
 @pytest.mark.control("DOS-13")
 def test_one_client_does_not_take_the_room_for_uploads(
@@ -492,10 +499,11 @@ def test_one_client_does_not_take_the_room_for_uploads(
 
     The client begins one upload more than it may, and completes none.
     """
-    status_line = host.check_output(
-        "python3 -c %s %s %s POST %s 1000000", UPLOAD, str(inside), view.name, str(view.uploads + 1)
+    begun = str(view.uploads + 1)
+    status_lines = host.check_output(
+        "python3 -c %s %s %s POST %s 1000000", UPLOAD, str(inside), view.name, begun
     )
-    assert status_line == "HTTP/1.1 429"
+    refuses_what_is_more(status_lines, view.uploads)
 
 
 @pytest.mark.probe
@@ -505,8 +513,8 @@ def test_one_client_does_not_take_the_room_for_logins(
 ) -> None:
     """The logins that one client has open at a time are limited."""
     begun = str(LOGINS + 1)
-    status_line = host.check_output("python3 -c %s %s %s POST %s 100", UPLOAD, str(inside), view.name, begun)
-    assert status_line == "HTTP/1.1 429"
+    status_lines = host.check_output("python3 -c %s %s %s POST %s 100", UPLOAD, str(inside), view.name, begun)
+    refuses_what_is_more(status_lines, LOGINS)
 
 
 @pytest.mark.probe
