@@ -94,6 +94,7 @@ def roll_out(
     steps = waves(office, differing, planned.new_hosts)
     total = replace(planned, changes=(), diff=(), findings=())
     verdicts: list[Verdict] = []
+    asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     for number, wave in enumerate(steps):
         fresh = planned.new_hosts.intersection(wave)
         before = (
@@ -113,7 +114,8 @@ def roll_out(
             return Rollout(total, waiting, tuple(verdicts))
         if not checked or not done.changes:
             continue
-        verdicts.append(verify(target, hosts=_touched(done), files=files_for(done), connector=connector))
+        asked.append((_touched(done), files_for(done)))
+        verdicts.append(verify(target, hosts=asked[-1][0], files=asked[-1][1], connector=connector))
         failed = verdicts[-1].with_outcome("failed")
         broken = {result.host for result in failed if (result.id, result.host) not in before}
         if broken:
@@ -123,6 +125,9 @@ def roll_out(
             minutes = int((time.monotonic() - started) / 60) + 1
             went_back = _go_back(target, office, done, hosts, minutes, connector) if back else ()
             return Rollout(total, waiting, tuple(verdicts), went_back)
+    for number, (hosts, files) in enumerate(asked[:-1]):
+        if verdicts[number].with_outcome("failed"):  # it may have needed a host of a later wave
+            verdicts[number] = verify(target, hosts=hosts, files=files, connector=connector)
     return Rollout(total, (), tuple(verdicts))
 
 
