@@ -204,11 +204,15 @@ def _access(view: BaseView) -> Items:
         guarded=True,
     )
     given = "".join(f"{key}\n" for key in view.office.ssh.authorized_keys)
-    own_keys = [text(f"/etc/ssh/authorized_keys.d/{view.admin}", given)] if given else []
+    if given:
+        keys = f"/etc/ssh/authorized_keys.d/{view.admin}"
+        yield settings(
+            name="ssh-keys", files=[text(keys, given)], activate=_end_sessions(view.admin, keys), guarded=True
+        )
     yield service(
         name="sshd",
         unit="ssh.service",
-        files=[*own_keys, rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view)],
+        files=[rendered("base", "/etc/ssh/sshd_config.d/00-outpost.conf", view=view)],
         check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped
         guarded=True,
     )
@@ -217,6 +221,19 @@ def _access(view: BaseView) -> Items:
         files=[rendered("base", "/etc/systemd/system-generators/systemd-ssh-generator", mode="0755")],
         activate="systemctl stop sshd-unix-local.socket sshd-vsock.socket 2>/dev/null || true",
     )
+
+
+def _end_sessions(user: str, keys: str) -> str:
+    """Shell that ends the connections of an account's removed keys, except the one that it came by."""
+    # SSH-02: without it an administrator who has left goes on over an open connection. sshd logs the key of each; the last line of a number counts.
+    logged = f"s/^.* sshd-session\\[\\([0-9]*\\)\\]: Accepted publickey for {user} from .* ssh2: [^ ]* \\(SHA256:[^ ]*\\).*/\\1 \\2/p"
+    return f"""allowed=$(ssh-keygen -lf {keys} | cut -d ' ' -f 2)
+own=' '; each=$$; while [ "$each" -gt 1 ]; do own="$own$each "; each=$(cut -d ' ' -f 4 /proc/$each/stat); done
+journalctl --quiet --boot --reverse _COMM=sshd-session _UID=0 | sed -n '{logged}' | awk '!seen[$1]++' | while read -r session key; do
+  case "$own" in *" $session "*) continue ;; esac
+  case "$allowed" in *"$key"*) continue ;; esac
+  [ "$(cat /proc/$session/comm 2>/dev/null)" != sshd-session ] || kill "$session"
+done"""
 
 
 def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Items:
@@ -228,12 +245,14 @@ def _logs(view: BaseView, *, office: Office, me: Host, secrets: Secrets) -> Item
     yield own("base", "logs", outpost.onhost.logs, content, watches=watched, view=view)
 
 
-PROBED = ("certificates", "disks", "backup", "units", "memory")
+PROBED = ("certificates", "disks", "clock", "backup", "units", "memory")
+DAY = 86400
+"""Seconds without a time server after which a host's clock is an alarm."""
 RECENT = 3600
 """Seconds for which an event in the journal stays an alarm."""
 BOUNDS = {"queue_age", "certificate_age", "signature_age", "virus_age", "disk_percent", "wrong_logins"}
 """Keys of `[alarms]` that the probes take."""
-VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log")
+VOLUMES = ("/", "/var", "/var/spool/postfix", "/srv/mail", "/var/log", "/run")
 
 
 def watch_settings(office: Office, me: Host) -> dict[str, Any]:
@@ -246,6 +265,7 @@ def watch_settings(office: Office, me: Host) -> dict[str, Any]:
         "tell": list(wanted.tell),
         "probes": [*PROBED, *role_of(me).watched, *(("logs",) if office.logs.collector else ())],
         "recent": RECENT,
+        "clock_age": DAY,
         "applied": "/var/lib/outpost/applied",
         "scanner": of_roles.pop("scanner"),
         "corrupt": of_roles.pop("corrupt"),

@@ -76,7 +76,7 @@ def guess(town: Town) -> None:
 
 def remedies(text: str) -> str:
     """The commands that an alarm names as its remedy, as shell, without those that only show something, like journalctl."""
-    return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv) [^`]+)`", text))
+    return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv|mount) [^`]+)`", text))
 
 
 def read_it(town: Town) -> None:
@@ -100,6 +100,10 @@ LOOPING = "[ $(systemctl show --property=NRestarts --value outpost-policy.servic
 BROKEN_MAIL = (
     "printf 'From: a@b.example\\nSubject: damage\\n\\n%4000s\\n' x | doveadm save -u bob@po.myertor.test; "
     "truncate -s 100 $(grep -rl 'Subject: damage' /srv/mail/bob/Maildir/new /srv/mail/bob/Maildir/cur)"
+)
+FULL = (
+    "mount -t tmpfs -o size=64k,mode=0700 trial /var/lib/outpost-watch; "
+    "head -c 128k /dev/zero > /var/lib/outpost-watch/trial || true"
 )
 UNLOADABLE = "/var/lib/clamav/unloadable.ndb"
 RELOADED = "journalctl --quiet --unit=clamav-daemon --lines=5 --output=cat | grep -q {}"
@@ -152,6 +156,12 @@ TROUBLES = (
     Trouble("ns1", "signatures po.myertor.test", {"signature_age": 10**9}),
     Trouble("ns2", "unit knot.service", {}, "systemctl stop knot", "systemctl start knot", "true"),
     Trouble("store", "disk / space", {"disk_percent": 0}),
+    Trouble(
+        "webmail", "disk /run/trial read-only", {"volumes": ["/run/trial"]},
+        "mkdir /run/trial; mount -t tmpfs -o ro trial /run/trial", "umount /run/trial; rmdir /run/trial", "true",
+    ),
+    Trouble("ns2", "clock", {"clock_age": 0}, "chronyc offline", "chronyc online", over={"clock_age": 10**6}),
+    Trouble("ns1", "disk /var/lib/outpost-watch space", {"volumes": ["/var/lib/outpost-watch"]}, FULL, "umount /var/lib/outpost-watch"),
     Trouble("store", "backup", {"backup": "/no/such/backup", "backup_age": 60}),
     Trouble("store", "logins", {"wrong_logins": 2}, acts=guess),
     Trouble("webmail", "logs", {"logs_age": 0}, "systemctl stop outpost-logs; logger waits", "systemctl start outpost-logs"),

@@ -171,6 +171,43 @@ def test_a_full_disk_is_an_alarm(tmp_path: Path) -> None:
     wanted = settings(volumes=[str(tmp_path), "/no/such/place"], disk_percent=-1)
     assert f"disk {tmp_path} space" in abouts(watch.disks, wanted)
     assert abouts(watch.disks, wanted | {"disk_percent": 101}) == []
+    assert f"`du -x -d 3 {tmp_path} | sort -n | tail`" in next(watch.disks(wanted, NOW)).text
+
+
+def test_a_volume_that_became_read_only_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By errors of its disk, or by hand; this unit sees every volume read-only."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 ro,errors=remount-ro\n"
+        "30 29 254:2 / /var/log rw,nosuid - ext4 /dev/vda2 rw\n"
+        "31 29 254:3 / /srv/mail ro,nosuid - ext4 /dev/vda3 rw\n"
+    )
+    monkeypatch.setattr(watch, "MOUNTS", mounts)
+    wanted = settings(volumes=["/", "/var/log", "/srv/mail", "/var"], disk_percent=101)
+    assert abouts(watch.disks, wanted) == ["disk / read-only", "disk /srv/mail read-only"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "since", "words"),
+    [
+        ({}, 9000, ""),
+        ({3: NOW - 90_000}, 9000, "followed no time server"),
+        ({3: 0, 13: "Not synchronised"}, 9000, "followed no time server"),
+        ({3: 0, 13: "Not synchronised"}, 60, ""),  # it has just started
+        ({4: -3.5}, 9000, "4 seconds off"),
+    ],
+)
+def test_a_clock_that_follows_nothing_or_is_off_is_an_alarm(
+    answers: dict[str, str], changed: dict[int, object], since: int, words: str
+) -> None:
+    tracking: list[object] = ["0A4D0402", "10.77.4.2", 9, NOW - 30, 0.0001, 0, 0, 0, 0, 0, 0, 0, 64, "Normal"]
+    for place, value in changed.items():
+        tracking[place] = value
+    answers["chronyc"] = ",".join(map(str, tracking)) + "\n"
+    answers["systemctl"] = f"StateChangeTimestamp=@{NOW - since:.0f}\n"
+    assert [words in alarm.text for alarm in watch.clock(settings(), NOW)] == [True] * bool(words)
+    answers["chronyc"] = "506 Cannot talk to daemon\n"
+    assert abouts(watch.clock, settings()) == [], "chronyd does not run: that is another alarm"
 
 
 def test_a_backup_that_is_old_or_was_never_made_is_an_alarm(tmp_path: Path) -> None:
@@ -366,6 +403,27 @@ def test_what_could_not_be_sent_is_sent_the_next_time(
     file.write_text(json.dumps(settings(probes=["queue"], tell=["false", f"tee {printed}"])))
     watch.main([])
     assert printed.read_text().startswith("ALARM queue: 1 of 1 messages")
+    assert json.loads((tmp_path / "state.json").read_text()) == {"queue": NOW}
+
+
+def test_alarms_of_a_full_disk_are_not_sent_again_at_every_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]
+) -> None:
+    """What was sent cannot be written to that disk; the list is then kept in memory."""
+    answers["postqueue"] = waiting(9 * 3600)
+    file, sent = tmp_path / "watch.json", tmp_path / "sent"
+    monkeypatch.setattr(watch, "SETTINGS", file)
+    monkeypatch.setattr(watch, "STATE", Path("/dev/full/state.json"))
+    monkeypatch.setattr(watch, "MEMORY", tmp_path / "memory.json")
+    monkeypatch.setattr("time.time", lambda: NOW)
+    file.write_text(json.dumps(settings(probes=["queue"], tell=[f"tee -a {sent}"])))
+    for _ in range(3):
+        assert watch.main([]) == 0
+    assert sent.read_text().count("ALARM queue") == 1
+    monkeypatch.setattr(watch, "STATE", tmp_path / "state.json")  # room again
+    assert watch.main([]) == 0
+    assert sent.read_text().count("ALARM queue") == 1
+    assert not (tmp_path / "memory.json").exists()
     assert json.loads((tmp_path / "state.json").read_text()) == {"queue": NOW}
 
 

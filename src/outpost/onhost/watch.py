@@ -32,10 +32,16 @@ from outpost.onhost.tell import TROUBLES, News, tell
 
 SETTINGS = Path("/etc/outpost/watch.json")
 STATE = Path("/var/lib/outpost-watch/state.json")
+MEMORY = Path("/run/outpost-watch/state.json")
+"""Where the state is kept while its disk is full or read-only."""
+MOUNTS = Path("/proc/1/mountinfo")
+"""Mounts as systemd has them: in the unit of these checks all are read-only."""
 DAY = 86400
 LOOP = 3
 """Restarts by systemd after which a unit counts as looping, until it has run for `CALM`."""
 CALM = 600
+CLOCK = 2.0
+"""Seconds that the clock may be off; chronyd corrects a jump slowly, unless it starts."""
 OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
 """systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
 DAMAGED = re.compile(r"/srv/mail/[^/\s]+/Maildir/(?:\.[^/\n]+/)?(?:cur|new)/[^/\s:)]+(?::2,[A-Za-z]*)?")
@@ -184,7 +190,15 @@ def _scanned(path: str) -> str:
 
 
 def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
-    """Volumes that fill up, by bytes or by inodes."""
+    """Volumes that fill up, by bytes or by inodes, or that the kernel made read-only because their disk fails."""
+    mounts = {line.split()[4]: line.split() for line in MOUNTS.read_text().splitlines()}
+    for path in settings["volumes"]:
+        if path in mounts and "ro" in (*mounts[path][5].split(","), *mounts[path][-1].split(",")):
+            yield Alarm(
+                f"disk {path} read-only",
+                f"{path} is read-only: `dmesg --level=err,warn` shows whether its disk fails; "
+                f"`mount -o remount,rw {shlex.quote(path)}` when it is repaired",
+            )
     seen: set[int] = set()
     for path in map(Path, settings["volumes"]):
         if not path.exists() or path.stat().st_dev in seen:
@@ -197,7 +211,32 @@ def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
         }
         for what, percent in used.items():
             if percent > settings["disk_percent"]:
-                yield Alarm(f"disk {path} {what}", f"{percent:.0f} % of the {what} of {path} is used")
+                count = " --inodes" * (what == "inodes")
+                yield Alarm(
+                    f"disk {path} {what}",
+                    f"{percent:.0f} % of the {what} of {path} is used: "
+                    f"`du -x{count} -d 3 {shlex.quote(str(path))} | sort -n | tail` shows by what; delete it, or enlarge the disk",
+                )
+
+
+def clock(settings: Settings, now: float) -> Iterator[Alarm]:
+    """A clock that follows no time server, or is off: codes of a second factor, TSIG and certificates fail."""
+    unit = output_of(
+        "systemctl", "show", "chrony.service", "--property=StateChangeTimestamp", "--timestamp=unix"
+    )
+    tracking = output_of("chronyc", "-c", "tracking").strip().split(",")
+    if len(tracking) < 14 or _since(dict([unit.strip().partition("=")[::2]]), now) < CALM:
+        return  # a daemon that is down is an alarm of its own
+    if tracking[13] == "Not synchronised" or now - float(tracking[3]) > settings["clock_age"]:
+        yield Alarm(
+            "clock",
+            "the clock has followed no time server for a while: `chronyc -n sources` shows which of them answer; "
+            "allow UDP 123 to them, or name others in [time] servers",
+        )
+    elif abs(off := float(tracking[4])) > CLOCK:
+        yield Alarm(
+            "clock", f"the clock is {abs(off):.0f} seconds off: `systemctl restart chrony.service` sets it"
+        )
 
 
 def backup(settings: Settings, now: float) -> Iterator[Alarm]:
@@ -382,7 +421,7 @@ def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
 PROBES: dict[str, Probe] = {
     probe.__name__: probe
     for probe in (
-        queue, certificates, zone_signatures, virus_signatures, scanner, disks, backup, logins, logs, units, memory, corrupt, damaged,
+        queue, certificates, zone_signatures, virus_signatures, scanner, disks, clock, backup, logins, logs, units, memory, corrupt, damaged,
     )
 }  # fmt: skip
 
@@ -440,18 +479,28 @@ def main(arguments: list[str]) -> int:
                 sys.stdout.write(json.dumps(asdict(silent)) + "\n")
         return 0
     sent: dict[str, float] = {}
-    with suppress(OSError, ValueError):
-        sent = json.loads(STATE.read_text())
+    for file in (STATE, MEMORY):  # the later one, if it exists
+        with suppress(OSError, ValueError):
+            sent = json.loads(file.read_text())
     fresh, over = news(sent, found, now)
     for alarm in fresh:
         sys.stderr.write(f"<2>ALARM {alarm.about}: {alarm.text}\n")
     if (fresh or over) and not _sent(settings, fresh, over):
         return 0  # not remembered, so it is tried again; a failed unit would be one more alarm that cannot be sent
     sent |= {alarm.about: now for alarm in fresh}
-    partial = STATE.with_suffix(".new")
-    partial.write_text(json.dumps({about: at for about, at in sent.items() if about not in over}))
-    partial.replace(STATE)
+    text = json.dumps({about: at for about, at in sent.items() if about not in over})
+    try:
+        _written(STATE, text)
+        MEMORY.unlink(missing_ok=True)
+    except OSError:  # LOG-04: without it the alarms of a full disk are sent again at every check
+        _written(MEMORY, text)
     return 0
+
+
+def _written(file: Path, text: str) -> None:
+    partial = file.with_suffix(".new")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 def _sent(settings: Settings, fresh: list[Alarm], over: list[str]) -> bool:
