@@ -11,7 +11,7 @@ import pytest
 from outpost.converge import guard
 from outpost.converge.files import ARMED
 from outpost.target import ROOT
-from outpost_lab import pace
+from outpost_lab import keys, pace
 from outpost_lab.instance import Instance
 from tests.awaiting import on_host, until
 from tests.lab.conftest import Pyinfra
@@ -56,16 +56,21 @@ office = [(name, data | {"_sudo": True}) for name, data in _ssh(_directory())]
 """
 
 
-def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -> bool:
-    """Whether a new connection can log in and run a command."""
+def new_connection(lab: Instance, machine: str, key: Path, command: str) -> list[str]:
+    """The command that runs another one on a machine over a new connection."""
     address = lab.machine(machine).addresses["mgmt"][0]
-    options = [
+    options = (
         "BatchMode=yes",
         "ConnectTimeout=2",
         "StrictHostKeyChecking=yes",
         f"UserKnownHostsFile={lab.known_hosts}",
-    ]
-    ssh = ["ssh", "-i", str(lab.ssh_key), *(f"-o{item}" for item in options), f"root@{address}", command]
+    )
+    return ["ssh", "-i", str(key), *(f"-o{item}" for item in options), f"root@{address}", command]
+
+
+def a_new_connection_opens(lab: Instance, machine: str, command: str = "true") -> bool:
+    """Whether a new connection can log in and run a command."""
+    ssh = new_connection(lab, machine, lab.ssh_key, command)
     return subprocess.run(ssh, capture_output=True, check=False, timeout=20 * pace.load()).returncode == 0
 
 
@@ -183,3 +188,33 @@ def test_an_unconfirmed_change_does_not_survive_a_restart_of_the_host(
         ).changes
         == {}
     )
+
+
+@pytest.mark.control("SSH-02")
+def test_an_open_connection_of_a_removed_key_ends_with_the_apply(
+    lab: Instance, pyinfra: Pyinfra, tmp_path: Path
+) -> None:
+    """Connections of the keys that stay go on: the controller's own, and another one."""
+    key = keys.ssh_key(tmp_path / "left", "left")
+    on(lab, "ns2", f"echo '{key}' >> /etc/ssh/authorized_keys.d/root")
+    opened = [
+        subprocess.Popen(
+            new_connection(lab, "ns2", file, "echo here; exec cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for file in (tmp_path / "left", lab.ssh_key)
+    ]
+    try:
+        for connection in opened:
+            assert connection.stdout is not None
+            assert connection.stdout.readline() == "here\n"
+        run = pyinfra("-y", "--limit", "ns2", inventory=SSH)
+        assert run.code == 0, run.log
+        assert opened[0].wait(60), "the connection of the removed key goes on"
+        assert opened[1].poll() is None
+    finally:
+        for connection in opened:
+            connection.kill()
+            connection.wait()

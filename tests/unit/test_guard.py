@@ -9,9 +9,13 @@ import pwd
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyinfra.api.exceptions import OperationError
 
 from outpost.converge import guard
 from outpost.converge.files import File, text
@@ -177,3 +181,18 @@ def test_a_daemons_file_comes_back_with_its_rights_and_not_through_its_link(root
     place.symlink_to(foreign)
     gone_back(root, "booting")
     assert not (foreign / "rights").exists()
+
+
+@pytest.mark.parametrize("status", [0, 255])
+def test_after_a_confirmed_change_commands_use_a_new_connection(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sshd keeps the settings of an open connection (MaxSessions), and its key, for as long as commands use it."""
+    stopped: list[tuple[str, str]] = []
+    answer = subprocess.CompletedProcess("ssh", status, "", "refused")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(guard, "stop", lambda *place: stopped.append(place))
+    host: Any = SimpleNamespace(name="ns1", data={"openssh_config": "office.conf"})
+    with suppress(OperationError):
+        guard._confirm(host, host, "sshd", "true")
+    assert stopped == ([] if status else [("office.conf", "ns1")])

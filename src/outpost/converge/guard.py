@@ -24,7 +24,7 @@ from pyinfra.context import host
 
 from outpost.converge.files import ARMED, DECLARED, PREVIOUS, File, shell
 from outpost.transport.connector import OpenSSHConnector
-from outpost.transport.ssh import NEW
+from outpost.transport.ssh import NEW, stop
 
 SECONDS_VARIABLE = "OUTPOST_CONFIRM_WITHIN"
 CONFIRM_WITHIN = 60
@@ -135,3 +135,6 @@ def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa:
             f"no new connection to the host after the change of {key} ({why}); the host restores "
             f"the previous files within {seconds()} s"
         )
+    stop(
+        configuration, host.name
+    )  # sshd keeps the settings that it had when the shared connection was opened
