@@ -37,7 +37,7 @@ def described(busy: float) -> str:
 
 
 class Patience:
-    """A bounded wait: so many seconds on an idle machine, more in proportion to the mean load of the wait."""
+    """A bounded wait: a number of seconds on an idle machine, more in proportion to the mean load during the wait."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._began = seconds, time.monotonic()

@@ -204,7 +204,7 @@ class Ledger:
         return sum(1 for entry in tuple(self.entries) if entry.acknowledged)
 
     def until_taken(self, count: int, patience: float = 300.0) -> None:
-        """Waits until so many are."""
+        """Wait until this number of messages has been acknowledged."""
         with suppress(TimeUpError):  # a scenario continues with what there is
             until(
                 lambda: self.taken() >= min(count, self.messages),

@@ -201,7 +201,7 @@ def wrong_certificate(ledger: Ledger) -> None:
     try:
         alice.send(
             compose(alice.address, [head.address])[0], [head.address]
-        )  # by chance no message may be for it
+        )  # the others may by chance have none for it
         half_more(ledger)
         until(
             lambda: re.search("not (trusted|verified)", on(ledger, "mta", look)),

@@ -39,7 +39,10 @@ SESSIONS = 8
 """Webmail sessions of one user; a new one ends the oldest."""
 APPLICATIONS = 10
 WRONG_CODES, WHILE = 5, 600
-"""After so many wrong codes within so many seconds no code is accepted until the first is that old (a guess has 3 chances in a million)."""
+"""After that number of wrong codes in that number of seconds, no code is accepted until the first is that old.
+
+A guess has 3 chances in a million.
+"""
 PROVEN = 300
 """Seconds for which a login without the right code need not repeat the password."""
 DEVICES = 5

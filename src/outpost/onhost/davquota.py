@@ -14,7 +14,7 @@ from typing import Any
 ADDING = frozenset(("MKCALENDAR", "MKCOL", "MOVE", "POST", "PROPPATCH", "PUT"))
 """Methods that may leave more than there was."""
 SHARED = 5
-"""The office's own collections have room for so many users."""
+"""The office's own collections have the room of this number of users."""
 REFUSAL = b"Your calendars and address books are full: delete what you do not need.\n"
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

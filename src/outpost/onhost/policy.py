@@ -5,12 +5,12 @@ back comes one ``action=``. The context says who is speaking: ``stranger``, ``pe
 
 - DOS-08: whether the mailbox is full is the store's knowledge (Dovecot's quota-status, mutual TLS); a store that
   does not answer refuses nobody.
-- DOS-07: one mailbox takes so many messages in ten minutes from strangers; the others do not notice. A message counts
+- DOS-07: a mailbox takes a limited number of messages in ten minutes from strangers; the others do not notice. A message counts
   once per mailbox, when its last byte has come (END-OF-MESSAGE): naming recipients and leaving uses up nothing.
   A peer's own mail has a counter of its own; what a peer relays for others (a backup MX) counts as strangers' mail.
-- DSN-11: one network (/24, /64) guesses so many unknown addresses in ten minutes, and an IPv6 site (/48) four times as many; then each RCPT
-  from it gets `450`, whether the address exists or not.
-- REL-05: one login sends to so many recipients in an hour; then it is held and the postmaster gets a message. A user's
+- DSN-11: a network (/24, /64) may guess a limited number of unknown addresses in ten minutes, an IPv6 site (/48) four times as many. Then each
+  RCPT from it gets `450`, whether the address exists or not.
+- REL-05: a login sends to a limited number of recipients in an hour; then it is held and the postmaster gets a message. A user's
   filters (absences, redirections) have a counter of their own: strangers set them off, so they never hold the login.
 - AMP-05: bytes times destinations of one message, which is what it costs the line.
 - QUE-01: large mail to a peer alone waits for the hours of its route, on hold; outpost-routes lets it go.

@@ -126,7 +126,7 @@ def package(name: str, data: bytes) -> bytes:
 
 
 def calendar(data: bytes, fold: int = 70) -> bytes:
-    """An invitation with a file in it (RFC 5545, section 3.8.1.1), its lines folded after so many octets."""
+    """An invitation with a file in it (RFC 5545, section 3.8.1.1), its lines folded after `fold` octets."""
     text = f"ATTACH;ENCODING=BASE64;VALUE=BINARY;X-FILENAME=a.bin:{base64.b64encode(data).decode()}"
     lines = "\r\n ".join(text[at : at + fold] for at in range(0, len(text), fold))
     start = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:20260101T000000Z\r\n"

@@ -80,7 +80,7 @@ def waiting(target: Target) -> Figures:
 
 @contextmanager
 def _grown(target: Target, users: int = USERS) -> Iterator[Instance]:
-    """The lab's office with at least so many users, applied; afterwards its old size again."""
+    """The lab's office with at least this number of users, applied; afterwards its old size again."""
     instance = Instance.load(target.instance or "lab")
     before = instance.office_file.read_text(encoding="utf-8")
     document = tomlkit.parse(before)

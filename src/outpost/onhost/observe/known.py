@@ -233,7 +233,7 @@ def _is_newer(fact: str, others: set[str]) -> bool:
 
 
 def _was_started(fact: str, *, there: bool) -> bool:
-    """Whether a daemon that answers so was started, or read its files, after the known state was written: then its files explain the answer.
+    """Whether the daemon of this answer was started, or read its files, after the known state was written. Then its files explain the answer.
 
     Args:
         there: Whether the daemon gives this answer now, or gave it before.
