@@ -47,7 +47,7 @@ HELD = (
     f"ended (lslocks on the host shows which process holds {LOCK})"
 )
 RUNNING = ("active", "reloading")
-"""States of a unit that does its work; it also reloads when its certificate is new (systemctl(1))."""
+"""States of a unit that does its work. `reloading` is one of them: a unit may just be reading its new certificate (systemctl(1))."""
 UPGRADES_WAIT = (
     "exec 8>/var/lib/apt/daily_lock; flock --wait 1800 8 || "
     "{ echo 'the host has been installing upgrades for half an hour: journalctl --unit=apt-daily-upgrade' >&2; exit 1; }"

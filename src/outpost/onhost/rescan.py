@@ -45,9 +45,9 @@ LONGEST_HEADER = 1 << 17
 MOST_TAKEN = 100
 """Most messages that one night moves. More cannot be an outbreak: the scanner, or its host, gives false answers."""
 MOST_OF_ONE = 20
-"""Most messages of one mailbox: otherwise one user with a hundred ends the scan for everybody."""
+"""Most messages that one night moves out of one mailbox; otherwise one user with a hundred infected messages ends the scan for everybody."""
 MOST_FAILED = 20
-"""Messages in a row without a verdict, after which the scanner is tried with an honest one: it is broken, or the mailbox is full of such messages."""
+"""After this number of messages in a row without a verdict, the scanner is tried with an honest message, to see whether it works at all."""
 TOO_LONG = "Heuristics.Limits.Exceeded.MaxScanTime"
 """What clamd calls a message that took too long (clamd.conf): the machine was slow, or other messages were."""
 KEPT = threading.local()

@@ -120,8 +120,8 @@ class Judged:
     Attributes:
         first: Nothing is known yet, or the observer is another one: what it sees for the first time is neither drift nor known.
         appeared, vanished: What a plan reports.
-        moved: Faults: addresses and routes on the interface of others.
-        learned: The part of them that an apply accepts, because it started the daemon that answers so.
+        moved: Addresses and routes that are now on another interface than their neighbours; they count as faults.
+        learned: What appeared or vanished, and an apply accepts because it started the daemon that answers so.
         found: Things from before the first apply, or that only an edited known state names; no person has accepted them yet.
         edited: Something else than an apply wrote the known state.
         next: What is known from then on.
