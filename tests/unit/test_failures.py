@@ -55,6 +55,20 @@ def test_a_failed_operation_ends_a_run_only_where_nothing_may_follow(
     assert failures._ends(SimpleNamespace(), host, "x") is ends  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "printed", ["Timeout, server 192.0.2.3 not responding.", "Connection to 192.0.2.3 port 22 timed out"]
+)
+def test_a_host_that_died_is_not_asked_again_while_the_others_wait(
+    monkeypatch: pytest.MonkeyPatch, printed: str
+) -> None:
+    host: Any = Host(reached=True)
+    with ctx_host.use(host):
+        observation.begin(Declaration(()))
+    monkeypatch.setattr(host, "run_shell_command", lambda *_, **__: pytest.fail("it is asked again"))
+    monkeypatch.setattr(failures, "_failed", lambda *_: SimpleNamespace(stderr=printed))
+    assert failures._ends(SimpleNamespace(), host, "x")  # type: ignore[arg-type]
+
+
 def test_after_an_operation_that_succeeded_no_later_failure_counts_as_vital(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

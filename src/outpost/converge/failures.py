@@ -21,6 +21,7 @@ from outpost.converge.observation import run, unread
 from outpost.converge.operations import HELD
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
+from outpost.transport.remote import LOST
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
 """Shell, as root, that waits until no change is unconfirmed; the host goes back soon otherwise."""
@@ -64,6 +65,8 @@ def _ends(state: State, host: Host, op_hash: str) -> bool:
         vital, known.vital = known.vital, False
         if failed is None:
             return False
+        if any(words in failed.stderr.lower() for words in LOST):
+            return True  # asking it again would take as long as ssh waits for a connection, and all other hosts wait meanwhile
         data: Any = host.data
         reached, _ = host.run_shell_command(NOT_ARMED, _sudo=bool(data.get("_sudo")))
         return vital or HELD in failed.stderr or not reached

@@ -79,6 +79,8 @@ TALKATIVE = "its account's login shell prints text of its own before each answer
 QUIET = "run sed -i '1i [ -t 1 ] || return' ~USER/.bashrc, as root on the host: without a terminal it then prints nothing"
 UNKNOWN = "its SSH host key is not in known_hosts"
 NAMELESS = "its name is not known"
+LOST = (" port 22 timed out", "timeout, server ")
+"""Words of ssh, in lower case, when a host that was reached does not answer any more."""
 REASONS = (
     (
         "identification has changed",
@@ -132,7 +134,7 @@ REASONS = (
             "it does not answer any more",
             "check its console and its network; then run the same command again",
         )
-        for words in (" port 22 timed out", "timeout, server ")
+        for words in LOST
     ),
     (
         "no route to host",
