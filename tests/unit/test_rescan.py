@@ -160,13 +160,15 @@ def test_a_scanner_that_has_no_verdict_on_anything_is_broken(
 def test_one_mailbox_without_verdicts_does_not_end_the_night(
     mail: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its user can put any message there by IMAP."""
+    """A stranger, or its user by IMAP, can put any message there; the others there are scanned, too, but last."""
     for number in range(10):
         (mail / f"bob/Maildir/cur/{number}.M2.host,S=5:2,S").write_bytes(b"makes it fail\n")
+        (mail / f"bob/Maildir/.Sent/new/{number}.M3.host,S=5:2,S").write_bytes(b"infected\n")
     (mail / "zoe/Maildir/cur").mkdir(parents=True)
     (mail / "zoe/Maildir/cur/1.M1.host").write_bytes(b"infected\n")
     monkeypatch.setattr(rescan, "MAIL", mail)
     monkeypatch.setattr(rescan, "MOST_FAILED", 2)
+    monkeypatch.setattr(rescan, "BATCH", 1)
     monkeypatch.setattr(rescan, "notify", lambda *_: None)
 
     def answer(_self: Scanner, *parts: bytes) -> str:
@@ -178,7 +180,10 @@ def test_one_mailbox_without_verdicts_does_not_end_the_night(
     monkeypatch.setattr(Scanner, "ask", answer)
     assert not rescan.rescan(SETTINGS)
     assert not list((mail / "zoe/Maildir/cur").iterdir())
-    assert "other messages of bob are not scanned" in capsys.readouterr().err
+    assert [path.name for path in (mail / "bob/Maildir/.Sent/new").iterdir()] == ["1.M1.host,S=5:2,S"]
+    output = capsys.readouterr()
+    assert "11 removed, 0 too large to scan, 10 without a verdict" in output.out
+    assert output.err.index("to zoe") < output.err.rindex("to bob")
 
 
 def test_a_scan_that_took_too_long_removes_no_message(

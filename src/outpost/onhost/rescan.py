@@ -7,6 +7,7 @@ Only Python's own library: it runs where no package but Dovecot's is.
 
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -47,7 +48,8 @@ MOST_TAKEN = 100
 MOST_OF_ONE = 20
 """Most messages that one night moves out of one mailbox; otherwise one user with a hundred infected messages ends the scan for everybody."""
 MOST_FAILED = 20
-"""After this number of messages in a row without a verdict, the scanner is tried with an honest message, to see whether it works at all."""
+"""After this number of messages in a row without a verdict, the scanner is tried with an honest message, to see whether it works at all. If it
+does, the other messages of that mailbox are scanned after those of all others."""
 TOO_LONG = "Heuristics.Limits.Exceeded.MaxScanTime"
 """What clamd calls a message that took too long (clamd.conf): the machine was slow, or other messages were."""
 KEPT = threading.local()
@@ -243,10 +245,12 @@ def _scanned(
 ) -> Iterator[tuple[Path, bytes, str | UnavailableError | None]]:
     """Each message with what is in it; None where it is too large. Its bytes are kept only where something was found."""
     failed = 0
-    left: set[str] = set()
+    slow: set[str] = set()
+    last: list[Path] = []
 
     def scan(message: Path) -> tuple[Path, bytes, str | UnavailableError | None] | None:
-        if message.relative_to(MAIL).parts[0] in left:
+        if message.relative_to(MAIL).parts[0] in slow:
+            last.append(message)
             return None
         try:
             if message.stat().st_size > largest:
@@ -261,7 +265,12 @@ def _scanned(
         return message, data if found else b"", found
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        while some := list(islice(due, BATCH)):
+        while some := list(islice(due, BATCH)) or last:
+            if some is last:
+                # by chance, so that the mailbox with most of them does not take the rest of the night from another one
+                random.shuffle(last)
+                due, last, slow = iter(last), [], set()
+                continue
             for scanned in filter(None, pool.map(scan, some)):
                 yield scanned
                 failed = failed + 1 if isinstance(scanned[2], NoVerdictError) else 0
@@ -274,10 +283,7 @@ def _scanned(
                         ) from error
                     # VIR-04: a user can fill a mailbox with messages that have no verdict: it must not end the scan for everybody
                     owner, failed = scanned[0].relative_to(MAIL).parts[0], 0
-                    left.add(owner)
-                    sys.stderr.write(
-                        f"<3>rescan: other messages of {owner} are not scanned: too many have no verdict\n"
-                    )
+                    slow.add(owner)
 
 
 def _first_verdict(scanners: list[Scanner], message: bytes) -> str:
