@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError, OperationError
 from pyinfra.context import ctx_state
 
+from outpost.converge import drift as converge_drift
 from outpost.converge import observation
 from outpost.converge.observation import END, PART, Answer, Asking, Survey
 from outpost.drift.findings import BLIND
@@ -214,3 +216,23 @@ def test_a_survey_is_whole_with_any_observer(
     if not observed:
         (tmp_path / "known").touch()
         assert surveyed().observed == BLIND
+
+
+def test_what_the_replaced_observer_named_stays_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a new observer all that is not known was there before it; its predecessor knew better."""
+    drift, other = "file\t/etc/cron.d/evil\taa", "file\t/etc/cron.d/before\tbb"
+    answer = {
+        "first": False,
+        "unfinished": False,
+        "appeared": [],
+        "vanished": [],
+        "faults": [],
+        "found": [drift, other],
+    }
+    monkeypatch.setattr(converge_drift, "read_now", lambda _: (json.dumps(answer),))
+    monkeypatch.setattr(converge_drift, "_observer", str)
+    monkeypatch.setattr(
+        converge_drift, "run", lambda: SimpleNamespace(drift=frozenset({drift, "file\t/gone\tcc"}))
+    )
+    seen = converge_drift._now()
+    assert (set(seen.appeared), set(seen.found)) == ({drift}, {other})

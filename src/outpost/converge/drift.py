@@ -37,6 +37,16 @@ def _before() -> Beside:
 
 
 def _now() -> Beside:
+    """A scan by the present observer.
+
+    SYS-08: without what the former one named an upgrade of the observer leaves to a person what was drift a moment before.
+    """
+    seen = _scan()
+    drift = seen.found & run().drift
+    return replace(seen, appeared=seen.appeared | drift, found=seen.found - drift)
+
+
+def _scan() -> Beside:
     return Beside.parse("\n".join(read_now(_observer("look"))))
 
 
@@ -75,6 +85,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
         if _before().blind or (_before().usable and differ(own)):
             yield from unpacked("observer", own)
             void()
+            run().drift = _before().appeared
             run().before = _now()
             found = _of_kinds(kinds)
         run().local = None  # from here on the observer is asked separately, after each change

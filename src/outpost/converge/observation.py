@@ -108,6 +108,7 @@ class Run:
         vital: Whether the host's run ends if the present operation fails.
         attended: Units that an operation starts or reloads in this run: other findings about them are consequences.
         before: The observation before this run changed anything.
+        drift: What appeared on the host, by an observer that this run replaced.
         began: The answer that its execution began with.
     """
 
@@ -117,6 +118,7 @@ class Run:
     vital: bool = False
     attended: set[str] = field(default_factory=set)
     before: Beside | None = None
+    drift: frozenset[str] = frozenset()
     began: Answer | None = None
 
     @property
