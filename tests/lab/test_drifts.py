@@ -346,6 +346,19 @@ DRIFTS = (
     Drift("mta", "/root/.selected_editor", "echo 'SELECTED_EDITOR=\"/tmp/x\"' > /root/.selected_editor"),
     Drift("ns1", "/root/.config/git/config", r"mkdir -p /root/.config/git; printf '[core]\n\tpager = /tmp/x\n' > /root/.config/git/config"),
     Drift("ns2", "/run/host/userdb/evil.user", "mkdir -p /run/host/userdb; echo '{}' > /run/host/userdb/evil.user"),
+    # Modes, links and marks that were nobody's finding, or that no repair could undo
+    Drift("store", "/run/dovecot/auth-master", "chmod 0666 /run/dovecot/auth-master"),
+    Drift("store", "/etc/shadow-", "chmod 0644 /etc/shadow-"),
+    Drift("ns1", "/usr/bin/kdig", "chmod 0644 /usr/bin/kdig"),
+    Drift("ns2", "/usr/bin/kdig", "chmod 0700 /usr/bin/kdig"),
+    Drift("mta", "/var/spool/postfix/private", "chmod 0777 /var/spool/postfix/private"),
+    Drift("webmail", "/var/spool/cron", "mkdir -p /opt/evil/cron; [ -e /var/spool/cron ] || ln -s /opt/evil/cron /var/spool/cron"),
+    Drift("mta", "libnettle8t64", "apt-mark manual libnettle8t64 >/dev/null"),
+    Drift("ns2", "openssh-server", "apt-mark auto openssh-server >/dev/null", "marked as installed automatically"),
+    Drift("webmail", "chrony", "echo 'chrony deinstall' | dpkg --set-selections", "selected for deinstall"),
+    Drift("ns2", "sensible-utils", "sed -i '/^Package: sensible-utils$/,/^$/s/^Version: .*/Version: 99:1/' /var/lib/dpkg/status", "its version was edited"),
+    Drift("ns1", "/etc/ca-certificates.conf", "sed -i '1,30s/^mozilla/!mozilla/' /etc/ca-certificates.conf"),
+    Drift("webmail", "/home/evil/bin/ls", "mkdir -p /home/evil/bin; echo true > /home/evil/bin/ls"),
     Drift("ns2", "knot.service", loaded_and_reverted("/etc/knot/knot.conf", "s/^server:/server:\\n    rate-limit: 0/", "knotc reload >/dev/null 2>&1 || true")),
 )  # fmt: skip
 

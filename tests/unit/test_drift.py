@@ -123,7 +123,10 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: st
         (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i '/^toor:/d'"),
         (("member\tsudo\tnobody",), "group", "sudo: nobody", "gpasswd --delete"),
         (("table\tinet evil\t",), "packet filter", "table inet evil", "nft delete table inet evil"),
-        (("hold\tknot\t",), "package", "knot", "apt-mark unhold"),
+        (("hold\tknot\tdeinstall",), "package", "knot", "echo knot install | dpkg --set-selections"),
+        (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "was=; package="),
+        (("special\t/usr/bin/at\t644 root root",), "file", "/usr/bin/at", "was=; package="),
+        (("hold\tknot\t",), "package", "knot", "echo knot install | dpkg --set-selections"),
         (("diversion\t/usr/bin/at\tto /usr/bin/at.distrib, for :",), "package", "/usr/bin/at", "dpkg-divert --quiet --rename --remove"),
         (("override\t/usr/bin/at\troot root 4755",), "package", "/usr/bin/at", "dpkg-statoverride --quiet --remove"),
         (("program\t/usr/bin/at\tchanged",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
@@ -1054,9 +1057,9 @@ def test_a_service_socket_that_every_account_may_use_is_a_finding() -> None:
             listening.bind(str(place))
             os.chown(place, 65534, 65534)
             place.chmod(0o770)
-            assert [fact for fact in processes.opened_sockets({}) if str(place) in fact] == []
+            assert [fact for fact in processes.opened_sockets({}, ()) if str(place) in fact] == []
             place.chmod(0o777)
-            (fact,) = (fact for fact in processes.opened_sockets({}) if str(place) in fact)
+            (fact,) = (fact for fact in processes.opened_sockets({}, ()) if str(place) in fact)
             (finding,) = findings(seen(faults=(fact,)))
             assert (finding.kind, finding.repair) == ("socket", f"chmod o= {place}")
         finally:
@@ -1126,3 +1129,35 @@ def test_what_the_office_declares_otherwise_is_no_broken_daemon(by_hand: bool, c
     found = (*file.fingerprint[:3], "another digest")
     finding = file_finding(file, found, ["a"], owner="chrony", known=True, by_hand=by_hand)
     assert finding.consequence == consequence
+
+
+def test_a_directory_opened_by_hand_is_one_finding_whose_repair_nothing_undoes() -> None:
+    place = "/var/spool/postfix/private"
+    (finding,) = findings(
+        seen(
+            appeared=(f"mode\t{place}\t777 postfix root", f"special\t{place}\t777 postfix root"),
+            vanished=(f"mode\t{place}\t700 postfix root",),
+        )
+    )
+    assert "chmod 700" in finding.repair
+
+
+def test_a_version_that_somebody_wrote_into_dpkgs_status_is_named_as_that() -> None:
+    (finding,) = findings(
+        seen(appeared=("control\tknot\t99:1 abc",), vanished=("control\tknot\t3.4.6-2 abc",))
+    )
+    assert finding.cause == "its version was edited by hand in dpkg's status"
+    assert "--allow-downgrades install knot=$(apt-cache madison knot" in finding.repair
+
+
+@pytest.mark.parametrize("name", ["shadow-", "gshadow.old"])
+def test_a_copy_of_passwords_that_every_account_may_read_is_a_finding(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PRIVATE", (f"{tmp_path}/*shadow?*",))
+    copy = tmp_path / name
+    copy.touch(mode=0o640)
+    assert processes.exposed() == []
+    copy.chmod(0o644)
+    (finding,) = findings(seen(faults=tuple(processes.exposed())))
+    assert (finding.thing, finding.repair) == (str(copy), f"chmod o= {copy}")

@@ -34,6 +34,7 @@ from outpost.onhost.observe import declared as records
 from outpost.onhost.observe.daemons import steady
 from outpost.onhost.observe.expected import Expected
 from outpost.onhost.observe.facts import WORDS, is_grave, words
+from outpost.onhost.observe.files import below
 from outpost.onhost.observe.kept_answers import DAY
 from outpost.onhost.observe.reading import BlindError, lines_of, named, plain
 
@@ -661,6 +662,45 @@ def test_a_daemons_new_answer_with_a_new_observer_is_accepted_without_a_persons_
     assert known.FOUND.read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("selected", "is_all"),
+    [
+        ("# x\n\nmozilla/A.crt\nmozilla/B.crt\n", True),
+        ("mozilla/A.crt\nmozilla/B.crt\n!mozilla/gone.crt\n", True),
+        ("mozilla/A.crt\n!mozilla/B.crt\n", False),
+        ("mozilla/A.crt\nmozilla/B.crt\n!mozilla/B.crt\n", False),
+        ("mozilla/A.crt\n", False),
+        ("mozilla/A.crt\nmozilla/B.crt\n../../tmp/evil.crt\n", False),
+    ],
+)
+@pytest.mark.usefixtures("host")
+def test_a_selection_of_authorities_is_explained_only_if_it_leaves_none_out(
+    selected: str, is_all: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "ca-certificates.conf"
+    (tmp_path / "mozilla").mkdir()
+    for name in "AB":
+        (tmp_path / f"mozilla/{name}.crt").touch()
+    conf.write_text(selected)
+    monkeypatch.setattr(made, "SELECTED", str(conf))
+    monkeypatch.setattr(made, "SELECTABLE", str(tmp_path))
+    remembered({*GOOD, f"file\t{conf}\tbefore"})
+    assert (reported({*GOOD, f"file\t{conf}\tafter"}) == set()) is is_all
+
+
+@pytest.mark.usefixtures("host")
+def test_a_packages_program_that_changed_with_a_new_observer_is_drift_and_not_for_a_person_to_decide() -> (
+    None
+):
+    remembered(set(GOOD))
+    drift = {"special\t/usr/bin/tac\t4755 root root", "program\t/usr/bin/tac\tchanged"}
+    now = {*drift, "observer\tdef\t", *GOOD} - {OBSERVER}
+    assert scanned(now)["found"] == []
+    assert set(scanned(now)["appeared"]) == drift
+    remembered(now)
+    assert reported(now) == drift
+
+
 def test_a_scan_that_was_not_whole_is_not_remembered_and_does_not_miss_what_it_cannot_see(host: Path) -> None:
     remembered(set(GOOD))
     before = (host / "known").read_text()
@@ -943,3 +983,45 @@ def test_a_copy_of_another_file_than_the_known_one_is_not_kept(
     known.keep_copies({fact}, {"shadow\tx\t"})
     assert not copy.exists()
     assert not copy.is_symlink()
+
+
+def test_a_package_has_another_change_log_with_each_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A higher version in dpkg's status would keep all upgrades away."""
+    monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/knot.md5sums").write_text("0  usr/share/doc/knot/changelog.gz\n")
+    (tmp_path / "info/sse3-support.md5sums").write_text("0  usr/bin/x\n")
+
+    def is_new(name: str, digest: str) -> bool:
+        before = {f"version\t{name}\t3", f"control\t{name}\t3 aa"}
+        now = {f"version\t{name}\t4", f"control\t{name}\t4 {digest}"}
+        return Expected({}, now, before).explains(f"control\t{name}\t4 {digest}")
+
+    assert is_new("knot", "bb")
+    assert not is_new("knot", "aa")
+    assert is_new("sse3-support", "aa"), "its change log is in another package"
+
+
+@pytest.mark.usefixtures("host")
+def test_what_root_keeps_for_himself_opens_nothing() -> None:
+    remembered(set(GOOD))
+    own = {f"special\t{path}\t700 root root" for path in ("/opt/x", "/root/x")}
+    assert reported({*GOOD, *own}) == set()
+    strange = {"special\t/opt/x\t4755 root root", "special\t/usr/bin/x\t700 root root"}
+    assert reported({*GOOD, *strange}) == strange
+
+
+def test_a_link_in_place_of_a_watched_directory_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/job").touch()
+    (tmp_path / "cron").symlink_to("elsewhere")
+    assert below([str(tmp_path / "cron")]) == [f"{tmp_path}/cron", f"{tmp_path}/cron/job"]
+
+
+def test_a_package_selected_for_removal_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = "Package: knot\nStatus: deinstall ok installed\nVersion: 3\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 3\n"
+    monkeypatch.setattr(packages, "content", lambda _: status)
+    monkeypatch.setattr(packages, "lines_in", lambda _: [])
+    assert packages.packages() == ["package\tknot\t", "version\tknot\t3", "hold\tknot\tdeinstall"]

@@ -20,6 +20,8 @@ from outpost.keys.model import Secrets
 from outpost.office import Office, load
 
 Kind = TypeVar("Kind", bound="Item")
+AUTOMATIC = "auto|"
+"""Begins the line of a package that apt installed for the sake of others, or that somebody marked so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +160,9 @@ class Declaration:
 
     @cached_property
     def are_installed(self) -> str:
-        """Shell that prints which packages are installed."""
+        """Shell that prints which packages are installed, and which of these an upgrade removes as soon as no other package needs them."""
         listed = " ".join(sorted(map(shlex.quote, self.package_names)))
-        return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}"
+        return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}; apt-mark showauto {listed} | sed 's/^/{AUTOMATIC}/'"
 
     @cached_property
     def absent(self) -> frozenset[str]:

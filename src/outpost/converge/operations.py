@@ -21,7 +21,7 @@ from pyinfra.context import state
 from pyinfra.operations import server as stock_server
 
 from outpost.converge import guard
-from outpost.converge.declaration import Account, Change, Directory, Group, Once, Packages
+from outpost.converge.declaration import AUTOMATIC, Account, Change, Directory, Group, Once, Packages
 from outpost.converge.files import APPLIED, ARMED, LOCK, NOLOGIN, PACKAGES, RUN, STATE, File, shell
 from outpost.converge.observation import (
     LINK,
@@ -251,6 +251,20 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
     known = run().known
     # the second letter is the state; for packages on hold the first one differs, which is reported separately
     installed = {line.split("|")[1] for line in answer_to(known.are_installed) if line[1:2] == "i"}
+    automatic = sorted(
+        line.removeprefix(AUTOMATIC) for line in answer_to(known.are_installed) if line.startswith(AUTOMATIC)
+    )
+    for each in automatic:
+        differs(
+            "package",
+            each,
+            "marked as installed automatically",
+            "an upgrade removes it when no other package needs it",
+            "SYS-04",
+        )
+    if automatic:
+        yield alone(f"apt-mark manual {shlex.join(automatic)} >/dev/null")
+        void()
     missing = sorted(known.package_names - installed)
     if not missing:
         return

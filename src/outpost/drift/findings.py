@@ -109,6 +109,8 @@ def findings(
     found: list[Finding] = []
     for key in sorted({*appeared, *vanished}, key=_order):
         kind, thing = key
+        if kind == "special" and ("mode", thing) in appeared:
+            continue  # the same change, and a repair that would undo the other
         new, old = appeared.get(key, ()), vanished.get(key, ())
         found.extend(_as_findings(Difference(kind, thing, new, old, packages=packages), STATES))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):

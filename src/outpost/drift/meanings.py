@@ -79,7 +79,7 @@ STATES = (
         lambda it: f"systemctl stop {it.quoted}",
     ),
     Meaning(
-        "package", lambda it: bool(it.new) and it.thing not in it.packages, "installed by hand; no role declares it",
+        "package", lambda it: bool(it.new) and it.thing not in it.packages, "installed, or marked as wanted, by hand; no role declares it",
         "its programs and daemons can be attacked, and nobody patches them", ("SYS-04",),
         lambda it: repairs.remove_package(it.thing, it.packages),
     ),
@@ -96,8 +96,9 @@ STATES = (
         ("SYS-04",), f"{APT} --fix-broken install </dev/null", "package",
     ),
     Meaning(
-        "hold", came, "put on hold by hand", "it gets no security upgrades", ("SYS-06",),
-        lambda it: f"apt-mark unhold {it.quoted} >/dev/null", "package",
+        "hold", came, lambda it: "put on hold by hand" if not it.new[0] else f"selected for {it.new[0]} by hand",
+        lambda it: "it gets no security upgrades" if not it.new[0] else "the next upgrade may remove it", ("SYS-06",),
+        lambda it: f"echo {it.quoted} install | dpkg --set-selections", "package",
     ),
     Meaning(
         "diversion", came, lambda it: f"diverted by hand {it.new[0]}", "upgrades of its package do not change it", ("SYS-06", "SYS-08"),
@@ -110,6 +111,12 @@ STATES = (
     Meaning(
         "architecture", came, "an architecture that was added by hand", "packages that the office has not chosen may be installed", ("SYS-04",),
         lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
+    ),
+    Meaning(
+        "control", lambda it: bool(it.new and it.old) and it.new[0].rpartition(" ")[2] == it.old[0].rpartition(" ")[2],
+        "its version was edited by hand in dpkg's status", "it gets no security upgrades", ("SYS-06",),
+        lambda it: f"{APT} --reinstall --allow-downgrades install {it.quoted}=$(apt-cache madison {it.quoted} | cut -d '|' -f 2 | head -n 1 | tr -d ' ') </dev/null",
+        "package", lines,
     ),
     Meaning(
         "control", always, "its record in dpkg's database was edited by hand: a maintainer script, a checksum or the list of files",
@@ -346,7 +353,8 @@ FAULTS = (
     ),
     Meaning(
         "exposed", always, "opened by hand to every account",
-        lambda it: "every account on the host can read it, and change it past all permissions" if it.thing.startswith("/dev/") else "every account on the host can read what is logged",
+        lambda it: "every account on the host can read it, and change it past all permissions" if it.thing.startswith("/dev/") else "every account on the host can read what is logged" if it.thing.startswith("/var/")
+        else "every account on the host can guess at the passwords' hashes",
         ("SYS-09",), lambda it: f"chmod o= {it.quoted}", "file",
     ),
     Meaning(

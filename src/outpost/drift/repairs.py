@@ -8,6 +8,7 @@ from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.network import DEFAULT, XDP
+from outpost.onhost.observe.places import COMMANDS_BELOW
 from outpost.onhost.observe.units import EXPORTED, PATTERNS
 from outpost.units import restarted
 
@@ -15,6 +16,8 @@ ASIDE = "/var/lib/outpost/removed"
 COPIES = "/var/lib/outpost/known-files"
 MOUNTS = "outpost-mounts.service"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300"
+KEEPS = "is selected for removal$"
+"""What apt-get(8) says of a package without which it could not work itself."""
 USUAL = (0o644, 0o755, 0o444, 0o555)
 """Permissions of an ordinary file of root."""
 
@@ -53,12 +56,12 @@ def usual(path: str, mode: str) -> str:
     roots = path.startswith(("/etc/", "/usr/", "/root/"))
     if not roots:  # a daemon's account may own its directory, and put a link there or on the way
         return f"{OBSERVER} mode {calm:o} {quoted}"
-    if calm in USUAL:
+    if calm in USUAL and (calm & 0o111 or not path.startswith(COMMANDS_BELOW)):
         return f"chown root:root {quoted} && chmod {calm:o} {quoted}"
     plain = f"chown root:root {quoted}; if [ -d {quoted} ] || head -c 2 {quoted} | grep -q '#!'; then chmod 755 {quoted}; else chmod 644 {quoted}; fi"
     if not path.startswith("/usr/"):
         return plain
-    return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {from_package(path)}; else {plain}; fi"
+    return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {from_package(path, moded=False)}; else {plain}; fi"
 
 
 def unlearned(thing: str, value: str) -> str:
@@ -297,7 +300,8 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
     quoted = shlex.quote(name)
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"
     return (
-        f"removed=$(apt-get --simulate --auto-remove remove {quoted}) || exit 1; if echo \"$removed\" | grep -qE '^Remv ({needed}) '; then "
+        f"removed=$(LC_ALL=C apt-get --simulate --auto-remove remove {quoted} 2>&1) || echo \"$removed\" | grep -q '{KEEPS}' || exit 1; "
+        f"if echo \"$removed\" | grep -qE '^Remv ({needed}) |{KEEPS}'; then "
         f"echo {shlex.quote(f'{name} stays: a declared package needs it')} >&2; apt-mark auto {quoted} >/dev/null; "
         f"else {apt} --auto-remove remove {quoted} </dev/null; systemctl daemon-reload; fi"
     )
@@ -333,17 +337,24 @@ def _fetched(package: str) -> str:
     )
 
 
-def from_package(path: str) -> str:
+def from_package(path: str, *, moded: bool = True) -> str:
     """Shell that fetches a package's own version of one of its files.
 
     It keeps mode and owner: some packages set them during installation (sudo refuses /etc/sudoers with any
     other). If the file is gone, or a link has its place (with mode 777), it gets the known mode and owner. A wrong mode is a finding of its own.
+
+    Args:
+        moded: Whether its present mode is right; otherwise it gets the package's.
     """
     quoted = shlex.quote(path)
     known = shlex.quote(f"s|^mode\\t{re.escape(path)}\\t||p")
+    was = (
+        f"$({{ [ ! -L {quoted} ] && stat --format='%a %U %G' {quoted} 2>/dev/null; }} || sed -n {known} {KNOWN})"
+        if moded
+        else ""
+    )
     return (
-        f"was=$({{ [ ! -L {quoted} ] && stat --format='%a %U %G' {quoted} 2>/dev/null; }} || sed -n {known} {KNOWN}); "
-        f"package=$(dpkg-query --search {quoted} | cut -d: -f1); "
+        f"was={was}; package=$(dpkg-query --search {quoted} | cut -d: -f1); "
         + _fetched('"$package"')
         + f' && dpkg-deb --fsys-tarfile ./*.deb > data || {{ cd /; rm -rf "$aside"; exit 1; }}; mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; [ ! -e {quoted} ] || {{ cp --archive --backup=numbered {quoted} {ASIDE}{quoted}; {powerless(quoted)}; }}; '
         f"tar --extract --directory=/ --file=data .{quoted}; "

@@ -144,7 +144,7 @@ def _special(it: Difference) -> Iterator[Finding]:
             if int(now, 8) & 0o6000
             else "other accounts than root may write it"
             if int(now, 8) & 0o0022 or whose != "root"
-            else "programs that need it cannot read it"
+            else "programs that need it can neither read nor start it"
         )
     repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
     yield it.finding("file", cause, consequence, ("SYS-09",), repair, diff=True)

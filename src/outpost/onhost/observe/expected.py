@@ -10,11 +10,10 @@ import os
 import pathlib
 import re
 
-from outpost.onhost.observe import debian
+from outpost.onhost.observe import debian, made
 from outpost.onhost.observe.facts import SEVERAL, account_of, harmless, parts, words
 from outpost.onhost.observe.files import AUTHORITIES, UNITS
-from outpost.onhost.observe.made import compiled, is_its_source
-from outpost.onhost.observe.packages import astray, files_of, is_shipped, owned_by_packages
+from outpost.onhost.observe.packages import astray, files_of, has_log, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
 from outpost.onhost.observe.reading import content, digested, fingerprint, lines_in
 
@@ -97,8 +96,10 @@ class Expected:
             return True
         if kind == "file" and thing.startswith(f"{CHROOT}/"):
             return value == fingerprint(os.path.realpath(thing.removeprefix(CHROOT))) != ""
+        if kind == "file" and thing == made.SELECTED:
+            return made.all_are_selected()
         if kind == "file" and SIEVE.search(thing):
-            return fact in self.witnesses or value == compiled(thing)
+            return fact in self.witnesses or value == made.compiled(thing)
         if kind == "shadow" and f"{kind}\t{thing}\t{value.removesuffix(' locked')}" in self._before:
             return True  # the same line in the form of an earlier observer
         if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
@@ -110,7 +111,7 @@ class Expected:
         if kind == "control":
             return self._control(thing, value)
         if kind == "compiled":
-            return kind not in self._kinds or is_its_source(thing)
+            return kind not in self._kinds or made.is_its_source(thing)
         rule: collections.abc.Callable[[str, str], bool] | None = {
             "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
             "shadow": _always, "group": self._group, "running": self._running, "package": self._package,
@@ -265,8 +266,15 @@ class Expected:
         return block is not None and bool(re.search(usual, block[0], re.MULTILINE))
 
     def _control(self, package: str, value: str) -> bool:
-        """Whether it came with this version of the package, or no package was known yet."""
-        came = f"version\t{package.partition(':')[0]}\t{value.partition(' ')[0]}"
+        """Whether it came with this version of the package, or no package was known yet.
+
+        Each version has a change log of its own, and with it another checksum.
+        """
+        version, _, digest = value.partition(" ")
+        before = {parts(fact)[2] for fact in self._before if fact.startswith(f"control\t{package}\t")}
+        if any(old.endswith(f" {digest}") for old in before - {value}) and has_log(package):
+            return False
+        came = f"version\t{package.partition(':')[0]}\t{version}"
         return (came in self._now and came not in self._before) or "control" not in self._kinds
 
     def _mode(self, path: str, value: str) -> bool:
@@ -280,6 +288,10 @@ class Expected:
             return True
         if not harmless(value) or value.split(" ")[1] != "root":
             return False
+        if path.startswith(
+            ("/opt/", "/root/")
+        ):  # no package's and no daemon's: somebody keeps something for himself
+            return True
         if self._before and path in self._packages_own():
             return path in self._brought()
         return self._came(f"file\t{path}\t")

@@ -59,7 +59,7 @@ def files_among_packages(declared: set[str]) -> list[str]:
 
 def below(tops: list[str]) -> list[str]:
     """Files there, except links that another scan covers."""
-    found = []
+    found = [top for top in tops if os.path.islink(top)]
     for top in tops:
         for directory, inner, names in os.walk(top):
             inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]

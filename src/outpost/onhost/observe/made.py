@@ -1,12 +1,13 @@
-"""What programs make from a source beside it: Python's bytecode, compiled Sieve scripts."""
+"""What is made from a source beside it (Python's bytecode, compiled Sieve scripts), and from a package's list (trusted authorities)."""
 
 import contextlib
 import os
+import pathlib
 import re
 import shlex
 import sys
 
-from outpost.onhost.observe.reading import content, fingerprint, lines_of, opened
+from outpost.onhost.observe.reading import content, fingerprint, lines_in, lines_of, opened
 
 RUN = "/run/outpost"
 
@@ -46,3 +47,15 @@ def compiled(path: str) -> str:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(made)
+
+
+SELECTED, SELECTABLE = "/etc/ca-certificates.conf", "/usr/share/ca-certificates"
+"""Which of the package's authorities programs trust (update-ca-certificates(8))."""
+
+
+def all_are_selected() -> bool:
+    """Whether programs trust each authority of the package, and no other; what it has no longer is deselected at an upgrade."""
+    there = {str(file.relative_to(SELECTABLE)) for file in pathlib.Path(SELECTABLE).rglob("*.crt")}
+    lines = {line for line in map(str.strip, lines_in(SELECTED)) if line and not line.startswith("#")}
+    off = {line for line in lines if line.startswith("!")}
+    return lines - off == there and there.isdisjoint(line[1:] for line in off)

@@ -71,7 +71,7 @@ def seen_now() -> Seen:
         *lines("binary formats", handlers, contract),
         *lines("host name", host_name, contract),
         *(processes.faults if processes else []),
-        *lines("sockets of services", opened_sockets, holders),
+        *lines("sockets of services", opened_sockets, holders, contract.get("units", ())),
         *lines("exposed files", exposed),
         *lines("frozen units", frozen),
         *lines("mounts of services", mounted_within, processes.views if processes else {}),

@@ -23,13 +23,13 @@ def packages() -> list[str]:
     found = []
     for block in content("/var/lib/dpkg/status").split("\n\n"):
         # with any lines in between: a package that calls itself essential counts, too
-        name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (install|hold) ok ", block)
+        name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (\w+) ok (?!not-installed|config-files)", block)
         if name and name[1] not in automatic:
             found.append(f"package\t{name[1]}\t")
         if name and (version := re.search(r"^Version: (\S+)", block, re.MULTILINE)):
             found.append(f"version\t{name[1]}\t{version[1]}")
-        if name and name[2] == "hold":
-            found.append(f"hold\t{name[1]}\t")
+        if name and name[2] != "install":
+            found.append(f"hold\t{name[1]}\t{name[2].removeprefix('hold')}")
     found += [f"architecture\t{name}\t" for name in lines_in("/var/lib/dpkg/arch")[1:]]
     diverted = lines_in("/var/lib/dpkg/diversions")
     found += [
@@ -184,6 +184,12 @@ def is_shipped(path: str, digest: str) -> bool:
     """Whether an installed package has a file with this content (MD5), whose name begins like this one's."""
     same = (os.path.basename(line) for line in _sums() if line.startswith(f"{digest}  "))
     return any(name.startswith(os.path.basename(path)) for name in same)
+
+
+# SYS-06: without it one line of root's in dpkg's status gives a package a version that no upgrade ever reaches.
+def has_log(package: str) -> bool:
+    """Whether its change log is among its files; some packages have only a link to that of another."""
+    return any("/changelog" in line for line in lines_in(f"{DATABASE}/info/{package}.md5sums"))
 
 
 def files_of(packages: collections.abc.Collection[str]) -> set[str]:

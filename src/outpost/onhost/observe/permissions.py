@@ -81,6 +81,9 @@ def group(number: int) -> str:
 
 USUAL = r"-user root -group root \( -type f \( -perm 644 -o -perm 755 -o -perm 444 -o -perm 555 \) -o -type d -perm 755 \)"
 
+LAME = "-type f ! -perm /111 \\( -path '/usr/bin/*' -o -path '/usr/sbin/*' \\)"
+"""Commands that no account can start."""
+
 
 def special(declared: set[str], listed: list[str]) -> list[str]:
     """Files and directories that find(1) selected, with mode, owner and group; devices, which belong in /dev only."""
@@ -116,7 +119,7 @@ def capability(path: str) -> list[str]:
 
 def privileges(declared: set[str], *trees: str) -> list[str]:
     """Below these `TREES`: setuid programs, files that others than root may write or only some may read, and capabilities."""
-    wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \)"
+    wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \) -o {LAME}"
     walks = [(" ".join(trees), wanted), *([(places.DATABASE, places.SPECIAL)] if "/usr" in trees else [])]
     commands = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
     found = special(declared, [line for command in commands for line in lines_of(command)])

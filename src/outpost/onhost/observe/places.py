@@ -13,6 +13,7 @@ WATCHED = (
 CHROOT = "/var/spool/postfix"
 """Postfix copies files of the host into it when it starts; some of its processes see only these."""
 HOMES = (
+    "bin",
     ".config",
     ".local/bin",
     ".local/lib",
@@ -86,7 +87,7 @@ PASSING = re.compile(
     r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/(bytecode|daily|main)\.cld$"
     # what the system and its packages make themselves; accounts and authorities have scans of their own
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
-    r"|ca-certificates\.conf$|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
+    r"|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"
 )
 
 

@@ -1,15 +1,16 @@
 """Processes: their programs, their open files, how they see the file system, and those that somebody stopped or traces."""
 
+import collections.abc
 import contextlib
 import glob
 import os
 import re
 import stat
 
-from outpost.onhost.observe import units
 from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.packages import shipped
 from outpost.onhost.observe.reading import content, named
+from outpost.onhost.observe.units import mention
 
 OF_PACKAGES = ("/usr/bin/", "/usr/lib/", "/usr/libexec/", "/usr/sbin/")
 DELETED = " (deleted)"
@@ -93,7 +94,7 @@ def mounted_within(views: dict[str, tuple[str, str]]) -> list[str]:
                 hidden = HIDDEN.match(root) and device == ours.get("/run", ("", ""))[0]
                 if hidden or mount in host or PASSING.match(place) or (device, root) == _seen(place, ours):
                     continue
-                if not units.mention(unit, DECLARED.format(re.escape(place))):
+                if not mention(unit, DECLARED.format(re.escape(place))):
                     found.append(f"within\t{named(place)}\t{named(os.path.basename(name))} {pid} {unit}")
     return sorted(found)
 
@@ -114,13 +115,16 @@ def _seen(place: str, ours: dict[str, tuple[str, str]]) -> tuple[str, str]:
     return device, f"{root.rstrip('/')}{rest}" or "/"
 
 
-OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+$")
-"""Below /run: sessions, whose directories only their user may enter, and services of systemd that are public by design (systemd-networkd)."""
+OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+$|dovecot/(dns-client|imap-urlauth|indexer)$")
+"""Below /run: sessions, whose directories only their user may enter, and what is public by design (systemd-networkd, Dovecot's base)."""
 
 
 # SYS-05: without it somebody who changes the mode of a service's socket gives every account access to it.
-def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
-    """Sockets of services below /run to which every account may connect although no configuration says so (proc_net_unix(5))."""
+def opened_sockets(holders: dict[str, tuple[str, str]], units: collections.abc.Collection[str]) -> list[str]:
+    """Sockets of services below /run to which every account may connect although no configuration says so (proc_net_unix(5)).
+
+    Root has others that are public by design: of root's only those of the office's units count.
+    """
     found = []
     for line in content("/proc/net/unix").splitlines():
         inode, _, path = line.partition(" /run/")
@@ -130,22 +134,24 @@ def opened_sockets(holders: dict[str, tuple[str, str]]) -> list[str]:
                 status
                 and stat.S_ISSOCK(status.st_mode)
                 and status.st_mode & 0o002
-                and status.st_uid
                 and not OPEN.match(path)
+                and os.stat(f"/run/{os.path.dirname(path)}").st_mode & 0o001
             ):
                 _, pid = holders.get(inode.rpartition(" ")[2], ("", ""))
-                found.append(f"opened\t{named(f'/run/{path}')}\t{unit_of(pid) if pid else ''}")
+                unit = unit_of(pid) if pid else ""
+                if status.st_uid or unit in units:
+                    found.append(f"opened\t{named(f'/run/{path}')}\t{unit}")
     return sorted(set(found))
 
 
 GROUPS = "/sys/fs/cgroup"
-PRIVATE = ("/var/log/journal/*/*.journal", "/dev/*")
+PRIVATE = ("/var/log/journal/*/*.journal", "/dev/*", "/etc/*shadow?*")
 MEMORY = ("mem", "kmem", "port")
 
 
 # SYS-09: without it every account reads the logs, or writes to the disk past all permissions, once somebody has changed one mode.
 def exposed() -> list[str]:
-    """Journals that every account may read; disks and memory that every account may read or write."""
+    """Journals and copies of passwords' hashes that every account may read; disks and memory that every account may read or write."""
     found = []
     for path in (path for place in PRIVATE for path in glob.iglob(place)):
         with contextlib.suppress(OSError):

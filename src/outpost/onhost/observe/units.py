@@ -119,7 +119,7 @@ def stale(
     for name in sorted(loads):
         values = dict(line.partition("=")[::2] for line in shown().get(name, ()))
         if values.get("NeedDaemonReload") == "yes":
-            found.append(f"stale\t{name}\tits unit file or a drop-in, after systemd read it")
+            found.append(f"stale\t{name}\tits unit file or a drop-in")
         if values.get("ActiveState") != "active":
             continue
         for path, stamp in sorted(loads[name]):
