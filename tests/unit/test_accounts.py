@@ -543,6 +543,20 @@ def test_a_user_sees_and_ends_sessions_that_were_left_open_elsewhere(desk: Desk)
     assert len(desk.ask("state", session=session)["sessions"]) == 1
 
 
+def test_a_session_shows_when_webmail_last_used_it(desk: Desk) -> None:
+    session = desk.settle()
+    elsewhere = desk.log_in(GOOD)["session"]
+    began = int(desk.now)
+    desk.now += 60
+    assert [one["used"] for one in desk.ask("state", session=session)["sessions"]] == [began + 60, None]
+    desk.ask("state", session=elsewhere)
+    desk.now += 60
+    assert [one["used"] for one in desk.ask("state", session=session)["sessions"]] == [began + 120, began + 60]
+    desk.ask("logout", session=elsewhere)
+    desk.ask("state", session=session)
+    assert len(desk.accounts.seen[ALICE]) == 1, "ended sessions stay in memory"
+
+
 def test_a_place_that_is_no_address_is_not_kept(desk: Desk) -> None:
     desk.accounts.verify = lambda *_: True
     desk.ask("login", password="first", remote="192.0.2.7\nfactor AAAA 0")

@@ -185,6 +185,7 @@ class Accounts:
         profile: The address of the profile for Apple's programs.
         ended: Takes the address of a user whose open sessions with Dovecot have to end.
         passkeys: Makes questions for passkeys and checks the answers.
+        seen: Address and hash of a webmail session's token to the UNIX time at which webmail last used it; in memory, as webmail asks each half minute.
     """
 
     domain: str
@@ -205,6 +206,7 @@ class Accounts:
     asked: dict[str, tuple[Any, float]] = field(default_factory=dict)
     proven: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=dict)
+    seen: dict[str, dict[str, int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -285,6 +287,7 @@ class Accounts:
                     {
                         "id": short(hashed),
                         "since": end - self.session_seconds,
+                        "used": self.seen[address].get(hashed),
                         "place": chosen.places.get(hashed, ""),
                         "this": hashed == token_hash(session),
                     }
@@ -489,9 +492,11 @@ class Accounts:
         self._prove(address, password, remote)
 
     def _in_session(self, address: str, session: str) -> Chosen:
-        chosen = self._chosen(address)
-        if chosen.sessions.get(token_hash(session), 0) <= self.clock():
+        chosen, mine = self._chosen(address), token_hash(session)
+        if chosen.sessions.get(mine, 0) <= self.clock():
             raise RefusedError("session")
+        seen = self.seen.get(address, {}) | {mine: int(self.clock())}
+        self.seen[address] = {hashed: at for hashed, at in seen.items() if hashed in chosen.sessions}
         return chosen
 
     def _use_passkey(self, address: str, chosen: Chosen, answer: str) -> None:
