@@ -17,8 +17,21 @@ from tests.journeys.test_webmail_browser import invited
 pytestmark = [needs_browser, pytest.mark.slow]
 logger = logging.getLogger(__name__)
 OURS = ("guide.html", "?_task=settings&_action=plugin.access")
-SKINS = "back-list-button"
-"""A link of the skin on a telephone, whose text is hidden from screen readers, too."""
+FORMS = (
+    "?_task=mail",
+    "?_task=mail&_action=compose",
+    "?_task=settings&_action=preferences",
+    "?_task=settings&_action=identities",
+    "?_task=settings&_action=folders",
+    "?_task=settings&_action=plugin.managesieve-vacation",
+    "?_task=settings&_action=edit-prefs&_section=compose&_framed=1",
+    "?_task=settings&_action=add-response&_framed=1",
+    "?_task=settings&_action=plugin.managesieve-action&_framed=1&_nav=hide",
+    "?_task=addressbook",
+)
+"""Lists and forms of Roundcube, which the office's plugin completes (office.js)."""
+KEPT = {"tabindex", "document-title"}
+"""Rules that Roundcube breaks on purpose: the order in which a message is written; and what is shown in a frame has its title there."""
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +47,12 @@ def broken(page: Page | Frame, axe: str, part: str = "html") -> dict[str, list[s
     page.wait_for_load_state("networkidle")
     page.evaluate(axe)
     found: list[dict[str, Any]] = page.evaluate(
-        "part => axe.run(part, {resultTypes: ['violations']}).then(found => found.violations)", part
+        "part => axe.run({include: [[part]], exclude: [['a.disabled']]}, {resultTypes: ['violations']})"
+        ".then(found => found.violations)",
+        part,  # what is off may be pale (WCAG 1.4.3)
     )
     rules = {
-        rule["id"]: [
-            f"{node['html'][:120]} {node['failureSummary'][:240]}"
-            for node in rule["nodes"]
-            if SKINS not in node["html"]
-        ]
+        rule["id"]: [f"{node['html'][:120]} {node['failureSummary'][:240]}" for node in rule["nodes"]]
         for rule in found
         if rule["impact"] in ("critical", "serious")
     }
@@ -72,6 +83,23 @@ def test_everybody_can_use_the_pages_of_the_office(
         page.goto(f"{site}{path}")
         found[path] = broken(page, axe)
     logger.info("%s", found)
+    context.close()
+    assert {path: rules for path, rules in found.items() if rules} == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_lists_and_forms_have_names_that_a_screen_reader_can_read(
+    browser: Browser, axe: str, site: str, alice: OfficeUser, width: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, locale="de-DE")
+    page = context.new_page()
+    page.set_default_timeout(20_000 * pace.load())
+    log_in(page, site, alice)
+    idle(page)
+    found = {}
+    for path in FORMS:
+        page.goto(f"{site}{path}")
+        found[path] = {rule: nodes for rule, nodes in broken(page, axe).items() if rule not in KEPT}
     context.close()
     assert {path: rules for path, rules in found.items() if rules} == {}
 

@@ -220,6 +220,33 @@ def test_a_long_word_in_a_subject_is_read_whole(
     assert subject.evaluate("text => text.scrollWidth <= text.clientWidth + 1"), "wider than the telephone"
 
 
+def test_a_folder_that_a_telephone_renamed_is_named_as_gone(
+    telephone: Page, site: str, carol: OfficeUser
+) -> None:
+    old, new = f"Alt {token_hex(4)}", f"Neu {token_hex(4)}"
+    with carol.mailbox() as mailbox:
+        mailbox.folder.create(old)
+        mailbox.folder.subscribe(old, True)
+    log_in(telephone, site, carol)
+    idle(telephone)
+    with carol.mailbox() as mailbox:
+        mailbox.folder.rename(old, new)
+    stack = telephone.locator("#messagestack")
+    try:
+        telephone.evaluate("folder => rcmail.list_mailbox(folder)", old)
+        expect(stack).to_contain_text("Diesen Ordner gibt es nicht mehr")
+        telephone.goto(f"{site}?_task=mail&_mbox={old}")
+        expect(stack).to_contain_text("Diesen Ordner gibt es nicht mehr")
+        telephone.goto(f"{site}?_task=settings&_action=edit-folder&_framed=1")
+        telephone.fill("[name=_name]", new)
+        telephone.locator("button.submit").click()
+        expect(stack).to_contain_text("Einen Ordner mit diesem Namen gibt es schon")
+        expect(stack).not_to_contain_text("Mailbox")
+    finally:
+        with carol.mailbox() as mailbox:
+            mailbox.folder.delete(new)
+
+
 def test_an_absence_note_names_its_author(
     lab: Instance, telephone: Page, site: str, carol: OfficeUser, stranger: Neighbour
 ) -> None:
