@@ -233,12 +233,32 @@ END:VCALENDAR
 """
 
 
-def invited(attendee: OfficeUser, organiser: Neighbour) -> tuple[EmailMessage, str]:
+def invited(
+    attendee: OfficeUser, organiser: Neighbour, calendar: str = INVITATION, method: str = "REQUEST"
+) -> tuple[EmailMessage, str]:
     """An invitation as Outlook sends it, with its own name of the time zone, and the calendar as an alternative to the text."""
     message, token = compose(organiser.address, [attendee.address], "You are invited.\n")
-    text = INVITATION.format(token=token, organiser=organiser.address, attendee=attendee.address)
-    message.add_alternative(text.replace("\n", "\r\n"), subtype="calendar", params={"method": "REQUEST"})
+    text = calendar.format(token=token, organiser=organiser.address, attendee=attendee.address)
+    message.add_alternative(text.replace("\n", "\r\n"), subtype="calendar", params={"method": method})
     return message, token
+
+
+def test_a_cancelled_date_of_a_series_leaves_no_doubt_about_the_others(
+    page: Page, site: str, alice: OfficeUser, stranger: Neighbour
+) -> None:
+    cancelled = INVITATION.replace("METHOD:REQUEST", "METHOD:CANCEL").replace(
+        "SEQUENCE:3", "SEQUENCE:4\nRECURRENCE-ID:20261203T080000Z"
+    )
+    message, token = invited(alice, stranger, cancelled, "CANCEL")
+    stranger.send(message, [alice.address])
+    alice.receive(token)
+    log_in(page, site, alice)
+    idle(page)
+    open_message(page, token)
+    shown = page.frame_locator("#messagecontframe").locator(".invitation")
+    expect(shown).to_contain_text(re.compile("(Cancelled|Abgesagt): Crane"))
+    expect(shown).to_contain_text(re.compile("only this date of a series|nur dieser Termin einer Reihe"))
+    expect(shown.get_by_role("button")).to_have_count(0)
 
 
 @pytest.mark.control("WEB-07", "WEB-10")
@@ -323,6 +343,8 @@ def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
         "?_task=settings&_action=plugin.access",
         "guide.html",
     )
+    page.goto(f"{site}.well-known/change-password")  # as password managers do
+    expect(page.locator("#access-change-password")).to_be_visible()
     for number, path in enumerate(pages):
         page.goto(f"{site}{path}")
         page.screenshot(path=str(tmp_path / f"telephone-{number}.png"))
