@@ -225,7 +225,8 @@ def clock(settings: Settings, now: float) -> Iterator[Alarm]:
         "systemctl", "show", "chrony.service", "--property=StateChangeTimestamp", "--timestamp=unix"
     )
     tracking = output_of("chronyc", "-c", "tracking").strip().split(",")
-    if len(tracking) < 14 or _since(dict([unit.strip().partition("=")[::2]]), now) < CALM:
+    runs = _since(dict([unit.strip().partition("=")[::2]]), now)
+    if len(tracking) < 14 or runs < min(CALM, settings["clock_age"]):
         return  # a daemon that is down is an alarm of its own
     if tracking[13] == "Not synchronised" or now - float(tracking[3]) > settings["clock_age"]:
         yield Alarm(
