@@ -551,7 +551,10 @@ def test_a_session_shows_when_webmail_last_used_it(desk: Desk) -> None:
     assert [one["used"] for one in desk.ask("state", session=session)["sessions"]] == [began + 60, None]
     desk.ask("state", session=elsewhere)
     desk.now += 60
-    assert [one["used"] for one in desk.ask("state", session=session)["sessions"]] == [began + 120, began + 60]
+    assert [one["used"] for one in desk.ask("state", session=session)["sessions"]] == [
+        began + 120,
+        began + 60,
+    ]
     desk.ask("logout", session=elsewhere)
     desk.ask("state", session=session)
     assert len(desk.accounts.seen[ALICE]) == 1, "ended sessions stay in memory"
