@@ -185,7 +185,7 @@ class Accounts:
         profile: The address of the profile for Apple's programs.
         ended: Takes the address of a user whose open sessions with Dovecot have to end.
         passkeys: Makes questions for passkeys and checks the answers.
-        seen: Address and hash of a webmail session's token to the UNIX time at which webmail last used it; in memory, as webmail asks each half minute.
+        seen: Address and hash of a webmail session's token to the UNIX time at which webmail last used it.
     """
 
     domain: str
