@@ -226,7 +226,8 @@ def _access(view: BaseView) -> Items:
 def _end_sessions(user: str, keys: str) -> str:
     """Shell that ends the connections of an account's removed keys, except the one that it came by."""
     # SSH-02: without it an administrator who has left goes on over an open connection. sshd logs the key of each; the last line of a number counts.
-    logged = f"s/^[^ ]* [^ ]* [^ ]* [^ ]* sshd-session\\[\\([0-9]*\\)\\]: Accepted publickey for {user} from .* ssh2: [^ ]* \\(SHA256:[^ ]*\\).*/\\1 \\2/p"
+    sshd = r"[^ ]* [^ ]* [^ ]* [^ ]* sshd-session\[\([0-9]*\)\]"  # after date and host: a user name in a line may hold such words
+    logged = rf"s/^{sshd}: Accepted publickey for {user} from .* ssh2: [^ ]* \(SHA256:[^ ]*\).*/\1 \2/p"
     return f"""allowed=$(ssh-keygen -lf {keys} | cut -d ' ' -f 2)
 own=' '; each=$$; while [ "$each" -gt 1 ]; do own="$own$each "; each=$(cut -d ' ' -f 4 /proc/$each/stat); done
 journalctl --quiet --boot --reverse _COMM=sshd-session _UID=0 | sed -n '{logged}' | awk '!seen[$1]++' | while read -r session key; do
