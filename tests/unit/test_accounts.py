@@ -196,6 +196,21 @@ def test_a_change_ends_the_other_sessions(desk: Desk) -> None:
     assert desk.ask("state", session=session)["factor"] is False
 
 
+def test_a_login_whose_password_changes_while_it_is_checked_gets_no_session(desk: Desk) -> None:
+    session = desk.settle()
+
+    def verify(address: str, password: str, remote: str) -> bool:
+        right = desk.verify(address, password, remote)
+        desk.accounts.verify = desk.verify
+        new = "granite lemon otter viaduct"
+        assert desk.ask("change", session=session, password=GOOD, new=new, remote=remote) == {}
+        return right
+
+    desk.accounts.verify = verify
+    assert desk.log_in(GOOD) == {"refused": "password"}
+    assert len(desk.ask("state", session=session)["sessions"]) == 1
+
+
 def test_a_session_ends_with_its_day_and_with_the_logout(desk: Desk) -> None:
     session, other = desk.settle(), desk.log_in(GOOD)["session"]
     assert desk.ask("logout", session=session) == {}

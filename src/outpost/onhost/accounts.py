@@ -242,10 +242,14 @@ class Accounts:
         Without the right code the answer has a token that replaces the password for some minutes, so that nobody has to
         type it once more.
         """
+        before = self._checked_against(address)
         if not self._was_proven(address, password, remote):
             self._prove(address, password, remote)
         with self.lock:
             chosen = self._chosen(address)
+            # AUT-07: without it a thief who logs in all the time gets a session while the user changes the password
+            if before != self._checked_against(address):
+                raise RefusedError("password")
             if chosen.devices:
                 if not code.strip():
                     return {"refused": "code"} | self._now_proven(address, chosen, remote)
@@ -579,6 +583,14 @@ class Accounts:
         except FileNotFoundError:
             return Chosen(declared)
         return chosen if chosen.grown_from == declared else Chosen(declared)
+
+    def _checked_against(self, address: str) -> tuple[str, str] | None:
+        """The hashes of an account's first and own password; None for an unknown account, whose guesses Dovecot delays, too."""
+        try:
+            chosen = self._chosen(address)
+        except RefusedError:
+            return None
+        return chosen.grown_from, chosen.password
 
     def _note_of_use(self, hashed: str) -> Path:
         """The file that Dovecot writes when it accepts the password (``accounts.lua``)."""
