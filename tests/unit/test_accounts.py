@@ -359,6 +359,16 @@ def test_typing_errors_while_a_device_is_set_up_are_no_guesses(desk: Desk) -> No
     assert "session" in desk.log_in(GOOD, codes[0])
 
 
+def test_a_device_that_nobody_confirms_is_forgotten(desk: Desk) -> None:
+    session = desk.settle()
+    request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}
+    secret = desk.ask("begin_factor", name="telephone", **request)["secret"]
+    desk.now += 599
+    assert desk.ask("confirm_factor", session=session, code="wrong") == {"refused": "code_of_app"}
+    desk.now += 1
+    assert desk.ask("confirm_factor", session=session, code=desk.code(secret)) == {"refused": "not_begun"}
+
+
 def test_a_recovery_code_stands_for_the_telephone_once(desk: Desk) -> None:
     session = desk.settle()
     request = {"session": session, "password": GOOD, "remote": "192.0.2.7"}

@@ -47,6 +47,8 @@ PROVEN = 300
 """Seconds for which a login without the right code need not repeat the password."""
 DEVICES = 5
 """Most devices of one user that show codes, together with passkeys."""
+SET_UP = 600
+"""Seconds within which a new device is confirmed: its code is six digits, and wrong ones do not count."""
 RECOVERY = 8
 """Codes that replace the second factor once each, for a user who has lost the telephone."""
 ADDRESS = re.compile(r"[0-9a-fA-F:.]{1,45}")
@@ -202,7 +204,7 @@ class Accounts:
     server: tuple[str, int, int] = ("", 0, 0)
     profile: str = ""
     clock: Callable[[], float] = time.time
-    pending: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict)
+    pending: dict[tuple[str, str], tuple[Any, str, float]] = field(default_factory=dict)
     asked: dict[str, tuple[Any, float]] = field(default_factory=dict)
     proven: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     wrong: dict[str, list[float]] = field(default_factory=dict)
@@ -440,7 +442,7 @@ class Accounts:
                 raise RefusedError("device_taken")
             if len(chosen.devices) >= DEVICES:
                 raise RefusedError("devices_full", most=DEVICES)
-            self.pending[address, kind] = (begin(chosen), name)
+            self.pending[address, kind] = (begin(chosen), name, self.clock() + SET_UP)
 
     def _confirm_device(
         self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
@@ -448,9 +450,9 @@ class Accounts:
         """Add the device or passkey, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
         with self.lock:
             chosen = self._in_session(address, session)
-            if (address, kind) not in self.pending:
+            begun, name, until = self.pending.get((address, kind), (None, "", 0.0))
+            if until <= self.clock():
                 raise RefusedError("not_begun")
-            begun, name = self.pending[address, kind]
             if name in chosen.devices:  # begun twice, in two windows
                 raise RefusedError("device_taken")
             prove(chosen, begun, name)
