@@ -211,6 +211,19 @@ def test_a_login_whose_password_changes_while_it_is_checked_gets_no_session(desk
     assert len(desk.ask("state", session=session)["sessions"]) == 1
 
 
+def test_new_passwords_are_hashed_one_at_a_time(desk: Desk) -> None:
+    session, alone = desk.settle(), []
+
+    def hash_password(password: str) -> str:
+        alone.append(not desk.accounts.hashing.acquire(blocking=False))
+        return f"{{ARGON2ID}}{password}"
+
+    desk.accounts.hash_password = hash_password
+    new = "granite lemon otter viaduct"
+    assert desk.ask("change", session=session, password=GOOD, new=new, remote="192.0.2.7") == {}
+    assert alone == [True]
+
+
 def test_a_session_ends_with_its_day_and_with_the_logout(desk: Desk) -> None:
     session, other = desk.settle(), desk.log_in(GOOD)["session"]
     assert desk.ask("logout", session=session) == {}

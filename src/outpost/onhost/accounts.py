@@ -210,6 +210,7 @@ class Accounts:
     wrong: dict[str, list[float]] = field(default_factory=dict)
     seen: dict[str, dict[str, int]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    hashing: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; ``refused`` says why there is none."""
@@ -311,7 +312,10 @@ class Accounts:
             raise RefusedError("same")
         if objection := complaint(new, words=frozenset(json.loads(self.words.read_text())) | {address}):
             raise RefusedError(objection.reason, **objection.numbers)
-        hashed = self.hash_password(new)
+        with (
+            self.hashing
+        ):  # DOS-13: each takes 64 MiB; changes at the same time would take all memory of the store
+            hashed = self.hash_password(new)
         with self.lock:
             chosen = self._in_session(address, session)
             chosen.password = hashed
