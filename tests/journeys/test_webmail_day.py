@@ -302,6 +302,23 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
     page.click("#access-add_application button[type=submit]")
     expect(page.locator(".boxinformation")).to_contain_text(f"Das Passwort für {NAME}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    token = page.locator("#access-add_application input[name=_token]").get_attribute("value")
+    form: dict[str, str | float | bool] = {
+        "_do": "add_application",
+        "_password": user.password,
+        "_name": "copied",
+        "_token": str(token),
+    }
+    answer = page.request.post(access, form=form, max_redirects=0)
+    assert answer.status == 303
+    fetched = [
+        page.request.get(f"{site}{path}")
+        for path in ("?_task=settings&_action=plugin.access", answer.headers["location"].lstrip("./"))
+    ]
+    assert ["access-secret" in each.text() for each in fetched] == [False, True], (
+        "a request without the name of the result got the password"
+    )
+    page.request.post(access, form=form | {"_do": "remove_application"})
     page.fill("#access-begin_factor-password", user.password)
     page.fill("#access-begin_factor-name", NAME)
     page.click("#access-begin_factor button[type=submit]")
