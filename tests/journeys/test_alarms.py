@@ -89,7 +89,7 @@ def read_it(town: Town) -> None:
 DEFERRING = (
     "cp -p /etc/postfix/main.cf /root/main.aside; postconf defer_transports=to-headoffice; postfix reload"
 )
-AS_BEFORE = "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside; postfix reload"
+AS_BEFORE = "cat /root/main.aside > /etc/postfix/main.cf; rm /root/main.aside; systemctl reload postfix"
 UNREADABLE = (
     "echo text | sendmail -f postmaster@po.myertor.test somebody@myertor.test; "
     + on_host('[ -n "$(find /var/spool/postfix/deferred -type f)" ]', 60)

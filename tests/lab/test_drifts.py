@@ -347,7 +347,7 @@ DRIFTS = (
     Drift("ns1", "/root/.config/git/config", r"mkdir -p /root/.config/git; printf '[core]\n\tpager = /tmp/x\n' > /root/.config/git/config"),
     Drift("ns2", "/run/host/userdb/evil.user", "mkdir -p /run/host/userdb; echo '{}' > /run/host/userdb/evil.user"),
     # Modes, links and marks that were nobody's finding, or that no repair could undo
-    Drift("store", "/run/dovecot/auth-master", "chmod 0666 /run/dovecot/auth-master"),
+    Drift("webmail", "/run/unbound.ctl", "chmod 0666 /run/unbound.ctl"),
     Drift("store", "/etc/shadow-", "chmod 0644 /etc/shadow-"),
     Drift("ns1", "/usr/bin/kdig", "chmod 0644 /usr/bin/kdig"),
     Drift("ns2", "/usr/bin/kdig", "chmod 0700 /usr/bin/kdig"),

@@ -10,6 +10,7 @@ import pytest
 
 from outpost.cli import outcomes
 from outpost.cli.app import run
+from outpost.cli.progress import checks_progress
 from outpost.engine import rollout
 from outpost.engine import run as pyinfra
 from outpost.engine.rollout import WEEKDAYS, is_read_only, waves
@@ -20,7 +21,7 @@ from outpost.office import Host, Office
 from outpost.office.tables.operation import Maintenance
 from outpost.onhost.observe import OBSERVER
 from outpost.target import Target, find
-from outpost.verification.live import Result, Verdict
+from outpost.verification.live import OnResult, Result, Verdict
 
 
 @pytest.fixture
@@ -202,3 +203,28 @@ def test_a_host_that_cannot_be_compared_leaves_the_others_waiting_and_not_as_dec
     assert state["ns2"].rstrip().endswith("  as declared")
     assert "/etc/hosts" not in printed.out
     assert "--limit mta --limit ns1" in " ".join(printed.err.split())
+
+
+def test_the_checks_of_each_wave_show_their_progress(
+    office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tuple(Change(host, "dns | knot") for host in ("ns1", "ns2"))
+
+    def verify(_target: Target, *, hosts: tuple[str, ...], on_result: OnResult, **_: object) -> Verdict:
+        result = Result("a", hosts[0], "its zone is signed", (), "passed", "", 0.1)
+        on_result(1, 1, result)
+        return Verdict((result,), 0.1, "")
+
+    monkeypatch.setattr(rollout, "verify", verify)
+    monkeypatch.setattr(
+        pyinfra,
+        "apply",
+        lambda *_, limit, **__: Outcome(limit, (Change(limit[0], "dns | knot"),), {}, (), 0.1),
+    )
+    rollout.roll_out(
+        Target("po", tmp_path, tmp_path), office, limit=(), connector=None, watcher=Silent, progress=checks_progress,
+        proposed=Outcome(("ns1", "ns2"), changes, {}, (), 0.1),
+    )  # fmt: skip
+    assert capsys.readouterr().err.count("checked 1 of 1, 0 failed") == 4, (
+        "two waves, before and after the change"
+    )

@@ -75,7 +75,7 @@ def change_hosts(
     """Bring the hosts to what is declared; without `yes` after a question. With `note_version` hosts record the version in any case."""
     from outpost.cli import console, outcomes
     from outpost.cli.console import agreed, err, say_json
-    from outpost.cli.progress import watcher
+    from outpost.cli.progress import checks_progress, watcher
     from outpost.engine import rollout, run
     from outpost.engine.claim import changing
     from outpost.keys.rotation import aftermath
@@ -101,7 +101,8 @@ def change_hosts(
     console.unchanged = False
     with changing(target, hosts, via, anyway=force) as claim:
         done = rollout.roll_out(
-            target, loaded, limit=hosts, connector=via, watcher=watcher, checked=checked, back=back, proposed=proposed,
+            target, loaded, limit=hosts, connector=via, watcher=watcher, progress=checks_progress, checked=checked, back=back,
+            proposed=proposed,
         )  # fmt: skip
         claim.converged.difference_update(done.went_back)
         if done.good:

@@ -9,7 +9,7 @@ declaration (`src/outpost/converge/guard.py`), never files that were found on th
 import re
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -21,7 +21,7 @@ from outpost.office import Office
 from outpost.office.role import every_role
 from outpost.target import ROOT, Target
 from outpost.transport.remote import run_script
-from outpost.verification.live import Verdict, verify
+from outpost.verification.live import OnResult, Verdict, verify
 
 PATIENCE = 600.0
 """Seconds that a host may take to roll back: daemons restart."""
@@ -73,6 +73,7 @@ def roll_out(
     limit: tuple[str, ...],
     connector: str | None,
     watcher: Callable[[], run.Watcher],
+    progress: Callable[[], AbstractContextManager[OnResult]] = lambda: nullcontext(lambda *_: None),
     checked: bool = True,
     back: bool = True,
     proposed: run.Outcome | None = None,
@@ -80,10 +81,16 @@ def roll_out(
     """Bring the hosts to what is declared, wave by wave.
 
     Args:
+        progress: Shows the results of checks as they come.
         checked: Whether the live checks run after each wave.
         back: Whether a check that newly fails restores the previously declared files.
         proposed: A plan that has been made already.
     """
+
+    def check(hosts: tuple[str, ...], files: tuple[str, ...]) -> Verdict:
+        with progress() as on_result:
+            return verify(target, hosts=hosts, files=files, connector=connector, on_result=on_result)
+
     planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
     differing = tuple({change.host: None for change in planned.changes})
     if planned.failed or not differing:
@@ -97,9 +104,7 @@ def roll_out(
     asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     for number, wave in enumerate(steps):
         fresh = planned.new_hosts.intersection(wave)
-        before = (
-            _failing(target, planned, tuple(sorted(set(wave) - fresh)), connector) if checked else frozenset()
-        )
+        before = _failing(check, planned, tuple(sorted(set(wave) - fresh))) if checked else frozenset()
         started = time.monotonic()
         done = run.apply(target, limit=wave, connector=connector, watcher=watcher())
         total = replace(
@@ -115,7 +120,7 @@ def roll_out(
         if not checked or not done.changes:
             continue
         asked.append((_touched(done), files_for(done)))
-        verdicts.append(verify(target, hosts=asked[-1][0], files=asked[-1][1], connector=connector))
+        verdicts.append(check(*asked[-1]))
         failed = verdicts[-1].with_outcome("failed")
         broken = {result.host for result in failed if (result.id, result.host) not in before}
         if broken:
@@ -125,22 +130,20 @@ def roll_out(
             minutes = int((time.monotonic() - started) / 60) + 1
             went_back = _go_back(target, office, done, hosts, minutes, connector) if back else ()
             return Rollout(total, waiting, tuple(verdicts), went_back)
-    for number, (hosts, files) in enumerate(asked[:-1]):
+    for number, wanted in enumerate(asked[:-1]):
         if verdicts[number].with_outcome("failed"):  # it may have needed a host of a later wave
-            verdicts[number] = verify(target, hosts=hosts, files=files, connector=connector)
+            verdicts[number] = check(*wanted)
     return Rollout(total, (), tuple(verdicts))
 
 
 def _failing(
-    target: Target, planned: run.Outcome, hosts: tuple[str, ...], connector: str | None
+    check: Callable[[tuple[str, ...], tuple[str, ...]], Verdict], planned: run.Outcome, hosts: tuple[str, ...]
 ) -> frozenset[tuple[str, str]]:
     """Checks that fail on these hosts before the plan changes anything, each with its host."""
     if not hosts:
         return frozenset()
     changes = tuple(change for change in planned.changes if change.host in hosts)
-    verdict = verify(
-        target, hosts=hosts, files=files_for(replace(planned, changes=changes)), connector=connector
-    )
+    verdict = check(hosts, files_for(replace(planned, changes=changes)))
     return frozenset((result.id, result.host) for result in verdict.with_outcome("failed"))
 
 
