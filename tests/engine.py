@@ -19,7 +19,7 @@ def executed(command: Sequence[str], *, seconds: float | None = None) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds and seconds * pace.load(), check=False
         )
-        if NOT_BEGUN not in done.stderr:
+        if not done.returncode or NOT_BEGUN not in done.stdout[:200] + done.stderr:
             break
     done.check_returncode()
     return done.stdout

@@ -15,6 +15,7 @@ from outpost.office.role import cgroup_limits
 from outpost.office.size import size_of
 from outpost_lab.instance import Instance
 from roles.store.view import StoreView
+from tests.engine import executed
 from tests.unit.test_size import SIZES, office_with
 
 PLACE = "/run/size"
@@ -30,7 +31,7 @@ def judged(lab: Instance, host: str, files: list[File], command: str) -> str:
             member.size, member.mode = len(file.content), 0o644
             tar.addfile(member, io.BytesIO(file.content))
     container = lab.container(host)
-    assert container.exec_run(["mkdir", "-p", PLACE]).exit_code == 0
+    executed(["docker", "exec", lab.container_name(host), "mkdir", "-p", PLACE])
     try:
         # by tar there: Docker does not put files into a mounted /run
         container.put_archive("/root", _named(archive.getvalue()))

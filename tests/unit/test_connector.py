@@ -36,6 +36,7 @@ def of(
     return made
 
 
+@pytest.mark.parametrize("stream", [1, 2])
 @pytest.mark.parametrize(
     ("errors", "good", "runs"),
     [
@@ -45,13 +46,13 @@ def of(
     ],
 )
 def test_only_what_has_not_begun_is_started_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, errors: list[str], good: bool, runs: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, errors: list[str], good: bool, runs: int, stream: int
 ) -> None:
     for number, line in enumerate(errors, 1):
         (tmp_path / str(number)).write_text(line)
     there = of(
         ContainerConnector,
-        f"echo x >> {tmp_path}/runs; this={tmp_path}/$(wc -l < {tmp_path}/runs); cat $this >&2; [ ! -s $this ]",
+        f"echo x >> {tmp_path}/runs; this={tmp_path}/$(wc -l < {tmp_path}/runs); cat $this >&{stream}; [ ! -s $this ]",
         tmp_path,
         monkeypatch,
     )

@@ -32,7 +32,7 @@ from outpost.transport.remote import failure
 from outpost.transport.ssh import LANGUAGE
 
 NOT_BEGUN = "OCI runtime exec failed"
-"""Docker's message when it could not start a command: nothing has happened in the container."""
+"""Docker's message, on either stream, when it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
 
 
@@ -228,7 +228,7 @@ class ContainerConnector(BoundedConnector):
     ) -> tuple[int, bytes, bytes]:
         for _ in range(ATTEMPTS):
             status, out, errors = super()._exchange(command, stdin=stdin, timeout=timeout)
-            if not status or NOT_BEGUN.encode() not in errors:
+            if not status or not (NOT_BEGUN.encode() in errors or out.startswith(NOT_BEGUN.encode())):
                 break
             logger.debug("%s: %r", self.host.name, errors)
         return status, out, errors

@@ -17,6 +17,7 @@ from outpost.errors import OutpostError
 from outpost.office import Host, Office, ports
 from outpost.target import Target
 from outpost.transport import answers
+from outpost.transport.connector import NOT_BEGUN
 from outpost_lab import engine, pace
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.wire import PATIENCE, Reply, Session, Vantage, plain, unverified
@@ -229,7 +230,11 @@ class Ground:
     # Its state ------------------------------------------------------------------------------------------------
 
     async def on(self, machine: str, command: str, *, check: bool = False) -> str:
-        """Standard output of a shell command on a machine of the lab."""
+        """Standard output of a shell command on a machine of the lab; one that Docker did not start is repeated."""
+        printed = await self._on(machine, command, check=check)
+        return await self._on(machine, command, check=check) if printed.startswith(NOT_BEGUN) else printed
+
+    async def _on(self, machine: str, command: str, *, check: bool) -> str:
         process = await asyncio.create_subprocess_exec(
             "docker", "exec", self.containers[machine], "sh", "-c", command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -240,10 +245,12 @@ class Ground:
             process.kill()
             message = f"{machine} answered more than {answers.MOST // 1024**2} MiB"
             raise OutpostError(message, "examine the machine before you trust it") from None
-        if await process.wait() and (check or command.startswith("set -e")):
+        text = out.decode(errors="replace")
+        strict = check or command.startswith("set -e")
+        if await process.wait() and strict and not text.startswith(NOT_BEGUN):
             last = err.decode(errors="replace").strip().splitlines()[-1:] or "failed"
             raise OutpostError(f"{machine}: {last}")
-        return out.decode(errors="replace")
+        return text
 
     async def quiet(self) -> None:
         """Reset everything that earlier attacks left: counters in memory (DOS-07, AUT-03), held accounts (REL-05)."""

@@ -102,12 +102,14 @@ class Browser:
                 "_url": "", "_user": user, "_pass": password}  # fmt: skip
         return await self.ask("/?_task=login", form)
 
+    async def followed(self, page: Page) -> Page:
+        """The page itself, or the one that it redirects to."""
+        where = page.headers.get("Location", "")
+        return await self.ask(where[where.find("/?") :]) if page.status in (302, 303) else page
+
     async def composed(self, recipient: str, text: str) -> dict[str, str]:
         """The form of a new message, filled in."""
-        page = await self.ask("/?_task=mail&_action=compose")
-        if page.status == 302:
-            where = page.headers.get("Location", "")
-            page = await self.ask(where[where.find("/?") :])
+        page = await self.followed(await self.ask("/?_task=mail&_action=compose"))
         found = re.search(r'name="_id" value="([0-9a-f]+)"', page.body)
         identity = re.search(IDENTITY, page.body, re.DOTALL)
         return {"_token": page.token, "_task": "mail", "_action": "send", "_id": found[1] if found else "",
@@ -288,7 +290,7 @@ async def weak_passwords(ground: Ground, seen: Evidence) -> None:
         page = await browser.ask("/?_task=settings&_action=plugin.access")
         form = {"_token": page.token, "_task": "settings", "_action": "plugin.access", "_do": "change",
                 "_password": present, "_new": weak, "_again": weak}  # fmt: skip
-        answer = await browser.ask("/?_task=settings&_action=plugin.access", form)
+        answer = await browser.followed(await browser.ask("/?_task=settings&_action=plugin.access", form))
         observed = answer.leaks(r"Too easy to guess|Too short")
         taken = '"Password changed."' in answer.body
         outcome = "TAKEN" if taken else observed or f"status {answer.status}"
