@@ -32,7 +32,7 @@ def trusting(authority: Path, home: Path) -> None:
 def options(name: str, address: str, home: Path, workstation: str) -> dict[str, Any]:
     """Options for Playwright: it resolves only webmail's name.
 
-    As root it is in the workstation's network: otherwise each start or end of another lab looks like a change of network, and
+    As root it is in the workstation's network: otherwise each start or end of another lab counts as a change of network, and
     Chromium drops what it loads.
     """
     wrapper = home / "chromium"
