@@ -9,6 +9,8 @@ import pwd
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,12 +28,19 @@ KEY = "chrony"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The part of a host's file system that the scripts use."""
-    for place in ("etc", "var/lib/outpost/applied", "run/outpost"):
-        (tmp_path / place).mkdir(parents=True)
-    (tmp_path / "var/lib/outpost/applied" / KEY).write_text("digest 1\n")
-    return tmp_path
+def root() -> Iterator[Path]:
+    """The part of a host's file system that the scripts use.
+
+    It is not below pytest's own directory: each run of pytest, the ones that tests start too, closes that for all
+    accounts but its owner's.
+    """
+    with tempfile.TemporaryDirectory(prefix="outpost-root-") as made:
+        place = Path(made)
+        place.chmod(0o711)
+        for below in ("etc", "var/lib/outpost/applied", "run/outpost"):
+            (place / below).mkdir(parents=True)
+        (place / "var/lib/outpost/applied" / KEY).write_text("digest 1\n")
+        yield place
 
 
 def own(path: Path, content: str) -> File:
@@ -163,8 +172,6 @@ def test_copies_of_before_there_were_seals_come_back_until_the_first_apply_has_s
 def test_a_daemons_file_comes_back_with_its_rights_and_not_through_its_link(root: Path) -> None:
     """A daemon's account can replace its own directory by a link (SYS-01)."""
     daemon = pwd.getpwnam("nobody")
-    for above in (root, *root.parents):
-        above.chmod(above.stat().st_mode | 0o011)
     place, foreign = root / "mail", root / "etc"
     place.mkdir()
     file = own(place / "rights", "declared\n")
