@@ -22,8 +22,8 @@ from tests.lab.test_second_mta import Ledger, mail_flowing, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.control("AVL-01")]
 
-UNTAGGED = "bb2a0d6"
-"""A commit of 1.0.0rc1, with other files on every host: the version before, where no tag names one."""
+UNTAGGED = "96c484e6"
+"""The commit of 1.0.0: the version before, where no tag names one."""
 INSTANCE = "upgrade"
 DECLARED = (
     "declared differently since the last apply",
