@@ -47,6 +47,11 @@ AROUND = ("gw", "root")
 ZONES = ("wan", "core", "lan", "mgmt")
 WORKED = r"""cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' | awk '{ s += $12 + $13 + $14 + $15 } END { print s / 100 }'"""
 """Processor seconds of a running process and of its ended children (proc(5))."""
+PIPX = """export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -y --no-install-recommends install pipx openssh-client
+pipx install --quiet /wheel/*.whl"""
+"""What docs/how-to/install.md says; the packages and the wheel's dependencies come from the network."""
 ACME_PROXY = "http://10.77.4.4:8888"
 """The lab's way to its certificate authority."""
 
@@ -162,7 +167,6 @@ class Administrator:
         made = partial(Site, name, delegated=False, home=self.home, around=self.shape.around)
         self.site, self.zones = networks.settle(self.client, made, range(world.SLOTS))
         self.office = str(self.site.office_directory)
-        self.command = _installed(directory / "tools") if shape.wheel else [sys.executable, "-m", "outpost"]
         self.typed: list[str] = []
         # OpenSSH takes the home from the passwd file, and no test writes there
         self.socket = self.home / "agent"
@@ -170,6 +174,9 @@ class Administrator:
         until(self.socket.exists, "the agent listens", seconds=10)
         add = ["ssh-add", "-q", str(self.home / ".ssh" / "id_ed25519")]
         subprocess.run(add, env=os.environ | {"SSH_AUTH_SOCK": str(self.socket)}, check=True)
+        self.command = (
+            self._by_pipx(directory / "tools") if shape.wheel else [sys.executable, "-m", "outpost"]
+        )
 
     # What the README says ---------------------------------------------------------------------------------------
 
@@ -196,6 +203,30 @@ class Administrator:
         took = time.monotonic() - started, self._worked() - worked
         logger.info("%s: %s took %.0f s, a processor for %.0f s", self.shape.name, arguments[0], *took)
         return done
+
+    def _by_pipx(self, tools: Path) -> list[str]:
+        """The command on a machine of its own: a bare Debian, with this version's wheel by pipx."""
+        tools.mkdir()
+        wheel.build(tools)
+        machine = self.client.containers.run(
+            images.tag("base"),
+            ["sleep", "infinity"],
+            entrypoint=[],
+            name=f"outpost-{self.site.name}-desk",
+            labels=self.site.labels,
+            detach=True,
+            network_mode="host",
+            volumes=[
+                f"{self.home}:{self.home}",
+                f"{tools}:/wheel:ro",
+                "/etc/ssl/certs:/etc/ssl/certs:ro",
+                "/etc/resolv.conf:/etc/resolv.conf:ro",
+            ],
+        )
+        code, printed = machine.exec_run(["sh", "-euc", PIPX])
+        assert code == 0, printed.decode()
+        own = (f"HOME={self.home}", f"SSH_AUTH_SOCK={self.socket}", "/root/.local/bin/outpost")
+        return ["docker", "exec", "--workdir", str(self.home), machine.id, "env", *own]
 
     def _worked(self) -> float:
         """Processor seconds of commands and hosts, as far as known; printed for information only."""
@@ -412,15 +443,6 @@ class Administrator:
         self.agent.terminate()
         self.agent.wait()
         up.down(self.site.name)
-
-
-def _installed(tools: Path) -> list[str]:
-    """The command of this version's wheel, in an environment of its own; its dependencies come from the package index."""
-    tools.mkdir()
-    wheel.build(tools)
-    subprocess.run([sys.executable, "-m", "venv", str(tools / "venv")], check=True)
-    subprocess.run([tools / "venv" / "bin" / "pip", "install", "--quiet", *tools.glob("*.whl")], check=True)
-    return [str(tools / "venv" / "bin" / "outpost")]
 
 
 def _of_containers() -> list[str]:
