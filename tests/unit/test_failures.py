@@ -13,7 +13,7 @@ import pytest
 from pyinfra.context import ctx_host
 
 from outpost.cli.progress import checks_progress
-from outpost.converge import drift, failures, observation, operations, shapes
+from outpost.converge import drift, failures, files, observation, operations, shapes
 from outpost.converge.declaration import Declaration
 from outpost.converge.files import shell
 from outpost.converge.operations import HELD
@@ -327,3 +327,45 @@ def test_the_progress_of_verify_names_a_dead_host_once(capsys: pytest.CaptureFix
     lines = [line for line in capsys.readouterr().err.splitlines() if "FAILED" in line]
     assert [line.partition("FAILED ")[2].split()[0] for line in lines] == ["ns1", "mta"], lines
     assert "it does not answer" in lines[0]
+
+
+APT_STUB = """#!/bin/sh
+echo "$*" >> {place}/asked
+case $* in
+  *" update") ;;
+  *) [ "$(grep -c "$4" {place}/asked)" -gt {refusals} ] || {{ echo 'E: {reason}' >&2; exit 100; }} ;;
+esac
+"""
+"""apt-get: it refuses to upgrade and to install a number of times; its fourth word differs between the two."""
+
+
+@pytest.mark.parametrize(
+    ("reason", "refusals", "installed"),
+    [
+        ("The package cache file is corrupted", 1, True),
+        ("The package cache file is corrupted", 9, False),
+        ("Sub-process /usr/bin/dpkg returned an error code (1)", 1, False),
+    ],
+)
+def test_an_apt_of_somebody_else_at_the_same_moment_fails_no_apply(
+    reason: str, refusals: int, installed: bool, tmp_path: Path
+) -> None:
+    """apt reads its cache while another apt writes it. Another reason is printed at once, before what follows from it hides it."""
+    for name, text in (
+        ("apt-get", APT_STUB.format(place=tmp_path, refusals=refusals, reason=reason)),
+        ("dpkg", "#!/bin/sh\n"),
+        ("sleep", "#!/bin/sh\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = shell("packages", missing=["knot"], preseed=[], UPGRADES_WAIT=":", APT="apt-get -qq -y --none")
+    script = script.replace("/usr/sbin/policy-rc.d", f"{tmp_path}/policy").replace(
+        files.PACKAGES, f"{tmp_path}/packages"
+    )
+    done = subprocess.run(
+        ["sh", "-c", script], env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert (done.returncode == 0) is installed, done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert ("install knot" in asked) is installed
+    assert installed or reason in done.stderr
