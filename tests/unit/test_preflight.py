@@ -65,7 +65,16 @@ def test_a_fresh_machine_is_ready(office: Office, name: str) -> None:
         ("ns1", {"clock": str(int(NOW) - 86_400)}, [], "bad", "86400 s behind"),
         ("ns1", {"clock": str(int(NOW) + 86_430)}, [], "bad", "86400 s ahead"),
         ("mta", {"memory": "900"}, [], "note", "900 MiB"),
-        ("mta", {}, [("disk", "5000 /"), ("disk", "1000 /var")], "note", "5000 MiB of disk"),
+        ("mta", {}, [("disk", "5000 /"), ("disk", "2000 /var")], "note", "5000 MiB of disk"),
+        (
+            "mta",
+            {},
+            [("disk", "90000 /srv"), ("disk", "300 /var")],
+            "bad",
+            "300 MiB of disk are free on /var",
+        ),
+        ("ns1", {}, [("inodes", "600000 /"), ("inodes", "12 /var")], "bad", "12 inodes are free on /var"),
+        ("ns1", {}, [("unfinished", "exim4-base")], "bad", "not completely installed: exim4-base"),
         ("store", {}, [("disk", "900 /")], "bad", "900 MiB of disk"),
         ("mta", {"container": "docker"}, [], "bad", "container (docker)"),
         (

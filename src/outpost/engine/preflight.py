@@ -30,6 +30,8 @@ CLOCK = 5
 """Seconds that a host's clock may differ from the controller's: TSIG and DNSSEC allow more, but mail should carry the right time."""
 FAR = 3600
 """Seconds from which on nothing can be installed: apt refuses package lists from the future or from long ago, TLS certificates."""
+LEAST, LEAST_INODES = 600, 20_000
+"""MiB and inodes that packages may need on one file system during a first apply."""
 FOREIGN = ("csh", "tcsh", "bsd-csh", "fish", "nologin", "false")
 EVERYWHERE = ("chronyd", "python3", "sshd", "systemd", "unbound")
 """Programs that an apply needs on each host."""
@@ -138,7 +140,8 @@ def judge(
         users = f"{len(office.users)} users"
         remedy = f"give it {wanted} MiB: a {host.role} for {users} needs that much"
         yield Finding(host.name, "note", f"{memory} MiB of memory", remedy)
-    yield from _disk(host, [value for key, value in facts if key == "disk"])
+    yield from _disk(host, facts)
+    yield from _packages(host, [value for key, value in facts if key == "unfinished"])
     yield from _mounts(host, [value for key, value in facts if key == "mounted"])
     yield from _system(host, first.get("init", "systemd"))
     yield from _platform(office, host, first.get("container", ""))
@@ -194,13 +197,30 @@ def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:
     return Finding(host.name, "note", seen, remedy)
 
 
-def _disk(host: Host, lines: list[str]) -> Iterator[Finding]:
-    free = [(_number(size), place) for size, _, place in (line.partition(" ") for line in lines)]
-    if free and max(free)[0] < role_of(host).disk:
-        size, place = max(free)
-        seen = f"{size} MiB of disk are free on {place}"
-        remedy = f"enlarge its disk: a {host.role} needs {role_of(host).disk} MiB{' and room for the mail' * bool(role_of(host).data)}"
-        yield Finding(host.name, "bad" if size < role_of(host).disk // 2 else "note", seen, remedy)
+def _disk(host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
+    """The largest file system needs room for the role; each of the others for the packages, of which a part goes onto it."""
+    wanted = role_of(host).disk
+    free: dict[str, list[tuple[int, str]]] = {"disk": [], "inodes": []}
+    for kind, (number, _, place) in ((key, value.partition(" ")) for key, value in facts if key in free):
+        free[kind].append((_number(number), place))
+    room = sorted(free["disk"], reverse=True)
+    if room and room[0][0] < wanted:
+        size, place = room[0]
+        remedy = f"enlarge its disk: a {host.role} needs {wanted} MiB{' and room for the mail' * bool(role_of(host).data)}"
+        level: Literal["note", "bad"] = "bad" if size < wanted // 2 else "note"
+        yield Finding(host.name, level, f"{size} MiB of disk are free on {place}", remedy)
+    small = [("MiB of disk", "", size, place) for size, place in room[1:] if size < LEAST]
+    small += [("inodes", " --inodes", size, place) for size, place in free["inodes"] if size < LEAST_INODES]
+    for what, option, size, place in small:
+        remedy = f"run du -x{option} -d 3 {place} | sort -n | tail, as root on the host; delete what is not needed, or enlarge that file system"
+        yield Finding(host.name, "bad", f"{size} {what} are free on {place}", remedy)
+
+
+def _packages(host: Host, names: list[str]) -> Iterator[Finding]:
+    if names:
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        remedy = "run dpkg --audit, which says why; repair that, then run apt-get --fix-broken install, as root on the host"
+        yield Finding(host.name, "bad", f"packages are not completely installed: {listed}", remedy)
 
 
 def _mounts(host: Host, lines: list[str]) -> Iterator[Finding]:

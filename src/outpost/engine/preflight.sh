@@ -1,7 +1,11 @@
 . /etc/os-release; echo "release $ID $VERSION_ID"
 echo "clock $(date +%s)"
 echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
-for place in / /var /srv; do [ ! -d $place ] || echo "disk $(df -Pm $place | awk 'NR == 2 { print $4, $6 }')"; done
+df -Pm / /usr /var /srv 2>/dev/null | awk 'NR > 1 && !seen[$6]++ { print "disk", $4, $6 }'
+df -Pi / /usr /var /srv 2>/dev/null | awk 'NR > 1 && $2 > 0 && !seen[$6]++ { print "inodes", $4, $6 }'
+# while dpkg works, some packages are always unfinished
+lslocks --noheadings --output PATH | grep -q '^/var/lib/dpkg/lock' \
+  || dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -En 's/^(.[HUFW].|..R)/unfinished /p' | sort -u
 echo "user $(id -u)"
 echo "shell $(getent passwd "${SUDO_USER:-root}" | cut -d: -f7)"
 echo "init $(cat /proc/1/comm)"
