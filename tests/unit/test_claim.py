@@ -468,13 +468,25 @@ def test_adding_a_user_applies_no_change_of_others(
         pass  # from the record of the host, without a plan
 
 
-def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
+Administered = tuple[Target, set[str]]
+"""An office whose people can be changed, and its hosts that do not answer."""
+
+
+@pytest.fixture
+def administered(
     controller: Callable[[str], Target], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Other changes stay in the office file and are not applied. If the new change needs them, nothing is edited."""
+) -> Administered:
     from outpost.keys import secrets_file
 
+    dead: set[str] = set()
+
     def shell(_target: Target, _office: object, host: Host, _via: object) -> list[str]:
+        if host.name in dead:
+            return [
+                "sh",
+                "-c",
+                "echo 'ssh: connect to host 192.0.2.9 port 22: Connection timed out' >&2; exit 255",
+            ]
         (tmp_path / host.name).mkdir(exist_ok=True)
         return ["env", "-C", str(tmp_path / host.name), "sh", "-s"]
 
@@ -491,6 +503,16 @@ def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
     declared = tomlkit.dumps(document)
     one.office_file.write_text(declared)
     secrets_file.write(one.data, secrets_file.complete(load(one.data)).secrets, (public,))
+    monkeypatch.setattr(edit, "at_desk", lambda *_: desk(one, lambda _: None))
+    return one, dead
+
+
+def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
+    administered: Administered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other changes stay in the office file and are not applied. If the new change needs them, nothing is edited."""
+    one, _ = administered
+    declared = one.office_file.read_text()
     applied: list[str] = []
 
     def pyinfra(target: Target, *_arguments: object, **_options: object) -> run.Outcome:
@@ -499,7 +521,6 @@ def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
         return run.Outcome(("mta", "store", "webmail"), (), {}, (), 1.0)
 
     monkeypatch.setattr(run, "_pyinfra", pyinfra)
-    monkeypatch.setattr(edit, "at_desk", lambda *_: desk(one, lambda _: None))
     run.apply(one, limit=("mta", "store", "webmail"), watcher=run.Silent())
     waiting = declared.replace("[link]", "# of somebody else\n[link]")
     assert waiting != declared
@@ -516,3 +537,29 @@ def test_a_users_change_alone_is_applied_to_the_last_applied_office_file(
     with pytest.raises(OutpostError, match="have not been applied yet"):
         user.add_alias(At(str(one.data)), "list", ["gina"])
     assert (one.office_file.read_text(), len(applied)) == (before, count)
+
+
+def test_a_host_that_does_not_answer_delays_no_change_of_people_on_the_others(
+    administered: Administered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked once; the change is applied to the others, and the remedy brings it to this one later."""
+    one, dead = administered
+    reached: list[object] = []
+
+    def pyinfra(_target: Target, options: list[str], limit: object, *_: object, **__: object) -> run.Outcome:
+        reached.append((options, limit))
+        return run.Outcome(("mta", "store"), (), {}, (), 1.0)
+
+    monkeypatch.setattr(run, "_pyinfra", pyinfra)
+    run.apply(one, limit=("mta", "store", "webmail"), watcher=run.Silent())
+    dead.add("webmail")
+    with pytest.raises(OutpostError, match="webmail: it does not answer") as raised:
+        people.add(At(str(one.data)), "erin")
+    assert reached[1:] == [(["-y"], ("mta", "store"))]
+    assert f"then run ./outpost apply {one.typed}" in raised.value.remedy
+    assert "erin@" in one.office_file.read_text()
+    before = one.office_file.read_text()
+    dead.update(("mta", "store"))
+    with pytest.raises(OutpostError, match="mta: it does not answer"):
+        people.add(At(str(one.data)), "frank")
+    assert one.office_file.read_text() == before

@@ -101,14 +101,15 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
         yield None
         return
     names = tuple(host.name for host in _concerned(desk, duties))
-    with changing(desk.target, names, desk.via, urgent=urgent) as claim:
+    with changing(desk.target, names, desk.via, urgent=urgent, partly=True) as claim:
         waits = not claim.converged_from(mine(desk.target).office_file)
         base = claim.base(desk.target) if waits and not desk.target.instance else None
         if base is not None:
             file = shown(desk.target.office_file)
             desk.report(f"{file} has other changes that have not been applied; only this one is applied now")
         elif waits:
-            planned = run.plan(desk.target, limit=names, connector=desk.via, watcher=desk.watcher)
+            reached = tuple(name for name in names if name not in claim.silent)
+            planned = run.plan(desk.target, limit=reached, connector=desk.via, watcher=desk.watcher)
             waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
             if waiting:
                 others = "; ".join(waiting[:5]) + (
@@ -127,6 +128,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
 def apply_to(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> None:
     started = time.monotonic()
     hosts = _concerned(desk, duties)
+    desk.remedy = f"correct the cause, then run ./outpost apply {desk.target.typed}"
     if base is None:
         desk.apply(hosts)
     else:

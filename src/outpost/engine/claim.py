@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -101,6 +102,14 @@ class _BusyError(OutpostError):
     """Another controller holds a host's lock."""
 
 
+class _SilentError(OutpostError):
+    """A host that cannot be reached."""
+
+    def __init__(self, host: str, why: OutpostError) -> None:
+        super().__init__(why.message, why.remedy)
+        self.host = host
+
+
 @dataclass
 class _Held:
     """A host's lock, held by an open shell."""
@@ -131,18 +140,29 @@ class Claim:
         own: This checkout and office file when the claim's last apply began; later edits are not applied.
         text: That office file. It is kept with the hosts' records, even if the apply found nothing to change.
         converged: Hosts that are as declared now; they keep a record of it when the claim ends.
+        silent: Hosts that do not answer, each with the reason; nothing waits for them again.
     """
 
     own: Record
     text: bytes
     held: dict[str, _Held]
     converged: set[str] = field(default_factory=set)
+    silent: dict[str, OutpostError] = field(default_factory=dict)
 
     @property
     def streams(self) -> tuple[int, ...]:
         """Open files that hold the locks. A process that inherits them keeps the locks: an apply whose command line was killed continues."""
         streams = (each.process.stdin for each in self.held.values())
         return tuple(stream.fileno() for stream in streams if stream is not None)
+
+    def reached(self, limit: tuple[str, ...]) -> tuple[str, ...]:
+        """These hosts, or all for none, without those that do not answer."""
+        return tuple(name for name in limit or self.held if name in self.held) if self.silent else limit
+
+    @property
+    def unreached(self) -> dict[str, str]:
+        """Host that does not answer → why, and the remedy."""
+        return {name: str(why).removeprefix(f"{name}: ") for name, why in self.silent.items()}
 
     def converged_from(self, office_file: str) -> bool:
         """Whether every host of the claim was last converged from the office file with this SHA-256."""
@@ -184,7 +204,7 @@ _claims: dict[Path, Claim] = {}
 @contextmanager
 def changing(
     target: Target, names: Iterable[str] = (), via: str | None = None, *, anyway: bool = False,
-    urgent: bool = False,
+    urgent: bool = False, partly: bool = False,
 ) -> Iterator[Claim]:  # fmt: skip
     """Claim the hosts for this controller while the block runs.
 
@@ -192,6 +212,7 @@ def changing(
         names: Hosts; empty means all.
         anyway: Also hosts that a later version has converged.
         urgent: Also with an office file that lacks changes of others: an account whose password was stolen does not wait.
+        partly: Also if some hosts do not answer: the others do not wait for them.
 
     Raises:
         OutpostError: Another controller changes one, or this checkout is older than what converged it. Nothing has changed.
@@ -226,8 +247,11 @@ def changing(
                 if isinstance(found[-1], _BusyError):
                     break
         claim.held.update({each.host: each for each in found if isinstance(each, _Held)})
+        claim.silent = {each.host: each for each in found if isinstance(each, _SilentError)}
         for each in found:
-            if isinstance(each, OutpostError):
+            if isinstance(each, OutpostError) and not (
+                partly and claim.held and each in claim.silent.values()
+            ):
                 raise each
         if not anyway:
             for held in claim.held.values():
@@ -251,7 +275,7 @@ def _claim(
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
-    alarm = threading.Timer(ANSWER, process.kill)
+    alarm, began = threading.Timer(ANSWER, process.kill), time.monotonic()
     alarm.start()
     try:
         process.stdin.write(f"who={shlex.quote(own.model_dump_json())}\n{SCRIPT}")
@@ -268,7 +292,10 @@ def _claim(
     if word and word != "busy":  # no lock, and no other answer that could be read
         return OutpostError(f"{name}: {TALKATIVE}", typeable(QUIET, office, office.host(name)))
     if not word:
-        return failure(name, errors)
+        why = failure(name, errors)
+        if not why and time.monotonic() - began >= ANSWER:
+            why = OutpostError(f"{name}: it did not answer within {ANSWER:.0f} s", "check its console")
+        return why and _SilentError(name, why)
     other = Record.parse(text)
     return _BusyError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; this command changed nothing",

@@ -168,8 +168,9 @@ def apply(
         noted = Path(directory) / "findings"
         claim.own, claim.text = mine(target, claim.own.by), target.office_file.read_bytes()
         outcome = _pyinfra(
-            target, ["-y"], limit, connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
-        )
+            target, ["-y"], claim.reached(limit), connector, watcher, {"OUTPOST_FINDINGS": str(noted)}, keeps=claim.streams
+        )  # fmt: skip
+        outcome.failed.update(claim.unreached)
         found = _values(noted)
         claim.converged.update(set(outcome.hosts) - set(outcome.failed))
         claim.converged.difference_update(outcome.failed)

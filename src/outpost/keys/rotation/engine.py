@@ -49,6 +49,7 @@ class Desk:
     Attributes:
         report: Called with each step that is done, in a clause.
         now: The clock.
+        remedy: What to do after an apply that failed.
     """
 
     target: Target
@@ -56,6 +57,7 @@ class Desk:
     via: str | None = None
     watcher: run.Watcher = field(default_factory=run.Silent)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    remedy: str = "correct the cause, then run the same command again"
 
     def __post_init__(self) -> None:
         self.office: Office = load(self.target.data)
@@ -73,7 +75,7 @@ class Desk:
     def apply(self, hosts: tuple[Host, ...]) -> None:
         names = tuple(host.name for host in hosts)
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        outcome.expect_success("correct the cause, then run the same command again")
+        outcome.expect_success(self.remedy)
 
 
 def spoken(moment: datetime) -> str:
