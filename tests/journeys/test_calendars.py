@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from urllib.parse import quote, unquote
+from xml.etree.ElementTree import fromstring
 
 import pytest
 from imap_tools.errors import MailboxLoginError
@@ -65,6 +66,11 @@ class Program:
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str]:
         """Status and body."""
+        status, _, content = self.exchange(method, path, body, **headers)
+        return status, content
+
+    def exchange(self, method: str, path: str, body: str = "", **headers: str) -> tuple[int, str, str]:
+        """Status, entity tag and body; `If_Match` is the header If-Match."""
         connection = http.client.HTTPSConnection(
             self.user.at, context=self.user.tls, timeout=120 * pace.load()
         )
@@ -73,12 +79,13 @@ class Program:
             method,
             path,
             body.encode() or None,
-            {"Host": self.user.server, "Authorization": f"Basic {given}", **headers},
+            {"Host": self.user.server, "Authorization": f"Basic {given}"}
+            | {name.replace("_", "-"): value for name, value in headers.items()},
         )
         answer = connection.getresponse()
         content = answer.read().decode()
         connection.close()
-        return answer.status, content
+        return answer.status, answer.getheader("ETag", ""), content
 
 
 @pytest.fixture
@@ -189,6 +196,60 @@ def test_an_entry_is_listed_under_the_path_that_a_program_gave_it(
     assert unquote(found) == unquote(path)
     assert token in alice.ask("GET", found)[1]
     assert alice.ask("DELETE", found)[0] == 200
+
+
+@pytest.mark.control("CAL-01")
+@pytest.mark.parametrize(
+    ("place", "lines"),
+    [
+        ("contacts/{}.vcf", ["PHOTO:data:image/jpeg;base64,/9j/4AAQ", "NICKNAME:Joe,Joey"]),  # Thunderbird
+        ("contacts/{}.vcf", ["URL:https://maps.example/@52.5,13.4,15z", "NOTE:a\\, b\\; c\\nd"]),
+        (
+            "calendar/{}.ics",
+            ["X-APPLE-STRUCTURED-LOCATION;VALUE=URI;X-APPLE-RADIUS=70;X-TITLE=Gate 3:geo:52.5,13.4"],
+        ),
+        ("calendar/{}.ics", ["X-ALT-DESC;FMTTYPE=text/html:<p>At seven, at the gate; bring boots</p>"]),
+    ],
+    ids=["picture", "url", "place", "html"],
+)
+def test_an_entry_comes_back_whole(programs: dict[str, Program], place: str, lines: list[str]) -> None:
+    """vobject, with which Radicale writes, ends a value at a comma."""
+    alice, token = programs["alice"], token_hex(8)
+    entry = EVENT.format(token=token)
+    if "contacts" in place:
+        entry = f"BEGIN:VCARD\r\nVERSION:4.0\r\nUID:{token}\r\nFN:Joe\r\nEND:VCARD\r\n"
+    head, end, _ = entry.rpartition("END:VEVENT" if "calendar" in place else "END:VCARD")
+    tail = entry[len(head) :]
+    assert end
+    path = f"/{alice.user.address}/{place.format(token)}"
+    assert alice.ask("PUT", path, head + "".join(f"{line}\r\n" for line in lines) + tail)[0] == 201
+    try:
+        kept = alice.ask("GET", path)[1].replace("\r\n ", "").split("\r\n")
+        assert [line for line in lines if line not in kept] == []
+    finally:
+        alice.ask("DELETE", path)
+
+
+@pytest.mark.control("CAL-03")
+def test_an_invitation_with_what_xml_cannot_contain_hides_no_other_entry(
+    programs: dict[str, Program],
+) -> None:
+    alice, token = programs["alice"], token_hex(8)
+    home = f"/{alice.user.address}/calendar/"
+    hostile = EVENT.format(token=token).replace("SUMMARY:", "SUMMARY:\x01\ufffe\uffff]]>")
+    assert alice.ask("PUT", f"{home}{token}.ics", hostile)[0] == 201
+    try:
+        status, content = alice.ask(
+            "REPORT",
+            home,
+            IN_2030.replace("<getetag/>", "<C:calendar-data/>")
+            .replace("20300101", "20261201")
+            .replace("20300102", "20261202"),
+        )
+        assert status == 207
+        fromstring(content)
+    finally:
+        alice.ask("DELETE", f"{home}{token}.ics")
 
 
 @pytest.mark.control("CAL-02", "AUT-04")

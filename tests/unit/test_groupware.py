@@ -145,6 +145,7 @@ def asked(wrapped: Quota, method: str, path: str, user: str = "a@example.net") -
         "REQUEST_METHOD": method,
         "PATH_INFO": path.encode("utf-8", "surrogateescape").decode("latin-1"),
         "HTTP_X_REMOTE_USER": user.encode().decode("latin-1"),
+        "wsgi.input": io.BytesIO(),
     }
     (body,) = wrapped(environ, lambda status, _headers: found.append(status.split()[0]))
     return [*found, body.decode().split()[0]]

@@ -1,13 +1,16 @@
-"""Radicale with a quota: it limits what one user stores in calendars and address books (CAL-04).
+"""Radicale with a quota (CAL-04), which keeps entries as programs sent them.
 
 gunicorn starts it in place of Radicale's own application. A request that adds something to a full collection is answered with 507; reading
-and deleting go on. Radicale has no quota, and the file system has none for parts of one account.
+and deleting go on. Radicale has no quota, and the file system has none for parts of one account. Radicale parses and writes entries with
+vobject, which cuts values at a comma.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +18,8 @@ ADDING = frozenset(("MKCALENDAR", "MKCOL", "MOVE", "POST", "PROPPATCH", "PUT"))
 """Methods that may leave more than there was."""
 SHARED = 5
 """The office's own collections have the room of this number of users."""
+NO_CHARACTER = re.compile(b"\xef\xbf[\xbe\xbf]")
+"""U+FFFE and U+FFFF in UTF-8."""
 REFUSAL = b"Your calendars and address books are full: delete what you do not need.\n"
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -47,6 +52,10 @@ class Quota:
             kind = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(REFUSAL)))]
             start_response("507 Insufficient Storage", kind)
             return [REFUSAL]
+        if method == "PUT":
+            # XML cannot contain them: a program would not read any entry of a calendar with an invitation that does
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(NO_CHARACTER.sub(b"   ", body))
         return self.inner(environ, start_response)
 
     def _to_all(self, environ: dict[str, Any]) -> bool:
@@ -78,8 +87,33 @@ def plain(text: object) -> str:
     return str(text or "").encode("latin-1", "replace").decode(errors="replace")
 
 
+def whole(decode: Callable[[Any], None], encode: Callable[[str], str]) -> Callable[[Any], None]:
+    """vobject's function that reads a text, but a value that vobject would write in another way stays as it is.
+
+    It would cut the place of an event, the URL or the picture of a contact, and an HTML description at the first comma.
+    """
+
+    def read(line: Any) -> None:
+        sent = line.value
+        decode(line)
+        if (
+            isinstance(sent, str)
+            and isinstance(line.value, str)
+            and encode(line.value) != sent
+            and "\r" not in sent
+        ):
+            line.value, line.encoded = sent, True
+
+    return read
+
+
 def application(root: str, size: int, entries: int, shared: str) -> Quota:
     """Called once by gunicorn, with the numbers of its unit."""
     import radicale  # type: ignore[import-not-found]  # of the groupware host alone
+    from vobject.base import backslashEscape  # type: ignore[import-untyped]
+    from vobject.icalendar import TextBehavior  # type: ignore[import-untyped]
+    from vobject.vcard import VCardTextBehavior  # type: ignore[import-untyped]
 
+    for behavior in (TextBehavior, VCardTextBehavior):
+        behavior.decode = staticmethod(whole(behavior.decode, backslashEscape))
     return Quota(radicale.application, root, size, entries, shared)
