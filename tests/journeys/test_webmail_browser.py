@@ -130,6 +130,28 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
     context.close()
 
 
+@pytest.mark.parametrize(
+    ("languages", "page_language", "guide_language"),
+    [
+        ("rm, rm-CH;q=0.9, de;q=0.8, en;q=0.7", "de", "de"),
+        ("gsw-CH,de-CH;q=0.9,en;q=0.5", "de", "de"),
+        ("fr-CH,fr;q=0.9,en;q=0.8,de;q=0.7", "fr", "en"),
+        ("no,de;q=0.5", "nn", "de"),
+        ("en-US,en;q=0.9,de;q=0.8", "en", "en"),
+        ("tlh, den", "en", "en"),
+    ],
+)
+def test_a_browser_gets_the_first_of_its_languages_that_there_is(
+    browser: Browser, site: str, languages: str, page_language: str, guide_language: str
+) -> None:
+    context = browser.new_context(extra_http_headers={"Accept-Language": languages})
+    page = context.new_page()
+    for path, expected in (("", page_language), ("guide.html", guide_language)):
+        page.goto(f"{site}{path}")
+        assert page.evaluate("document.documentElement.lang") == expected
+    context.close()
+
+
 def test_a_browser_in_british_english_reads_the_words_of_the_guide(
     page: Page, site: str, alice: OfficeUser, bob: OfficeUser
 ) -> None:
