@@ -260,7 +260,7 @@ def test_an_absence_note_names_its_author(
     telephone.select_option("[name=vacation_status]", "on")
     telephone.locator(".submit:visible").first.click()
     try:
-        expect(telephone.locator("#messagestack")).to_contain_text("erfolgreich gespeichert")
+        expect(telephone.locator("#messagestack")).to_contain_text("Abwesenheitsnotiz gespeichert")
         stranger.send(message, [carol.address])
         note = message_from_bytes(stranger.receive(subject), policy=policy.default)
         (author,) = note["From"].addresses
@@ -275,6 +275,69 @@ def test_an_absence_note_names_its_author(
                 carol.address,
             ]
         )
+
+
+@pytest.mark.parametrize(("first", "last"), [("2030-12-23", "2030-01-06"), ("", "2026-01-06")])
+def test_an_absence_with_the_wrong_year_is_not_saved(
+    telephone: Page, site: str, carol: OfficeUser, first: str, last: str
+) -> None:
+    page = telephone
+    log_in(page, site, carol)
+    idle(page)
+    page.goto(f"{site}?_task=settings&_action=plugin.managesieve-vacation")
+    page.fill("[name=vacation_datefrom]", first)
+    page.keyboard.press("Escape")
+    page.fill("[name=vacation_dateto]", last)
+    page.keyboard.press("Escape")
+    page.fill("[name=vacation_reason]", "Frohe Weihnachten")
+    page.select_option("[name=vacation_status]", "on")
+    page.locator(".submit:visible").first.click()
+    expect(page.locator("#messagestack")).to_contain_text("Nicht gespeichert: Der letzte Tag der Abwesenheit")
+    expect(page.locator("[name=vacation_reason]")).to_have_value("Frohe Weihnachten")
+    with page.expect_request("**/*managesieve*"):
+        page.select_option("[name=vacation_status]", "off")
+        page.locator(".submit:visible").first.click()
+
+
+def test_a_link_to_a_message_that_left_junk_says_so(
+    telephone: Page, site: str, carol: OfficeUser, bob: OfficeUser
+) -> None:
+    """As those of the weekly list of junk are, when somebody opens one a second time."""
+    message, token = composed(bob.address, [carol.address])
+    with carol.mailbox() as mailbox:
+        mailbox.client.append("Junk", "", "", message.as_bytes())
+        mailbox.folder.set("Junk")
+        (uid,) = mailbox.uids(AND(subject=token))
+    link = f"{site}?_task=mail&_action=show&_mbox=Junk&_uid={uid}"
+    telephone.goto(link)
+    telephone.fill("#rcmloginuser", carol.address)
+    telephone.fill("#rcmloginpwd", carol.password)
+    telephone.click("#rcmloginsubmit")
+    idle(telephone)
+    expect(telephone.locator("#message-header")).to_contain_text(token)
+    telephone.evaluate("rcmail.command('plugin.markasjunk.not_junk')")
+    telephone.wait_for_url(lambda url: "_action=show" not in url)
+    assert count(carol, "INBOX", token) == 1
+    telephone.goto(link)
+    expect(telephone.locator("body")).to_contain_text("Diese Nachricht wurde verschoben oder gelöscht")
+    expect(telephone.locator("body")).not_to_contain_text(re.compile("Serverfehler", re.IGNORECASE))
+
+
+def test_the_stores_folders_have_german_names(telephone: Page, site: str, carol: OfficeUser) -> None:
+    page = telephone
+    log_in(page, site, carol)
+    idle(page)
+    lists = {
+        "?_task=mail": "#mailboxlist a",
+        "?_task=settings&_action=folders": "#subscription-table a",
+        "?_task=settings&_action=plugin.managesieve-action&_framed=1": "[name='_action_mailbox[0]'] option",
+    }
+    for path, entries in lists.items():
+        page.goto(f"{site}{path}")
+        page.wait_for_load_state("networkidle")
+        names = {text.strip() for text in page.locator(entries).all_text_contents()}
+        assert {"Spam", "Gesperrt", "Domains", "Archiv"} <= names, path
+        assert not {"Blocked", "Archive"} & names, path
 
 
 NAME = """O"Brien's <b>📱</b> Müller & Söhne"""
