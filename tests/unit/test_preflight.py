@@ -288,6 +288,8 @@ def test_a_login_shell_that_talks_is_named(office: Office, monkeypatch: pytest.M
         ("kex_exchange_identification: Connection closed by remote host\nConnection closed by 192.0.2.3 port 22", "before anybody logs in", "journalctl -u ssh"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection timed out", "does not answer", "firewall"),
         ("ssh: connect to host 192.0.2.3 port 22: No route to host", "no machine has its address", "office.toml"),
+        ("mux_client_request_session: read from master failed: Broken pipe\nFailed to connect to new control master", "takes longer than 30 s", "journalctl -u ssh"),
+        ("Connection to 192.0.2.3 port 22 timed out", "takes longer than 30 s", "journalctl -u ssh"),
         ("ssh: connect to host 192.0.2.3 port 22: Connection refused", "nothing listens for SSH", "systemctl start ssh"),
     ],
 )  # fmt: skip

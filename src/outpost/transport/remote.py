@@ -13,7 +13,7 @@ from outpost.transport import answers, ssh
 _T = TypeVar("_T")
 PATIENCE = 120.0  # seconds
 ANSWER = 45.0
-"""Seconds until a host must have sent something; ssh gives up after 30."""
+"""Seconds until a host must have sent something; ssh gives up after 35."""
 
 
 def run_script(
@@ -131,10 +131,18 @@ REASONS = (
     *(
         (
             words,
+            "it does not answer any more, or a login there takes longer than 30 s",
+            "check its console and its network; if logins are slow there, run journalctl -u ssh and correct what they wait for (DNS, LDAP, PAM)",
+        )
+        for words in ("failed to connect to new control master", LOST[0])
+    ),
+    *(
+        (
+            words,
             "it does not answer any more",
             "check its console and its network; then run the same command again",
         )
-        for words in LOST
+        for words in LOST[1:]
     ),
     (
         "no route to host",
