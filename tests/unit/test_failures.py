@@ -258,6 +258,41 @@ def test_a_host_that_ends_the_run_is_named_with_its_operation_and_its_words() ->
     assert caught.value.message == "ns1: base | packages: E: Unable to locate package knot"
 
 
+DPKG = (
+    "dpkg: error processing package corp-agent (--configure):",
+    "installed corp-agent package post-installation script subprocess returned error exit status 1",
+    "Errors were encountered while processing:",
+    "corp-agent",
+)
+FULL = (
+    "dpkg: error processing archive /var/cache/apt/archives/knot_3.deb (--unpack):",
+    "cannot copy extracted data for './usr/sbin/knotd' to '/usr/sbin/knotd.dpkg-new': failed to write (No space left on device)",
+    "Errors were encountered while processing:",
+    "/var/cache/apt/archives/knot_3.deb",
+    "E: Sub-process /usr/bin/dpkg returned an error code (1)",
+)
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        (DPKG, "ns1: base | packages: dpkg: error processing package corp-agent (--configure). Remedy: "),
+        (FULL, "ns1: base | packages: its disk is full. Remedy: run df -h and df -i, as root on the host"),
+    ],
+)
+def test_why_packages_were_not_installed_is_printed_and_not_what_follows_from_it(
+    printed: tuple[str, ...], message: str
+) -> None:
+    follower = Follower()
+    lines = [line for line in PACKAGES if "E: " not in line]
+    lines[-1:-1] = [f"    [ns1] {line}" for line in printed]
+    for line in (*lines, "--> pyinfra error in /x/failures.py line 55: No hosts remaining!"):
+        follower.feed(line)
+    with pytest.raises(OutpostError) as caught:
+        _outcome(b"", follower, 1, 1.0, "read the log")
+    assert str(caught.value).startswith(message)
+
+
 def test_a_host_whose_run_ended_beside_others_is_named_in_the_same_words() -> None:
     follower = Follower()
     for line in (

@@ -21,6 +21,7 @@ from outpost.converge.observation import run, unread
 from outpost.converge.operations import HELD
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
+from outpost.transport.answers import reason
 from outpost.transport.remote import LOST
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
@@ -86,7 +87,5 @@ def failures() -> Iterator[tuple[str, str, str]]:
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
         if failed := _failed(state, host, op_hash):
             printed = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
-            # apt and dpkg print advice below the reason
-            reasons = [line for line in printed if line.startswith(("E: ", "dpkg: error"))] or printed
             name = ", ".join(sorted(state.get_op_meta(op_hash).names))
-            yield name, reasons[-1] if reasons else "it gave no reason", "\n".join(printed)
+            yield name, reason(printed) or "it gave no reason", "\n".join(printed)

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from outpost.transport.answers import printable
+from outpost.transport.answers import printable, reason
 
 _HOST_LINE = re.compile(r"^\s*\[(?P<host>[^\]]+)\]\s+(?P<text>.*)$")
 _OPERATION = re.compile(r"^--> Starting(?: [^:]*)? operation: (?P<name>.*?)\s*$")
@@ -27,7 +27,7 @@ class HostState:
     Attributes:
         failed: Operation that ended the host's run.
         troubled: Operation that failed, and the others continued.
-        output: What the host printed last during that one.
+        output: Why, as the host printed it.
     """
 
     doing: str = "waiting"
@@ -110,7 +110,10 @@ class Follower:
             host.unchanged += 1
             host.does("waiting")
         elif text.startswith("Error (ignored): executed"):
-            host.troubled, host.output = self.operation, host.last  # the last operation reports it and fails
+            host.troubled, host.output = (
+                self.operation,
+                reason(host.lines),
+            )  # the last operation reports it and fails
             host.does("waiting")
         elif text.startswith(("Error: executed", "Error: could not")):
             if not text.startswith("Error: executed"):

@@ -330,9 +330,9 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
     )
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
-    if not how and "No hosts remaining" in why and any(host.troubled for host in follower.hosts.values()):
-        ended = {name: _ended(host) for name, host in follower.hosts.items() if host.troubled}
-        return OutpostError(_of_hosts(ended), otherwise)
+    ended = _of_hosts({name: _ended(host) for name, host in follower.hosts.items() if host.troubled})
+    if "No hosts remaining" in why and ended:
+        return OutpostError(ended, "" if ". Remedy: " in ended else otherwise)
     if message:
         return OutpostError(f"pyinfra stopped: {message}", otherwise)
     how = how or f"stopped with exit code {returncode}"
@@ -369,8 +369,8 @@ def _explained(why: str) -> str:
 
 
 def _ended(host: HostState) -> str:
-    """The operation that ended a host's run, and what the host printed then."""
-    return ": ".join(filter(None, (host.troubled, host.output))) or "its run ended, and it printed no reason"
+    """The operation that ended a host's run, and what the host printed then or what that means."""
+    return _explained(f"{host.troubled}: {host.output}".strip(": ") or "its run ended without a reason")
 
 
 def _of_hosts(reasons: Mapping[str, str]) -> str:

@@ -179,3 +179,12 @@ def _read(
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def reason(lines: Iterable[str]) -> str:
+    """The line of a program's output that says why it failed: apt and dpkg print consequences and advice below it."""
+    printed = [line.strip() for line in lines if line.strip()]
+    for why in (r"No space left on device|enough free space", r"^E: (?!Sub-process)|^dpkg: error"):
+        if found := [line for line in printed if re.search(why, line)]:
+            return found[-1]
+    return printed[-1] if printed else ""

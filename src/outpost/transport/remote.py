@@ -162,6 +162,14 @@ REASONS = (
         )
         for words in ("connection closed by ", "kex_exchange_identification: ")
     ),
+    *(
+        (
+            words,
+            "its disk is full",
+            "run df -h and df -i, as root on the host; delete what is not needed, or enlarge the full file system; then run the same command again",
+        )
+        for words in ("no space left on device", "enough free space")
+    ),
     ("could not resolve hostname", NAMELESS, "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
 )
