@@ -277,6 +277,7 @@ class Administrator:
         if "backup" in edits:
             key = keys.ssh_key(self.site.directory / "hosts" / VAULT, VAULT)
             edits["backup"]["host_keys"] = [key.rpartition(" ")[0]]
+        accepted = [*_of_containers(), *edits.get("maintenance", {}).pop("accepted", ())]
         clocks = [*self._gateway.addresses["mgmt"]]
         wanted: dict[str, Any] = {
             "platform": "docker",  # the container uses the kernel and the clock of this machine
@@ -288,7 +289,7 @@ class Administrator:
                 "signatures": "local",
                 "network_checks": False,
             },  # ClamAV's servers cannot be reached from here
-            "maintenance": {"accepted": _of_containers()},
+            "maintenance": {"accepted": accepted},
         }
         text = self.site.office_file.read_text()
         for old, new in self.shape.names.items():
