@@ -110,7 +110,7 @@ def unknown_entries(
     """DS records that a primary publishes for the parent zone, and that match no key-signing key in the office's secrets."""
     names = {key.id for key in kept if "ksk" in key.roles}
     keys = [key for key in served if isinstance(key, DNSKEY) and _name(key) in names]
-    return sorted({*ds} - {make_ds(zone, key, "SHA256").to_text() for key in keys})
+    return sorted({*ds} - {make_ds(f"{zone}.", key, "SHA256").to_text() for key in keys})
 
 
 def _name(key: DNSKEY) -> str:

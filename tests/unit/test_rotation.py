@@ -325,9 +325,9 @@ def test_a_ds_is_known_by_the_keys_name_in_the_copy() -> None:
         timers={},
         key=SecretStr(PEM),
     )
-    assert unknown_entries([offered], [served], "po.test.", [kept]) == []
+    assert unknown_entries([offered], [served], "po.test", [kept]) == []
     for other in (kept.model_copy(update={"id": ID}), kept.model_copy(update={"roles": ("zsk",)})):
-        assert unknown_entries([offered], [served], "po.test.", [other]) == [offered]
+        assert unknown_entries([offered], [served], "po.test", [other]) == [offered]
 
 
 def test_an_acme_account_is_asked_for_until_the_authority_has_one(
