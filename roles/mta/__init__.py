@@ -45,6 +45,7 @@ def _watching(office: Office, _host: Host) -> dict[str, Any]:
     return {
         "scanner": SCANNER_SOCKET,
         "corrupt": "/var/spool/postfix/corrupt",
+        "redis": "/run/redis/redis.sock",
         "virus_signatures": list(VIRUS_SIGNATURES) if office.scanner.signatures == "freshclam" else [],
     }
 
@@ -67,7 +68,7 @@ ROLE = Role(
     # ClamAV's signatures take 1.3 GB, twice that while new ones are loaded.
     memory=lambda size: 4096 + size.beyond_smallest * SMTPD_MIB // 3,
     limits=_limits,
-    watched=("queue", "corrupt", "virus_signatures", "scanner"),
+    watched=("queue", "corrupt", "virus_signatures", "scanner", "filter_memory"),
     watching=_watching,
     shown=Shown(unit="postfix.service", ports=_listeners, probe="25 -starttls smtp", zone="internet"),
     kept=_kept,

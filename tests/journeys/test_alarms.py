@@ -76,7 +76,9 @@ def guess(town: Town) -> None:
 
 def remedies(text: str) -> str:
     """The commands that an alarm names as its remedy, as shell, without those that only show something, like journalctl."""
-    return "; ".join(re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv|mount) [^`]+)`", text))
+    return "; ".join(
+        re.findall(r"`((?:systemctl re(?:start|set-failed)|rm|mv|mount|redis-cli) [^`]+)`", text)
+    )
 
 
 def read_it(town: Town) -> None:
@@ -105,6 +107,14 @@ FULL = (
     "mount -t tmpfs -o size=64k,mode=0700 trial /var/lib/outpost-watch; "
     "head -c 128k /dev/zero > /var/lib/outpost-watch/trial || true"
 )
+REDIS = "redis-cli -s /run/redis/redis.sock"
+TAUGHT = (
+    f"step=0; until {REDIS} info | awk -F: '/^used_memory:/ {{ used = $2 + 0 }} /^maxmemory:/ {{ most = $2 + 0 }} "
+    "END { exit used < 0.9 * most }'; do step=$((step + 1)); "
+    f"{REDIS} eval \"for token = 1, 20000 do redis.call('HSET', 'RS_trial_' .. ARGV[1] .. '_' .. token, 'S', string.rep('1', 1000)) end\" "
+    "0 $step >/dev/null; done"
+)
+"""Tokens until 90 % of the memory that Redis may use is taken."""
 UNLOADABLE = "/var/lib/clamav/unloadable.ndb"
 RELOADED = "journalctl --quiet --unit=clamav-daemon --lines=5 --output=cat | grep -q {}"
 
@@ -117,6 +127,7 @@ TROUBLES = (
     ),
     Trouble("ns2", "unit unbound.service", {}, "systemctl stop unbound", "systemctl start unbound", "true"),
     Trouble("store", "unit stunnel@lmtp.service", {}, "systemctl stop stunnel@lmtp", "systemctl start stunnel@lmtp", "true"),
+    Trouble("mta", "filter memory", {}, TAUGHT, f"{REDIS} --scan --pattern 'RS_trial_*' | xargs -r {REDIS} del >/dev/null", "true"),
     Trouble("mta", "corrupt", {}, f"{DEFERRING}; {UNREADABLE}", f"{AS_BEFORE}; rm -f /var/spool/postfix/corrupt/*", "true"),
     Trouble(
         "store", "damaged bob", {}, BROKEN_MAIL,

@@ -345,6 +345,13 @@ def test_a_message_that_postfix_cannot_read_is_an_alarm(tmp_path: Path) -> None:
     assert (alarm.about, "4gVxB25hBLz1" in alarm.text) == ("corrupt", True)
 
 
+def test_what_the_filter_would_forget_is_an_alarm_before_it_forgets(answers: dict[str, str]) -> None:
+    answers["redis-cli"] = "used_memory:900\r\nmaxmemory:10000\r\nrdb_last_bgsave_status:ok\r\n"
+    assert abouts(watch.filter_memory, settings()) == []
+    answers["redis-cli"] = "used_memory:9000\r\nmaxmemory:10000\r\nrdb_last_bgsave_status:err\r\n"
+    assert abouts(watch.filter_memory, settings()) == ["filter memory", "filter not saved"]
+
+
 def test_a_damaged_message_of_a_mailbox_is_an_alarm_with_a_command_that_is_safe_to_type(
     answers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

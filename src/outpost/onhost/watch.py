@@ -405,6 +405,27 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
 
 
+def filter_memory(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """What the filter remembers of sent mail: Redis forgets it first when it is full, and takes nothing new when it cannot save."""
+    lines = output_of("redis-cli", "-s", settings["redis"], "info").splitlines()
+    info = dict(line.partition(":")[::2] for line in lines)
+    used, most = (int(info.get(key) or 0) for key in ("used_memory", "maxmemory"))
+    effect = "then notifications about messages of the office count as forged"
+    if most and (percent := 100 * used / most) > settings["disk_percent"]:
+        typed = f"redis-cli -s {settings['redis']}"
+        yield Alarm(
+            "filter memory",
+            f"{percent:.0f} % of the memory of Redis is used; when it is full, it forgets what was sent, and {effect}: "
+            f"`{typed} --scan --pattern 'RS*' | xargs -r {typed} del` lets the filter learn from the beginning",
+        )
+    if info.get("rdb_last_bgsave_status") == "err":
+        yield Alarm(
+            "filter not saved",
+            f"Redis cannot save its data, so it takes none, and {effect}: `journalctl --unit=redis-server` shows why, "
+            "and `df -h /var/lib/redis` whether the disk is full",
+        )
+
+
 def damaged(settings: Settings, _now: float) -> Iterator[Alarm]:
     """Messages on the store that cannot be read: the session of a program that asks for one ends."""
     since = f"--since=-{settings['recent']}s"
@@ -423,6 +444,7 @@ PROBES: dict[str, Probe] = {
     probe.__name__: probe
     for probe in (
         queue, certificates, zone_signatures, virus_signatures, scanner, disks, clock, backup, logins, logs, units, memory, corrupt, damaged,
+        filter_memory,
     )
 }  # fmt: skip
 
