@@ -8,9 +8,11 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import quote
 
 import pytest
 from imap_tools import AND, Header
+from imap_tools.imap_utf7 import utf7_encode
 from playwright.sync_api import Browser, Locator, Page, Playwright, Response, expect
 from playwright.sync_api import Error as BrowserError
 
@@ -548,6 +550,52 @@ def test_a_filter_into_a_folder_with_an_umlaut_delivers_there(
         )
         with alice.mailbox() as mailbox:
             mailbox.folder.delete(folder)
+
+
+def test_a_filter_follows_a_folder_that_webmail_renames(
+    lab: Instance, page: Page, site: str, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    token = token_hex(4)
+    old, new, other = f"Prüfung (alt) {token}", f"Geprüft $1 {token}", f"Prüfung (alt) {token}, fertig"
+    filters = f"""require ["fileinto", "copy"];
+if header :contains "subject" "crane" {{ fileinto :copy "{old}/Nord"; }} else {{ fileinto "{old}"; }}
+if false {{ fileinto "{other}"; }}
+"""
+    store = ["docker", "exec", "-i", lab.container_name("store"), "doveadm", "sieve"]
+    with alice.mailbox() as mailbox:
+        mailbox.folder.create(old)
+        mailbox.folder.create(f"{old}/Nord")
+    try:
+        put = [*store, "put", "-a", "-u", alice.address, "roundcube"]
+        subprocess.run(put, input=filters, text=True, capture_output=True, check=True)
+        log_in(page, site, alice)
+        idle(page)
+        name = quote(utf7_encode(old).decode())
+        page.goto(f"{site}?_task=settings&_action=edit-folder&_mbox={name}&_framed=1")
+        page.fill("[name=_name]", new)
+        with page.expect_navigation():
+            page.locator("button.submit").click()
+        get = [*store, "get", "-u", alice.address, "roundcube"]
+        kept = subprocess.run(get, text=True, capture_output=True, check=True).stdout
+        for folder in (f'"{new}/Nord"', f'"{new}"', f'"{other}"'):
+            assert folder in kept
+        message, subject = compose(bob.address, [alice.address])
+        bob.send(message, [alice.address])
+
+        def filed() -> list[str]:
+            with alice.mailbox() as mailbox:
+                mailbox.folder.set(new)
+                return mailbox.uids(AND(subject=subject))
+
+        until(filed, "the message is in the renamed folder", seconds=60)
+        with alice.mailbox() as mailbox:
+            assert not mailbox.folder.exists(old)
+    finally:
+        for command in (["deactivate", "-u", alice.address], ["delete", "-u", alice.address, "roundcube"]):
+            subprocess.run([*store, *command], capture_output=True, check=False)
+        with alice.mailbox() as mailbox:
+            for folder in [found.name for found in mailbox.folder.list() if token in found.name][::-1]:
+                mailbox.folder.delete(folder)
 
 
 def test_a_signature_for_a_shared_address_leaves_the_default_sender(
