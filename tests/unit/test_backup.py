@@ -497,6 +497,37 @@ def test_a_copy_waits_for_no_fifo_follows_no_link_and_takes_no_memory_for_a_larg
     assert {path.name: path.read_text() for path in into.iterdir()} == {"file": "kept"}
 
 
+@pytest.mark.control("BKP-01")
+def test_a_file_with_more_holes_than_there_is_room_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """The owner of the tree makes a file with holes: the copy would have zeros instead."""
+    top, into = tmp_path / "live", tmp_path / "copy"
+    top.mkdir()
+    with (top / "a").open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(host_backup.BackupError, match=f"{top}/a has {1 << 42} octets"):
+        host_backup.copied_tree(top, into, {"path": str(top)})
+    assert not (into / "a").stat().st_size
+
+
+@pytest.mark.control("BKP-01")
+@pytest.mark.parametrize(
+    "line", [":1.M1.host", "x :1.M1.host", "9" * 5000 + " :1.M1.host", "\u0661 :1.M1.host"]
+)
+def test_a_manifest_ends_at_no_line_of_a_users_process(maildir: Path, line: str) -> None:
+    inbox = maildir / "alice" / "Maildir"
+    listed = (inbox / "dovecot-uidlist").read_text()
+    (inbox / "dovecot-uidlist").write_text(f"3 Vx N{'9' * 5000} \n{line}\n{listed.partition(chr(10))[2]}")
+    assert folder(inbox)["messages"]["2.M2.host"][0] == 8
+
+
+@pytest.mark.control("BKP-01")
+def test_a_manifest_lists_no_directory_that_a_link_leads_to(maildir: Path) -> None:
+    inbox = maildir / "alice" / "Maildir"
+    (inbox / "cur").rename(inbox / "away")
+    (inbox / "cur").symlink_to("/etc")
+    assert "passwd" not in folder(inbox)["messages"]
+
+
 def test_a_manifest_waits_for_no_fifo_and_reads_no_link(maildir: Path) -> None:
     """A compromised process of vmail can create both, and root reads the snapshot."""
     inbox = next(path.parent for path in maildir.rglob("cur"))

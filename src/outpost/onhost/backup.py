@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -54,6 +55,14 @@ LEFT_OUT = (
 MAIL, REST = "mail", "rest"
 LONGEST_LIST = 1 << 28
 """Most octets of a mailbox's list of UIDs."""
+OF_HEADER, OF_MESSAGE = (
+    re.compile(r" ([VN])(\d{1,10})\b", re.ASCII),
+    re.compile(r"(\d{1,10})[^:]*:(.*)", re.ASCII),
+)
+"""Lines of such a list."""
+PIECE = 1 << 20
+SPARE = 1 << 29
+"""Octets of the disk that copies for an archive leave free."""
 COPY_PATIENCE = 600.0
 """Seconds for the copy of a daemon's database."""
 STILL_WITHIN = 10.0
@@ -588,7 +597,13 @@ def copied_tree(top: Path, into: Path, source: dict[str, Any]) -> None:
                 # piece by piece: memory does not grow with the file
                 with found as file, (here / name).open("wb") as copy:
                     status = os.fstat(file.fileno())
-                    shutil.copyfileobj(file, copy)
+                    # BKP-01: without it a file with holes, or one that grows meanwhile, fills the disk of the copy
+                    if status.st_size + SPARE > shutil.disk_usage(here).free:
+                        raise BackupError(
+                            f"{directory / name} has {status.st_size} octets, more than there is room for"
+                        )
+                    while piece := file.read(min(PIECE, status.st_size - copy.tell())):
+                        copy.write(piece)
                 os.utime(here / name, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -623,18 +638,16 @@ def manifest(mail: Path | None, rest: Path | None) -> dict[str, Any]:
 
 def folder(directory: Path) -> dict[str, Any]:
     """A Maildir: UIDVALIDITY, next UID, and base name → (UID, flags, SHA-256) of each message."""
-    uids: dict[str, int] = {}
-    header: dict[str, str] = {}
+    first, lines = "", []
     if listed := regular(directory / "dovecot-uidlist"):
         with listed:
-            first, *lines = listed.read(LONGEST_LIST).decode("utf-8", "replace").splitlines() or [""]
-        header = {field[0]: field[1:] for field in first.split()[1:]}
-        for line in lines:
-            numbers, _, name = line.partition(":")
-            uids[name.partition(":2,")[0]] = int(numbers.split()[0])
+            first, *lines = listed.read(LONGEST_LIST).decode("utf-8", "replace").split("\n")
+    # BKP-01: without it one line of a user's process ends the list of everything that must come back
+    header = dict(OF_HEADER.findall(first))
+    uids = {match[2].partition(":2,")[0]: int(match[1]) for match in map(OF_MESSAGE.match, lines) if match}
     messages = {}
-    for part in LINKED:
-        for file in sorted((directory / part).iterdir()):
+    for place in (directory / part for part in LINKED if not (directory / part).is_symlink()):
+        for file in sorted(place.iterdir()):
             base, _, flags = file.name.partition(":2,")
             messages[base] = [uids.get(base, 0), flags, _sha256(file)]
     return {"uidvalidity": int(header.get("V", "0")), "next": int(header.get("N", "0")), "messages": messages}
