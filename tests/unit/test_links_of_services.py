@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,7 @@ from outpost.converge.declaration import Directory
 from outpost.converge.files import TEMPLATES, text
 from outpost.drift import repairs
 from outpost.onhost import policy, routes
+from outpost.onhost.accounts import Accounts
 from outpost.onhost.observe import OBSERVER, permissions
 
 NOBODY = 65534
@@ -258,6 +262,32 @@ def test_a_name_of_the_accounts_service_ends_no_session_of_others(state: Path) -
     path = f"{programs}:{os.environ['PATH']}"
     subprocess.run(["sh", "-c", text, "end-sessions"], env=os.environ | {"PATH": path}, check=True, cwd=own)
     assert log.read_text().splitlines() == ["who -1", "kick gone@po.example"]
+
+
+@pytest.mark.control("AUT-07")
+def test_what_a_user_chooses_while_sessions_end_is_kept(state: Path) -> None:
+    """The accounts service writes a new password between the two halves of sed's change."""
+    own, programs = state / "own", state / "programs"
+    for place in (own, programs):
+        place.mkdir()
+    (own / "bob@po.example").write_text("from x\npassword old\nsession y 99\n")
+    (programs / "doveadm").write_text("#!/bin/sh\n")
+    (programs / "runuser").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    text = script("store/usr/local/lib/outpost/end-sessions.j2", ("{{ own }}", str(own)))
+    service: Any = SimpleNamespace(lock=threading.Lock(), own=own)
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    with Accounts.alone(service):
+        ending = subprocess.Popen(["sh", "-c", text, "end-sessions", "bob@po.example"], env=environment)
+        waits = f":{own.stat().st_ino} "
+        while not any(
+            "->" in line and waits in line for line in Path("/proc/locks").read_text().splitlines()
+        ):
+            assert ending.poll() is None, "it did not wait for the service"
+        (own / "bob@po.example").write_text("from x\npassword new\nsession y 99\n")
+    assert ending.wait() == 0
+    assert (own / "bob@po.example").read_text() == "from x\npassword new\n"
 
 
 @pytest.mark.control("AUT-07")

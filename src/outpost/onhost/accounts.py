@@ -12,6 +12,7 @@ One file: each request reads and writes the same account under the same lock.
 """
 
 import base64
+import fcntl
 import hashlib
 import hmac
 import json
@@ -25,7 +26,8 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,6 +214,17 @@ class Accounts:
     lock: threading.Lock = field(default_factory=threading.Lock)
     hashing: threading.Lock = field(default_factory=threading.Lock)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other threads, and ``end-sessions`` (flock(1)), from users' settings."""
+        with self.lock:
+            directory = os.open(self.own, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(directory)
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; ``refused`` says why there is none."""
         actions: dict[str, Callable[..., dict[str, Any]]] = {
@@ -248,7 +261,7 @@ class Accounts:
         before = self._checked_against(address)
         if not self._was_proven(address, password, remote):
             self._prove(address, password, remote)
-        with self.lock:
+        with self.alone():
             chosen = self._chosen(address)
             # AUT-07: without it a thief who logs in all the time gets a session while the user changes the password
             if before != self._checked_against(address):
@@ -273,7 +286,7 @@ class Accounts:
             return {"session": token} | self._required(address, chosen)
 
     def logout(self, address: str, session: str) -> dict[str, Any]:
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             del chosen.sessions[token_hash(session)]
             self._keep(address, chosen)
@@ -281,7 +294,7 @@ class Accounts:
 
     def state(self, address: str, session: str) -> dict[str, Any]:
         """What the user has, without secrets."""
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             return {
                 "recovery": len(chosen.recovery),
@@ -316,7 +329,7 @@ class Accounts:
             self.hashing
         ):  # DOS-13: each takes 64 MiB; changes at the same time would take all memory of the store
             hashed = self.hash_password(new)
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             chosen.password = hashed
             chosen.keep_only(session)
@@ -333,7 +346,7 @@ class Accounts:
         made = "-".join(
             "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
         )
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             self._refuse_first(address, chosen)
             if self._required(address, chosen)["must_factor"]:
@@ -353,7 +366,7 @@ class Accounts:
 
     def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
         """Remove the password of a program, and end its sessions."""
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             if (hashed := chosen.applications.pop(name, None)) is None:
                 raise RefusedError("unknown_name")
@@ -364,7 +377,7 @@ class Accounts:
 
     def end_session(self, address: str, session: str, id: str) -> dict[str, Any]:  # noqa: A002 (the form's field)
         """End one of the user's webmail sessions, for instance one that was left open on another computer."""
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             for hashed in [one for one in chosen.sessions if short(one) == id]:
                 del chosen.sessions[hashed]
@@ -421,7 +434,7 @@ class Accounts:
     ) -> dict[str, Any]:
         """Remove a device or passkey. Without the last one the password alone is enough again, if the office allows that."""
         self._authorise(address, session, password, remote)
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             if name not in chosen.devices:
                 raise RefusedError("unknown_device")
@@ -439,7 +452,7 @@ class Accounts:
     ) -> None:  # fmt: skip
         self._authorise(address, session, password, remote)
         name = as_typed(name)
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             self._refuse_first(address, chosen)
             if name in chosen.devices:
@@ -452,7 +465,7 @@ class Accounts:
         self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
     ) -> dict[str, Any]:
         """Add the device or passkey, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
-        with self.lock:
+        with self.alone():
             chosen = self._in_session(address, session)
             begun, name, until = self.pending.get((address, kind), (None, "", 0.0))
             if until <= self.clock():
@@ -487,7 +500,7 @@ class Accounts:
 
     def _was_proven(self, address: str, token: str, remote: str) -> bool:
         """Whether it is such a token, used from the same address, and the password is still the same."""
-        with self.lock:
+        with self.alone():
             *kept, until = self.proven.get(address, (None, 0))
             if until <= self.clock():
                 self.proven.pop(address, None)
@@ -497,7 +510,7 @@ class Accounts:
 
     def _authorise(self, address: str, session: str, password: str, remote: str) -> None:
         """A change needs the account's session and its password: a browser that was left open is not enough."""
-        with self.lock:
+        with self.alone():
             self._in_session(address, session)
         self._prove(address, password, remote)
 
