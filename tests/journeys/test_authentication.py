@@ -258,9 +258,19 @@ def test_a_user_writes_no_results_either(alice: OfficeUser, bob: OfficeUser, mta
     token = f"outpost-{token_hex(8)}"
     message["From"], message["To"], message["Subject"] = alice.address, bob.address, f"Message {token}"
     message["Authentication-Results"] = f"{mta}; dmarc=pass header.from=bank.test"
+    message["X-Office-Author"], message["X-Office-Origin"] = "proven", "the office's bank"
     message.set_content("Greetings from the site.\n")
+    attached = EmailMessage()
+    attached["Subject"], attached["X-Office-Origin"] = "An earlier message", "Internet"
+    message.add_attachment(attached)
     alice.send(message, [bob.address])
-    assert results_of(bob.receive(token)) == []
+    arrived = bob.receive(token)
+    assert results_of(arrived) == []
+    found = message_from_bytes(arrived, policy=policy.default)
+    assert not [name for name in found if name.lower().startswith("x-office-")]
+    assert [str(part["X-Office-Origin"]) for part in found.walk() if "X-Office-Origin" in part] == [
+        "Internet"
+    ]
 
 
 @pytest.mark.control("SPF-02")

@@ -957,8 +957,10 @@ def test_what_leaves_has_whole_line_ends(postconf: dict[str, str]) -> None:
     assert postconf["cleanup_replace_stray_cr_lf"] == "yes"
 
 
-@pytest.mark.control("QUE-02", "DSN-01")
-@pytest.mark.parametrize("field", ["X-Office-Transfer", "X-Office-Held"])
+@pytest.mark.control("QUE-02", "DSN-01", "JNK-04")
+@pytest.mark.parametrize(
+    "field", ["X-Office-Transfer", "X-Office-Held", "X-Office-Author", "X-Office-Origin"]
+)
 def test_only_the_filter_writes_what_the_store_believes(
     host: TestinfraHost, postconf: dict[str, str], of_services: dict[str, str], field: str
 ) -> None:
