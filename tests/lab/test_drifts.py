@@ -238,7 +238,7 @@ DRIFTS = (
     Drift("store", "net.ipv6.conf.eth0.accept_ra", "sysctl -qw net.ipv6.conf.eth0.accept_ra=2"),
     Drift("webmail", "outpost-logs.service", "kill -STOP $(systemctl show -P MainPID outpost-logs)"),
     Drift("store", "chrony.service", "chronyc -n add server 203.0.113.9 >/dev/null"),
-    Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) acl setuser evil on nopass '~*' +@all >/dev/null"),
+    Drift("mta", "redis-server.service", loaded_and_reverted("/etc/redis/redis.conf", "/^user default/d", "systemctl restart redis-server")),
     Drift("ns1", "knot-zones", "z=$(basename /etc/knot/zones/po.*.zone .zone); knotc zone-begin $z; knotc zone-set $z evil 60 A 203.0.113.9; knotc zone-commit $z"),
     Drift("ns2", "knot.service", "knotc conf-begin; knotc conf-set server.identity evil; knotc conf-commit"),
     Drift("ns1", "/var/log/journal/", "rm /var/log/journal/*/system.journal"),
@@ -325,7 +325,6 @@ DRIFTS = (
     Drift("ns1", "evil.example", "hostname evil.example"),
     Drift("ns1", "tcp 0.0.0.0 8099", f"systemd-run --quiet --unit=evil-web {SERVER} 8099; {listening('0.0.0.0:8099')}"),
     Drift("ns2", "tcp 0.0.0.0 8098", f"setsid {SERVER} 8098 >/dev/null 2>&1 </dev/null & {listening('0.0.0.0:8098')}"),
-    Drift("mta", "redis-server.service", "redis-cli -s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf) config set maxmemory-policy noeviction >/dev/null"),
     Drift("store", "unbound.service", "unbound-control -q set_option val-permissive-mode: yes"),
     # Names, views and sockets of processes
     Drift("store", "udp 0.0.0.0 9997", "setsid " + PAUSING.format("ctypes, socket", 'ctypes.CDLL(None).prctl(15, b"unbound"); s = socket.socket(2, 2); s.bind(("0.0.0.0", 9997))', "")),

