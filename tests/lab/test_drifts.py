@@ -358,6 +358,10 @@ DRIFTS = (
     Drift("ns2", "sensible-utils", "sed -i '/^Package: sensible-utils$/,/^$/s/^Version: .*/Version: 99:1/' /var/lib/dpkg/status", "its version was edited"),
     Drift("ns1", "/etc/ca-certificates.conf", "sed -i '1,30s/^mozilla/!mozilla/' /etc/ca-certificates.conf"),
     Drift("webmail", "/home/evil/bin/ls", "mkdir -p /home/evil/bin; echo true > /home/evil/bin/ls"),
+    # Directories as a whole
+    Drift("ns1", "/root/.ssh", "mkdir -p /opt/evil; mv /root/.ssh /opt/evil/ssh; ln -s /opt/evil/ssh /root/.ssh"),
+    Drift("webmail", "/usr/share/roundcube/plugins/", "rm -r /usr/share/roundcube/plugins/zipdownload /usr/share/roundcube/plugins/vcard_attachments"),
+    Drift("ns2", "/etc/many/", "mkdir /etc/many; for each in $(seq 600); do echo $each > /etc/many/$each; done"),
     Drift("ns2", "knot.service", loaded_and_reverted("/etc/knot/knot.conf", "s/^server:/server:\\n    rate-limit: 0/", "knotc reload >/dev/null 2>&1 || true")),
 )  # fmt: skip
 

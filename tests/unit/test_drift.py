@@ -351,6 +351,20 @@ def test_a_copied_directory_is_one_finding_that_names_every_file() -> None:
     assert tuple(folded(few)) == few
 
 
+def test_a_removed_directory_of_a_package_is_one_finding_and_its_package_is_fetched_once() -> None:
+    gone = tuple(f"program\t/usr/share/evil/{name}\tmissing" for name in ("", *map(str, range(300))))
+    other = "program\t/usr/bin/cat\tmissing"
+    single, one = sorted(folded(findings(seen(appeared=(*gone, other)))), key=lambda finding: finding.thing)
+    assert single.thing == "/usr/bin/cat"
+    assert (one.thing, one.cause, len(one.facts)) == (
+        "/usr/share/evil/",
+        "301 files: a package's program, removed by hand",
+        301,
+    )
+    assert set(one.diff) >= {"-/usr/share/evil/0", "-/usr/share/evil/299"}
+    assert one.repair.count("apt-get") == 1
+
+
 def test_a_locked_account_is_no_way_in() -> None:
     assert (
         findings(seen(appeared=("account\tmallory\t1000:1000:/home/mallory:/usr/sbin/nologin:locked",))) == ()

@@ -22,6 +22,7 @@ from outpost.onhost.observe import (
     accounts,
     debian,
     expected,
+    files,
     known,
     made,
     main,
@@ -1013,10 +1014,17 @@ def test_what_root_keeps_for_himself_opens_nothing() -> None:
     assert reported({*GOOD, *strange}) == strange
 
 
-def test_a_link_in_place_of_a_watched_directory_is_seen(tmp_path: Path) -> None:
+def test_the_files_of_a_watched_directory_are_gone_when_a_link_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One apply removes the link and brings them back. Behind a link that a person has accepted they are seen."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/job").touch()
     (tmp_path / "cron").symlink_to("elsewhere")
+    monkeypatch.setattr(files, "owned_by_packages", set)
+    monkeypatch.setattr(files, "contract_of", lambda _: {})
+    assert below([str(tmp_path / "cron")]) == [f"{tmp_path}/cron"]
+    monkeypatch.setattr(files, "contract_of", lambda _: {"accepted": [f"file {tmp_path}/cron"]})
     assert below([str(tmp_path / "cron")]) == [f"{tmp_path}/cron", f"{tmp_path}/cron/job"]
 
 

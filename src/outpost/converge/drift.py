@@ -8,6 +8,7 @@ in the office file (docs/adr/0021). Everything else is reported until it is repa
 import shlex
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 
 from pyinfra.api.command import StringCommand
 from pyinfra.context import host, state
@@ -17,7 +18,7 @@ from outpost.converge.observation import observe, operation, read_now, run, seal
 from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
 from outpost.converge.reporting import differs, report
 from outpost.drift.differences import Finding
-from outpost.drift.findings import EARLY, LATE, Beside, findings, folded
+from outpost.drift.findings import EARLY, LATE, NEXT, Beside, findings, folded
 from outpost.drift.findings import found as findings_of_found
 from outpost.drift.repairs import unit_reading
 from outpost.office import Host, Office
@@ -25,6 +26,10 @@ from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.facts import words
 
+LONGEST = 1 << 15
+"""Octets of repairs in one command: quoted for the shell, it is one argument, of which Linux takes 128 KiB (execve(2))."""
+MOST, TYPEABLE = 100, 500
+"""Most things that are reported as not repaired, and octets of a remedy that a person can type."""
 FOLLOWS = ("running", "unit", "daemon", "effective configuration")
 
 
@@ -112,10 +117,13 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
 
 def _carried_out(commands: Iterable[str]) -> Iterator[Command]:
     """Repairs, one operation each: a failed one is reported at the end, and stops no other."""
-    each = dict.fromkeys(commands)
-    if each:
-        waits = [UPGRADES_WAIT] if any("dpkg" in one or "apt-get" in one for one in each) else []
-        yield alone("\n".join([*waits, *(f"(\n{one}\n) || true" for one in each)]))
+    each = list(dict.fromkeys(one for command in commands for one in command.split(NEXT)))
+    waits = [UPGRADES_WAIT] if any("dpkg" in one or "apt-get" in one for one in each) else []
+    while each:
+        lengths = accumulate(map(len, each))
+        fit = max(1, sum(length <= LONGEST for length in lengths))
+        yield alone("\n".join([*waits, *(f"(\n{one}\n) || true" for one in each[:fit])]))
+        del each[:fit]
         void()
 
 
@@ -213,7 +221,7 @@ def _remembered() -> Generator[Command, None, None]:
         report(finding, while_executing=True)
     undone = [_undone(*each) for each in failed]
     if left := [*undone, *map(_text, _left(before, now))]:
-        yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left))} >&2; exit 1")
+        yield StringCommand(f"printf '%s\\n' {' '.join(map(shlex.quote, left[:MOST]))} >&2; exit 1")
 
 
 def _remember() -> StringCommand:
@@ -226,7 +234,8 @@ def _remember() -> StringCommand:
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     """Findings that this apply should have repaired and did not, and failed observations."""
-    for finding in findings(now, packages=run().known.package_names, units=frozenset(run().known.units)):
+    found = findings(now, packages=run().known.package_names, units=frozenset(run().known.units))
+    for finding in folded(found):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
         decided = finding.kind == "messages on hold"  # a person may have put it on hold on purpose
@@ -248,7 +257,7 @@ def _undone(operation: str, why: str, printed: str) -> str:
 
 def _text(finding: Finding) -> str:
     """A finding that is still there, and the remedy."""
-    by_hand = finding.repair or f"{OBSERVER} look"
+    by_hand = finding.repair if 0 < len(finding.repair) <= TYPEABLE else f"{OBSERVER} look"
     return (
         f"not repaired: {finding.kind} {finding.thing}: {finding.cause}. "
         f"Remedy: on {_me().name}, as root, run {by_hand} and correct what it names"

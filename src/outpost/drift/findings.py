@@ -12,6 +12,7 @@ from itertools import chain
 
 from outpost.drift.differences import Difference, Finding, Meaning
 from outpost.drift.meanings import FAULTS, STATES
+from outpost.drift.repairs import from_packages
 from outpost.drift.several import SEVERAL
 from outpost.onhost.observe.facts import words
 
@@ -174,16 +175,18 @@ def _to_decide(finding: Finding, host: str) -> Finding:
 
 
 COPIED = 6
-"""This many files added by hand below one directory become one finding: somebody has copied a directory."""
+"""This many files added or removed by hand below one directory become one finding: somebody has copied or removed a directory."""
+FOLDED = ("file", "program", "conffile")
+NEXT = "\n# next\n"
+"""Between the repairs of one finding."""
 
 
 def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
     """Merge many files below one directory into one finding, with each name in its diff."""
     below: dict[str, list[Finding]] = {}
     for finding in found:
-        if finding.kind == "file" and all(
-            fact.startswith(f"file\t{finding.thing}\t") for fact in finding.facts
-        ):
+        own = tuple(f"{kind}\t{finding.thing}\t" for kind in FOLDED)
+        if all(fact.startswith(own) for fact in finding.facts):
             top = "/".join(finding.thing.split("/")[: 3 if finding.thing.startswith("/etc/") else 4])
             below.setdefault(f"{top}\t{finding.cause}\t{finding.consequence}", []).append(finding)
     many = {id(finding): same for same in below.values() if len(same) >= COPIED for finding in same}
@@ -191,10 +194,17 @@ def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
         same = many.get(id(finding), [finding])
         if same[0] is not finding:
             continue
+        top, facts = (
+            os.path.commonpath([each.thing for each in same]),
+            {fact for each in same for fact in each.facts},
+        )
+        gone = all(fact.endswith("\tmissing") for fact in facts)
+        repair = NEXT.join(f"set -e; {each.repair}" for each in same if each.repair)
+        if gone and finding.kind == "file":
+            repair = from_packages(top)
         yield finding if len(same) == 1 else replace(
-            finding, thing=f"{os.path.commonpath([each.thing for each in same])}/",
-            cause=f"{len(same)} files: {finding.cause}", repair="\n".join(f"( set -e; {each.repair} )" for each in same if each.repair),
-            diff=tuple(f"+{each.thing}" for each in same), facts=frozenset(fact for each in same for fact in each.facts),
+            finding, thing=f"{top}/", cause=f"{len(same)} files: {finding.cause}", repair=repair,
+            diff=tuple(f"{'-' if gone else '+'}{each.thing}" for each in same), facts=frozenset(facts),
         )  # fmt: skip
 
 

@@ -360,3 +360,17 @@ def from_package(path: str, *, moded: bool = True) -> str:
         f"tar --extract --directory=/ --file=data .{quoted}; "
         f'[ -z "$was" ] || [ -L {quoted} ] || {{ set -- $was; chown "$2:$3" {quoted} && chmod "$1" {quoted}; }}; cd /; rm -rf "$aside"{reload_for(path)}'
     )
+
+
+def from_packages(top: str) -> str:
+    """Shell that fetches all missing files of packages below a directory, each package once."""
+    place = named(top)
+    missing = (
+        'while IFS= read -r line; do [ -e "${line#*: }" ] || [ -L "${line#*: }" ] || echo "${line%%:*}"; done'
+    )
+    return (
+        f"for package in $(dpkg-query --search {place} {place}'/*' 2>/dev/null | grep -v '^diversion by' | {missing} | tr -d ',' | sort -u); do "
+        + _fetched('"$package"')
+        + f' && dpkg-deb --fsys-tarfile ./*.deb > data || {{ cd /; rm -rf "$aside"; continue; }}; '
+        f'tar --extract --skip-old-files --directory=/ --file=data .{place}; cd /; rm -rf "$aside"; done'
+    )

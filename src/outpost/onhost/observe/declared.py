@@ -1,6 +1,9 @@
 """What the office declares for this host: its records, its contract, and its local files."""
 
+import collections.abc
+import json
 import os
+import pathlib
 import re
 
 from outpost.onhost.observe.reading import content
@@ -37,3 +40,12 @@ def records() -> tuple[dict[str, list[str]], set[str]]:
 
 def is_local(path: str) -> bool:
     return any(path == own or (own.endswith("/") and path.startswith(own)) for own in LOCAL)
+
+
+def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:
+    """What the office declares for this host; nothing if there is none yet."""
+    try:
+        found: dict[str, collections.abc.Collection[str]] = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found

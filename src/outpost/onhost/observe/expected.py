@@ -7,7 +7,6 @@ import collections.abc
 import contextlib
 import gzip
 import os
-import pathlib
 import re
 
 from outpost.onhost.observe import debian, made
@@ -387,14 +386,3 @@ def _always(_thing: str, _value: str) -> bool:
 def _files_of(unit: str) -> tuple[str, ...]:
     """The unit's own file, and that of its template."""
     return (unit, re.sub(r"@[^.]*", "@", unit))
-
-
-def contract_of(path: str | os.PathLike[str]) -> dict[str, collections.abc.Collection[str]]:
-    """What the office declares for this host; nothing if there is none yet."""
-    import json
-
-    try:
-        found: dict[str, collections.abc.Collection[str]] = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found

@@ -5,7 +5,7 @@ import os
 import re
 
 from outpost.onhost.observe import places
-from outpost.onhost.observe.declared import is_local
+from outpost.onhost.observe.declared import CONTRACT, contract_of, is_local
 from outpost.onhost.observe.packages import expect_lists, owned_by_packages
 from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import fingerprint, named
@@ -60,7 +60,11 @@ def files_among_packages(declared: set[str]) -> list[str]:
 def below(tops: list[str]) -> list[str]:
     """Files there, except links that another scan covers."""
     found = [top for top in tops if os.path.islink(top)]
+    accepted = contract_of(CONTRACT).get("accepted", ()) if found else ()
     for top in tops:
+        # the files of a directory are gone if somebody has put a link in its place
+        if top in found and f"file {top}" not in accepted and top not in owned_by_packages():
+            continue
         for directory, inner, names in os.walk(top):
             inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]
             links = [name for name in inner if os.path.islink(f"{directory}/{name}")]

@@ -11,8 +11,8 @@ import sys
 
 from outpost.onhost.observe import declared
 from outpost.onhost.observe.daemons import MADE_BY_THE_SERVER, SIGNED, discreet
-from outpost.onhost.observe.declared import CONTRACT
-from outpost.onhost.observe.expected import Expected, contract_of
+from outpost.onhost.observe.declared import CONTRACT, contract_of
+from outpost.onhost.observe.expected import Expected
 from outpost.onhost.observe.facts import SEVERAL, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
