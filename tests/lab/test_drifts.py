@@ -358,6 +358,11 @@ DRIFTS = (
     Drift("ns2", "sensible-utils", "sed -i '/^Package: sensible-utils$/,/^$/s/^Version: .*/Version: 99:1/' /var/lib/dpkg/status", "its version was edited"),
     Drift("ns1", "/etc/ca-certificates.conf", "sed -i '1,30s/^mozilla/!mozilla/' /etc/ca-certificates.conf"),
     Drift("webmail", "/home/evil/bin/ls", "mkdir -p /home/evil/bin; echo true > /home/evil/bin/ls"),
+    # Names that a pattern left out; sockets and code that no list showed
+    Drift("mta", "/var/lib/clamav/.evil.NDB", "echo 'Evil:0:*:65766c' > /var/lib/clamav/.evil.NDB"),
+    Drift("ns1", "/var/lib/knot/keys/data.mdb", "chmod 0644 /var/lib/knot/keys/data.mdb"),
+    Drift("store", "python3.13", "setsid " + PAUSING.format("socket", 's = socket.socket(2, 2, 136); s.bind(("0.0.0.0", 9996))', "")),
+    Drift("store", "/opt/evil/preloaded.so", "mkdir -p /opt/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /opt/evil/preloaded.so; systemctl set-environment LD_PRELOAD=/opt/evil/preloaded.so; systemctl restart outpost-logs; systemctl unset-environment LD_PRELOAD"),
     # Directories as a whole
     Drift("ns1", "/root/.ssh", "mkdir -p /opt/evil; mv /root/.ssh /opt/evil/ssh; ln -s /opt/evil/ssh /root/.ssh"),
     Drift("webmail", "/usr/share/roundcube/plugins/", "rm -r /usr/share/roundcube/plugins/zipdownload /usr/share/roundcube/plugins/vcard_attachments"),

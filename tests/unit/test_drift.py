@@ -514,6 +514,11 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     units_of = {"5": "d", "6": "c", "7": "a", "8": "b"}
     shown = {f"/proc/{pid}/status": status.format(*state) for pid, state in states.items()}
     shown |= {f"/proc/{pid}/cgroup": f"0::/system.slice/{unit}.service" for pid, unit in units_of.items()}
+    mapped = "7f00-7f10 r-xp 00000000 00:2f 123       {}\n7f10-7f20 r--p 00000000 00:2f 124       /tmp/data\n"
+    loaded = {"7": "/tmp/preloaded.so"}
+    shown |= {
+        f"/proc/{pid}/maps": mapped.format(loaded.get(pid, "/usr/lib/libc.so.6 (deleted)")) for pid in states
+    }
     listed = {
         "/proc": ["6", "7", "8", "9", "5", "self"],
         "/proc/5/fd": [],
@@ -547,6 +552,7 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
         "traced\tc.service\tauth 77",
         "halted\ta.service\tdaemon 7",
         "deleted\t/var/log/journal/x\tb.service",
+        "foreign\t/tmp/preloaded.so\tdaemon 7 a.service",
         "foreign\t/memfd:x (deleted)\tmemfd:x (deleted) 8 b.service",
     ]
     assert seen_now.holders == {"55": ("/memfd:x (deleted)", "8")}

@@ -289,12 +289,12 @@ FAULTS = (
         lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),
     Meaning(
-        "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program",
+        "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program or library",
         lambda it: f"nobody knows what it does. Remedy: if it belongs there, put `{it.thing}` into hosts.NAME.local of the office file", ("SYS-04",),
         lambda it: repairs.ended(*_listening(it)), "program",
     ),
     Meaning(
-        "sniffer", always, lambda it: f"a socket that gets every packet, opened by hand ({_running(it)})", "it can read the host's traffic and take commands, past the packet filter and without a listener",
+        "sniffer", always, lambda it: f"a packet, raw or UDP-Lite socket, opened by hand ({_running(it)})", "it can read the host's traffic or take commands, and no listener shows it",
         ("NET-02",), lambda it: repairs.ended(*_listening(it)), "socket",
     ),
     Meaning(

@@ -269,13 +269,13 @@ def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
     return found
 
 
-RAW = (("packet", 8), ("raw", 9), ("raw6", 9))
+RAW = (("packet", 8), ("raw", 9), ("raw6", 9), ("udplite", 9), ("udplite6", 9))
 """Files below /proc/net, and the column of a socket's inode."""
 
 
 # NET-02: without it a program reads the whole traffic of the host, or takes its commands from packets that no listener shows.
 def sniffers(holders: dict[str, tuple[str, str]]) -> list[str]:
-    """Programs that get packets past the listeners (packet(7), raw(7)); clients of DHCP and ping(8) have to."""
+    """Programs that get packets past the listeners (packet(7), raw(7), udplite(7)); clients of DHCP and ping(8) have to."""
     found = []
     for kind, column in RAW:
         if not os.path.exists(path := f"/proc/net/{kind}"):

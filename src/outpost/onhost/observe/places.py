@@ -33,14 +33,8 @@ SINGLE = (
     *(f"{home}/{name}" for home in ("/root", "/home/*") for name in (".[!.]*", ".gnupg/*.conf", ".emacs.d/*.el", ".docker/config.json")),
     *(f"{TRANSIENT}/*.{kind}{inner}" for kind in ("path", "service", "socket", "timer") for inner in ("", ".d/*")),
 )  # fmt: skip
-UNSCANNED = (
-    *(
-        f"/var/lib/clamav/*{ending}"
-        for ending in (".ign*", "fp", ".cfg", ".cld", ".crb", ".cud", ".ftm", ".wdb")
-    ),
-    "/var/lib/rspamd/rspamd_dynamic*",
-)
-"""Files that make scanners pass something: exceptions, switches, trusted signers, kinds of files, trusted links; unsigned archives of these."""
+UNSCANNED = ("/var/lib/clamav/*", "/var/lib/clamav/.*", "/var/lib/rspamd/rspamd_dynamic*")
+"""Files that change what scanners find. clamd loads any name with one of its endings, in capitals and with a dot before it, too."""
 PARTS = ("/var/lib/roundcube/*",)
 """Links to parts of a package's program, which no checksum covers, and directories beside them."""
 COMMANDS = ("/usr/bin", "/usr/sbin")
@@ -58,6 +52,7 @@ GUARDED = (
     "/", "/home", "/run", "/srv", "/var", "/var/lib", "/var/spool", "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",
     "/etc/ssh/ssh_host_ed25519_key", "/etc/sudoers", "/etc/sudoers.d", "/root", "/srv/mail", "/tmp", "/usr/local/bin",
     "/var/lib/outpost", "/var/log", "/var/log/journal", "/var/spool/postfix", "/var/tmp", "/etc/rspamd/dkim",
+    "/var/lib/knot/keys", "/var/lib/knot/keys/data.mdb", "/var/lib/knot/keys/lock.mdb",
 )  # fmt: skip
 TREES = ("/etc", "/opt", "/root", "/usr")
 """Everything below is scanned for the mark of files (`kept_answers`), except what is in `FOR_PEOPLE`."""
@@ -84,7 +79,7 @@ PASSING = re.compile(
     # names that no program reads as its configuration; systemd runs generators that end in .dpkg-del
     r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|dist|new|old|tmp)|ucf-(dist|new|old))$"
     r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
-    r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/(bytecode|daily|main)\.cld$"
+    r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/((bytecode|daily|main)\.(cld|cvd)|freshclam\.dat|tmp\.[0-9a-f]+)$"
     # what the system and its packages make themselves; accounts and authorities have scans of their own
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
     r"|(passwd|shadow|group|gshadow)-?$|sub[ug]id-$|udev/hwdb\.bin$)"

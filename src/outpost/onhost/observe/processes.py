@@ -9,11 +9,16 @@ import stat
 
 from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.packages import shipped
+from outpost.onhost.observe.places import CHROOT
 from outpost.onhost.observe.reading import content, named
 from outpost.onhost.observe.units import mention
 
 OF_PACKAGES = ("/usr/bin/", "/usr/lib/", "/usr/libexec/", "/usr/sbin/")
 DELETED = " (deleted)"
+SCANNED = ("/usr/", f"{CHROOT}/lib/", f"{CHROOT}/usr/")
+"""Where each library is compared with a package's, or reported."""
+MAPPED = re.compile(r"^\S+ ..x\S \S+ \S+ \d+ +(/.+)$", re.MULTILINE)
+"""Code that a process has loaded from files (proc_pid_maps(5))."""
 STATUS = re.compile(r"^(?:State|PPid|TracerPid):\t(\S+)", re.MULTILINE)
 STOPPED = "Tt"
 """States of a process that a signal, or a debugger, has stopped."""
@@ -23,7 +28,7 @@ class Processes:
     """One walk over all of them (proc(5)).
 
     Attributes:
-        faults: Daemons that are stopped or traced, programs of no package, and deleted logs that are still written.
+        faults: Daemons that are stopped or traced, programs and libraries of no package, and deleted logs that are still written.
         holders: Inode of a socket → name and number of the process that has it; of several, the youngest one.
         views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
     """
@@ -46,9 +51,17 @@ class Processes:
                         if tracer != "0"
                         else f"halted\t{unit}\t{name} {pid}"
                     )
-                if name == program and parent != "0" and not is_local(program):
-                    fact = f"foreign\t{named(program)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
-                    strange.setdefault(program, []).append(fact)
+                runs = [program] if name == program else []
+                # SYS-08: without it a daemon that was started with LD_PRELOAD runs somebody's code, and its program is the package's.
+                runs += {
+                    path
+                    for path in MAPPED.findall(content(f"/proc/{pid}/maps"))
+                    if not path.startswith(SCANNED)
+                }
+                for path in runs if parent != "0" else ():
+                    if not is_local(path):
+                        fact = f"foreign\t{named(path)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
+                        strange.setdefault(path, []).append(fact)
                 if os.readlink(f"/proc/{pid}/root") == "/":
                     self.views.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), (name, pid))
                 for number in os.listdir(f"/proc/{pid}/fd"):
