@@ -16,7 +16,8 @@ import pytest
 from outpost.engine import unchanged
 from outpost.engine.run import Outcome, Silent, plan
 from outpost.engine.unchanged import KEPT
-from outpost.onhost.observe import OBSERVER
+from outpost.keys import secrets_file
+from outpost.onhost.observe import KEY, OBSERVER
 from outpost.target import Target
 from outpost_lab.instance import Instance
 from tests.awaiting import listening
@@ -453,6 +454,24 @@ def test_a_host_that_lost_its_observer_is_reported(lab: Instance, pyinfra: Pyinf
     assert pyinfra("-y", "--json", *only).code == 0
     gone = ["docker", "exec", lab.container_name("ns2"), "test", "!", "-e", hidden.thing]
     executed(gone)  # it must not be accepted, although no scan saw it arrive
+    assert pyinfra("--dry", "--json", *only).changes == {}
+
+
+@pytest.mark.control("SYS-08")
+def test_an_apply_that_replaces_the_observer_repairs_what_the_former_one_named(
+    lab: Instance, pyinfra: Pyinfra, target: Target
+) -> None:
+    """For a new observer everything unknown was there before it: an upgrade would leave the drift to a person."""
+    drift = Drift("ns2", "/etc/cron.d/before", "mkdir -p /etc/cron.d; touch /etc/cron.d/before")
+    key = secrets_file.read(target.data).seal_of(drift.host)
+    former = f"echo '# of the version before' >> {PYTHON}/outpost/onhost/observe/places.py; {KEY}={key} {OBSERVER} remember"
+    on_host(lab, drift.host, former)
+    inject(lab, (drift,))
+    assert named(plan(target, connector="docker", watcher=Silent(), limit=(drift.host,)), drift)
+    only = ("--limit", f"@container/{lab.container_name(drift.host)}")
+    run = pyinfra("-y", "--json", *only)
+    assert run.code == 0, run.log
+    assert on_host(lab, drift.host, f"ls {drift.thing} 2>/dev/null; true") == ""
     assert pyinfra("--dry", "--json", *only).changes == {}
 
 
