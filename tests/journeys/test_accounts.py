@@ -159,7 +159,11 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     assert page.locator(".access-qr").evaluate("picture => picture.naturalWidth") > 100
     secret = page.locator(".access-secret").inner_text().replace(" ", "")
     page.fill("#access-confirm_factor-code", "1")
-    page.click("#access-confirm_factor button[type=submit]")  # a wrong code keeps the form
+    page.click(
+        "#access-confirm_factor button[type=submit]"
+    )  # a wrong code keeps the form, and shows the secret no more
+    expect(page.locator("#access-confirm_factor")).to_be_visible()
+    expect(page.locator(".access-secret, .access-qr, .access-uri")).to_have_count(0)
     page.fill("#access-confirm_factor-code", time_code(secret, int(time.time() // 30) - 1))
     page.click("#access-confirm_factor button[type=submit]")
     expect(page.locator("#access-remove_factor")).to_be_visible()
