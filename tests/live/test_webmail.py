@@ -168,15 +168,22 @@ finally:
 
 
 @pytest.mark.probe
-@pytest.mark.control("WEB-04")
+@pytest.mark.control("WEB-03", "WEB-04", "WEB-06", "LOG-03")
 def test_php_keeps_what_an_intruder_would_want_switched_off(host: TestinfraHost) -> None:
-    """PHP cannot run programs, open URLs or read files outside its directories."""
+    """PHP runs no programs, opens no URLs, reads only its directories, shows no errors, and names sessions itself."""
     settings = json.loads(host.check_output("python3 -I -c %s /run/roundcube/fpm.sock", IN_THE_POOL))
     assert {"exec", "mail", "popen", "proc_open", "shell_exec", "system"} <= set(
         settings["disable_functions"].split(",")
     )
-    off = ("expose_php", "allow_url_fopen", "allow_url_include", "display_errors", "enable_dl")
+    off = (
+        "expose_php", "allow_url_fopen", "allow_url_include", "display_errors", "display_startup_errors", "enable_dl",
+        "session.use_trans_sid",
+    )  # fmt: skip
     assert [name for name in off if settings[name] not in ("", "0")] == []
+    on = ("cookie_httponly", "cookie_secure", "use_only_cookies", "use_strict_mode")
+    assert [name for name in on if settings[f"session.{name}"] != "1"] == []
+    assert settings["session.cookie_samesite"] == "Strict"
+    assert settings["zend.exception_ignore_args"] == "1", "a stack trace would log passwords"
     assert settings["open_basedir"]
     assert not "/etc/passwd".startswith(tuple(settings["open_basedir"].split(":")))
 
@@ -466,6 +473,15 @@ def test_a_made_up_session_takes_no_memory(
         "limit_req_zone $beginning zone=beginning:1m rate=1r/s",
         *["limit_req zone=beginning burst=500 nodelay"] * 2,
     ]
+
+
+@pytest.mark.control("DOS-13")
+def test_a_client_that_sends_or_reads_nothing_holds_no_connection(host: TestinfraHost) -> None:
+    """nginx closes a connection on which nothing comes, or is taken, for half a minute."""
+    waits = host.check_output("nginx -T 2>/dev/null | grep -E '^ *(client_(header|body)|send)_timeout '")
+    found = dict(line.strip(" ;").split() for line in waits.split("\n"))
+    assert found.keys() == {"client_header_timeout", "client_body_timeout", "send_timeout"}
+    assert all(0 < int(seconds.removesuffix("s")) <= 30 for seconds in found.values()), found
 
 
 LOGINS = 40

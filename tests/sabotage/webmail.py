@@ -72,6 +72,18 @@ SABOTAGES = (
         "webmail", *UNITS, red=("webmail::web_units_are_sandboxed", "hardening::every_listening_unit_is_in_a_sandbox")
     ),
     edited(
+        "webmail", "PHP shows errors", FPM, r"s/^(php_admin_flag\[display_errors\]) = off/\1 = on/",
+        "webmail::php_keeps_what_an_intruder_would_want_switched_off", activate=RESTART,
+    ),
+    edited(
+        "webmail", "a stranger chooses the name of a session", FPM, r"s/^(php_admin_flag\[session.use_strict_mode\]) = on/\1 = off/",
+        "webmail::php_keeps_what_an_intruder_would_want_switched_off", activate=RESTART,
+    ),
+    edited(
+        "webmail", "a slow client holds its connection for an hour", "/etc/nginx/nginx.conf", "s/client_header_timeout .*/client_header_timeout 1h;/",
+        "webmail::a_client_that_sends_or_reads_nothing_holds_no_connection", activate=RELOAD,
+    ),
+    edited(
         "webmail", "PHP may start programs", FPM, r"s/^(php_admin_value\[disable_functions\]) = .*/\1 = phpinfo/",
         "webmail::php_keeps_what_an_intruder_would_want_switched_off", activate=RESTART,
     ),
