@@ -28,8 +28,8 @@ def _limits(size: Size) -> dict[str, CgroupLimit]:
         "dovecot.service": CgroupLimit(1024 + sessions + short, size.dovecot_tasks),
         "stunnel@lmtp.service": CgroupLimit(128, links),
         "stunnel@accounts.service": CgroupLimit(128, links),
-        # Argon2id takes 64 MiB; changing a password runs it once.
-        "outpost-accounts.service": CgroupLimit(512, 128),
+        # Each PHP process of webmail asks one thing at a time, in a thread. Changing a password takes 64 MiB (Argon2id), one user after another.
+        "outpost-accounts.service": CgroupLimit(256 + 64 + 2 * size.php_workers, 64 + 2 * size.php_workers),
     }
 
 
