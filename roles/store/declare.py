@@ -222,8 +222,11 @@ def _shared(view: StoreView) -> Items:
         path = f"{SHARED}/.{mailbox.folder}/dovecot-acl"
         return text(path, lines, mode="0640", owner="vmail", group="vmail")
 
-    forget = f"find {SHARED} -name dovecot-acl-list -delete"  # Dovecot's caches of them
-    yield settings(name="shared-mailboxes", files=list(map(acl, view.office.shared)), activate=forget)
+    # A folder that a user makes in one gets a copy of the rights, and keeps it when they change (AUT-07). Then Dovecot's caches are forgotten.
+    spread = 'for each in .[!.]*.*/dovecot-acl; do [ ! -e "$each" ] || { top=${each#.}; cp ".${top%%.*}/dovecot-acl" "$each"; }; done'
+    forget = "find . -name dovecot-acl-list -delete"
+    activate = f"runuser -u vmail -- sh -c {shlex.quote(f'cd {SHARED} && {spread}; {forget}')}"
+    yield settings(name="shared-mailboxes", files=list(map(acl, view.office.shared)), activate=activate)
 
 
 def _chosen(view: StoreView) -> Items:

@@ -1015,6 +1015,29 @@ def test_a_frozen_unit_and_a_log_that_all_may_read_are_findings(
     assert (finding.thing, finding.cause) == ("knot.service", "frozen by hand")
 
 
+@pytest.mark.control("SYS-09")
+def test_other_rights_in_a_folder_than_in_its_shared_mailbox_are_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_by_daemons, "MAIL", str(tmp_path))
+    lines = {".plans": "user=a@x lrs\nuser=b@x lrw\n", ".plans.good": 'user=a@x srl\n"user=b@x" lrw\n'}
+    lines |= {
+        ".plans.more": "user=a@x lrsw\n",
+        ".plans.other.deep": "user=c@x lrs\n",
+        ".gone": "user=c@x l\n",
+    }
+    for name, text in lines.items():
+        (tmp_path / ".shared" / name).mkdir(parents=True)
+        (tmp_path / ".shared" / name / "dovecot-acl").write_text(text)
+    top = f"{tmp_path}/.shared/.plans"
+    found = sorted(kept_by_daemons.granted())
+    assert found == [
+        f"granted\t{top}.{name}/dovecot-acl\t{top}/dovecot-acl" for name in ("more", "other.deep")
+    ]
+    (finding,) = findings(seen(faults=(found[0],)))
+    assert finding.repair == f"runuser -u vmail -- cp -- {top}/dovecot-acl {top}.more/dovecot-acl"
+
+
 def test_a_link_out_of_a_mailbox_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mailbox = tmp_path / "alice" / "Maildir"
     mailbox.mkdir(parents=True)

@@ -291,6 +291,22 @@ def test_what_a_user_chooses_while_sessions_end_is_kept(state: Path) -> None:
 
 
 @pytest.mark.control("AUT-07")
+def test_a_folder_that_users_made_in_a_shared_mailbox_is_no_former_one(state: Path) -> None:
+    for name in (".tenders", ".tenders.2026", ".tenders.Sent by us", ".gone", ".gone.old"):
+        (state / "shared" / name).mkdir(parents=True)
+    text = script(
+        "store/usr/local/lib/outpost/former.j2",
+        ("{{ own }}", str(state / "own")),
+        ("{{ root }}", str(state / "mail")),
+        ("{{ shared_root }}", str(state / "shared")),
+        ("{{ store.office.domain }}", "po.example"),
+    )
+    command = ["sh", "-c", text, "former", "list", "bob@po.example", "shared:tenders"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert sorted(listed.splitlines()) == ["shared gone", "shared gone.old"]
+
+
+@pytest.mark.control("AUT-07")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the test changes to the account of a daemon")
 def test_the_passwords_of_who_left_are_read_with_the_rights_of_their_service(state: Path) -> None:
     own, mail, lib = state / "own", state / "mail", state / "lib"

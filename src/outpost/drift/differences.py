@@ -35,7 +35,7 @@ class Finding:
 
 FILES = (
     "file", "alias", "special", "capability", "mode", "locked", "acl", "linked", "program", "compiled", "conffile",
-    "handler", "trigger",
+    "handler", "trigger", "granted",
 )  # fmt: skip
 """Kinds whose thing is a path as `outpost.onhost.observe.reading.named` writes it."""
 

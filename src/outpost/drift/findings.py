@@ -33,7 +33,7 @@ LATE = {
     "environment of daemons": ("manager",),
     "addresses and routes": ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
     "packet filter in force": ("table", "rules", "filter"),
-    "databases, mail queue and signing keys": ("trigger", "function", "held", "timer", "anchor", "astray"),
+    "databases, mail queue and signing keys": ("trigger", "function", "held", "timer", "anchor", "astray", "granted"),
     "sockets that no flow allows, and files open to everybody": ("sniffer", "opened", "exposed", "listener", "loopback"),
     "configuration in force": ("stale", "effective"),
 }  # fmt: skip

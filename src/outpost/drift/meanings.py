@@ -10,6 +10,7 @@ from outpost.drift.differences import (
     came,
     changed,
     lines,
+    named,
     only_came,
     only_went,
     went,
@@ -272,6 +273,10 @@ FAULTS = (
     Meaning(
         "astray", always, lambda it: f"a link put there by hand; it leads to {it.new[0]}", "the user of the mailbox can read, change or delete files there that are not theirs",
         ("SYS-09",), lambda it: f"runuser -u vmail -- rm -f -- {it.quoted}", "file",
+    ),
+    Meaning(
+        "granted", always, "its rights were written by hand, or are those of former members", "users read or change mail there to whom the office gives no right",
+        ("SYS-09",), lambda it: f"runuser -u vmail -- cp -- {named(it.new[0])} {it.quoted}", "file",
     ),
     Meaning(
         "paused", always, lambda it: f"{it.new[0]} by hand" if it.new[0] else "frozen by hand" if it.thing.startswith("zone ") else "set by hand to write to memory only",

@@ -2,6 +2,7 @@
 
 import collections.abc
 import contextlib
+import glob
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ import shlex
 import time
 
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.reading import BlindError, content, ended, lines_of, named, opened
+from outpost.onhost.observe.reading import BlindError, content, ended, lines_in, lines_of, named, opened
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -102,6 +103,25 @@ def links_in_mail() -> list[str]:
         if target.startswith("/") or ".." in target.split("/"):
             found.append(f"astray\t{named(path)}\t{named(target)}")
     return found
+
+
+RIGHTS = "dovecot-acl"
+
+
+# SYS-09: without it somebody gives a user the mail of a shared mailbox by a file that only Dovecot reads.
+def granted() -> list[str]:
+    """Access lists of folders in shared mailboxes with other rights than their mailbox's; Dovecot itself copies these to a new folder."""
+    found = []
+    for path in glob.iglob(f"{MAIL}/.shared/.[!.]*/{RIGHTS}"):
+        top = f"{MAIL}/.shared/.{path.split('/')[-2].split('.')[1]}/{RIGHTS}"
+        if _rights(path) - _rights(top):
+            found.append(f"granted\t{named(path)}\t{named(top)}")
+    return found
+
+
+def _rights(path: str) -> set[tuple[str, frozenset[str]]]:
+    lines = (line.rpartition(" ") for line in lines_in(path))
+    return {(who.strip('"'), frozenset(letters)) for who, _, letters in lines}
 
 
 HOLD = "/var/spool/postfix/hold"

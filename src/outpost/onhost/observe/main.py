@@ -15,6 +15,7 @@ from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
 from outpost.onhost.observe.kept_by_daemons import (
     anchors,
     functions,
+    granted,
     links_in_mail,
     on_hold,
     set_by_hand,
@@ -81,6 +82,7 @@ def seen_now() -> Seen:
         *lines("attributes elsewhere", held_elsewhere, declared),
         *lines("mail queue", on_hold),
         *lines("links among mail", links_in_mail),
+        *lines("rights in shared mailboxes", granted),
         *lines("signing keys", set_by_hand),
         *lines("trust anchors", anchors),
     ]
