@@ -262,16 +262,16 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
             "an upgrade removes it when no other package needs it",
             "SYS-04",
         )
-    if automatic:
+    missing = sorted(known.package_names - installed)
+    for each in missing:
+        differs("package", each, "not installed", "its role does not work without it", "SYS-04")
+    if automatic:  # a plan ends with the first command: everything is reported before
         yield alone(f"apt-mark manual {shlex.join(automatic)} >/dev/null")
         void()
-    missing = sorted(known.package_names - installed)
     if not missing:
         return
     run().vital = not observe().records.keys() - {"apt"}  # apt's own settings come before
     preseed = [line for lines in known.packages.values() for line in lines]
-    for each in missing:
-        differs("package", each, "not installed", "its role does not work without it", "SYS-04")
     yield alone(shell("packages", missing=missing, preseed=preseed, UPGRADES_WAIT=UPGRADES_WAIT, APT=APT))
     void()
 
@@ -350,6 +350,7 @@ def retire() -> Generator[Command, None, None]:
     A record that only has a new name loses neither its unit nor its files.
     """
     known = run().known
+    commands: list[Command] = []  # a plan ends with the first one: everything is reported before
     for record, entries in observe().records.items():
         if record in known.changes or record.endswith(".new"):
             continue
@@ -359,8 +360,11 @@ def retire() -> Generator[Command, None, None]:
             differs(kind, thing, "no longer declared", "an apply removes it; nothing needs it any more")
         removals = map(_removal, leaving)
         reloads = dict.fromkeys(filter(None, map(reload_for, leaving)))
-        yield alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
-    yield from _retire_packages(known.package_names)
+        commands.append(
+            alone(shell("retire", record=record, units=units, removals=removals, reloads=reloads))
+        )
+    commands += _retire_packages(known.package_names)
+    yield from commands
     void()
 
 
