@@ -356,7 +356,7 @@ DRIFTS = (
     Drift("mta", "libnettle8t64", "apt-mark manual libnettle8t64 >/dev/null"),
     Drift("ns2", "openssh-server", "apt-mark auto openssh-server >/dev/null", "marked as installed automatically"),
     Drift("webmail", "chrony", "echo 'chrony deinstall' | dpkg --set-selections", "selected for deinstall"),
-    Drift("ns2", "sensible-utils", "sed -i '/^Package: sensible-utils$/,/^$/s/^Version: .*/Version: 99:1/' /var/lib/dpkg/status", "its version was edited"),
+    Drift("webmail", "sensible-utils", "sed -i '/^Package: sensible-utils$/,/^$/s/^Version: .*/Version: 99:1/' /var/lib/dpkg/status", "its version was edited"),
     Drift("ns1", "/etc/ca-certificates.conf", "sed -i '1,30s/^mozilla/!mozilla/' /etc/ca-certificates.conf"),
     Drift("webmail", "/home/evil/bin/ls", "mkdir -p /home/evil/bin; echo true > /home/evil/bin/ls"),
     # Names that a pattern left out; sockets and code that no list showed
