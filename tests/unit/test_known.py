@@ -522,6 +522,23 @@ def test_what_dpkg_keeps_of_a_package_changes_with_its_version_alone() -> None:
     assert reported(rest - {version, "package\tknot\t"}) == set(), "a package that went"
 
 
+@pytest.mark.control("SYS-06")
+@pytest.mark.usefixtures("host")
+def test_a_version_that_somebody_edited_is_never_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose repair fails once: the package's own version must not be an older one afterwards."""
+    upward = known.newer
+    monkeypatch.setattr(known, "newer", lambda now, before: upward(now, before) if now - set(GOOD) else set())
+    monkeypatch.setattr(expected, "has_log", lambda _: True)
+    remembered(set(GOOD))
+    edited = {
+        fact.replace("\t3.4.6", "\t99:1") if fact.startswith(("version\tknot\t", "control\tknot\t")) else fact
+        for fact in GOOD
+    }
+    assert reported(edited) == {"control\tknot\t99:1 abc", "control\tknot\t3.4.6 abc"}
+    remembered(edited)
+    assert reported(set(GOOD)) == set()
+
+
 def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
     (tmp_path / "info").mkdir()

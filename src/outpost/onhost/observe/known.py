@@ -172,6 +172,10 @@ class Judged:
         older = {fact for fact in new - passing if _is_version(fact)} if known is not None else set()
         good = {fact for fact in new - older if fact in passing or expected.explains(fact)}
         good |= {fact for fact in new if parts(fact)[0] == "effective" and _is_newer(fact, before)}
+        # SYS-06: without it an edited version is known if its repair fails once, and the package's own is an older one for ever
+        dubious = {parts(fact)[1].partition(":")[0] for fact in new - good if parts(fact)[0] == "control"}
+        edits = {fact for fact in new | gone if _is_version(fact) and parts(fact)[1] in dubious}
+        new, gone, good = new - edits, gone - edits, good - edits
         if known is None:
             good |= {fact for fact in new if not is_grave(fact)}
         wrong = new - good | forged & now
