@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import shutil
+import subprocess
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from secrets import token_hex
 from urllib.parse import quote, unquote
 from xml.etree.ElementTree import fromstring
@@ -252,6 +255,164 @@ def test_an_invitation_with_what_xml_cannot_contain_hides_no_other_entry(
         alice.ask("DELETE", f"{home}{token}.ics")
 
 
+APPLE_FINDS = """<A:propfind xmlns:A="DAV:"><A:prop><A:current-user-principal/><A:principal-URL/>
+<B:calendar-home-set xmlns:B="urn:ietf:params:xml:ns:caldav"/></A:prop></A:propfind>"""
+APPLE_MAKES = """<B:mkcalendar xmlns:B="urn:ietf:params:xml:ns:caldav"><A:set xmlns:A="DAV:"><A:prop>
+<D:calendar-color xmlns:D="http://apple.com/ns/ical/" symbolic-color="red">#FF2968FF</D:calendar-color>
+<B:supported-calendar-component-set><B:comp name="VEVENT"/></B:supported-calendar-component-set>
+<A:displayname>Kräne &amp; Gerüste</A:displayname></A:prop></A:set></B:mkcalendar>"""
+APPLE_LISTS = """<A:propfind xmlns:A="DAV:"><A:prop><A:displayname/><A:resourcetype/><D:calendar-color xmlns:D="http://apple.com/ns/ical/"/>
+</A:prop></A:propfind>"""
+APPLE_READS = """<B:calendar-multiget xmlns:B="urn:ietf:params:xml:ns:caldav" xmlns:A="DAV:"><A:prop><A:getetag/><B:calendar-data/></A:prop>
+<A:href>{0}</A:href><A:href>{0}.gone</A:href></B:calendar-multiget>"""
+SERIES = EVENT.replace(
+    "END:VEVENT",
+    """RRULE:FREQ=WEEKLY;COUNT=10
+EXDATE:20261215T090000Z
+BEGIN:VALARM
+UID:{token}-1
+TRIGGER:-PT15M
+ACTION:AUDIO
+END:VALARM
+END:VEVENT
+BEGIN:VEVENT
+UID:{token}
+RECURRENCE-ID:20261208T090000Z
+DTSTAMP:20261130T120000Z
+DTSTART:20261209T140000Z
+SUMMARY:Moved {token}
+END:VEVENT""".replace("\n", "\r\n"),
+)
+
+
+@pytest.mark.control("CAL-01")
+def test_apple_makes_a_calendar_with_a_series_and_learns_of_another_change(
+    programs: dict[str, Program],
+) -> None:
+    alice, token = programs["alice"], token_hex(8)
+    status, found = alice.ask("PROPFIND", "/", APPLE_FINDS, Depth="0", Brief="t")
+    assert status == 207
+    principal = fromstring(found).find(".//{*}current-user-principal/{*}href")
+    assert principal is not None
+    home = fromstring(alice.ask("PROPFIND", str(principal.text), APPLE_FINDS, Depth="0")[1]).find(
+        ".//{*}calendar-home-set/{*}href"
+    )
+    assert home is not None
+    calendar = f"{home.text}{token.upper()}/"
+    entry = f"{calendar}{token}.ics"
+    assert alice.ask("MKCALENDAR", calendar, APPLE_MAKES)[0] == 201
+    try:
+        listed = alice.ask("PROPFIND", str(home.text), APPLE_LISTS, Depth="1")[1]
+        assert "Kräne &amp; Gerüste" in listed
+        assert "#FF2968FF" in listed
+        series = SERIES.format(token=token)
+        status, first, _ = alice.exchange("PUT", entry, series, If_None_Match="*")
+        assert (status, bool(first)) == (201, True)
+        assert alice.ask("PUT", entry, series, If_None_Match="*")[0] == 412
+        read = alice.ask("REPORT", calendar, APPLE_READS.format(entry), Depth="1")[1]
+        assert {"EXDATE:20261215T090000Z", "RECURRENCE-ID:20261208T090000Z", "TRIGGER:-PT15M"} <= set(
+            read.replace("\r", "").split("\n")
+        )
+        assert read.count("404 Not Found") == 1
+        status, second, _ = alice.exchange(
+            "PUT", entry, series.replace("Site meeting", "Meeting"), If_Match=first
+        )
+        assert (status, second != first) == (204, True)
+        assert alice.ask("PUT", entry, series, If_Match=first)[0] == 412
+        assert alice.ask("DELETE", entry, If_Match=first)[0] == 412
+        assert "SUMMARY:Meeting" in alice.ask("GET", entry)[1]
+        assert alice.ask("DELETE", entry, If_Match=second)[0] == 200
+    finally:
+        assert alice.ask("DELETE", calendar)[0] == 200
+
+
+@pytest.mark.skipif(
+    not (shutil.which("vdirsyncer") and shutil.which("khal")),
+    reason="needs two clients: apt-get install vdirsyncer khal",
+)
+def test_vdirsyncer_and_khal_read_write_and_delete(programs: dict[str, Program], tmp_path: Path) -> None:
+    alice, token = programs["alice"], token_hex(8)
+    user, remote = alice.user, f"/{alice.user.address}/calendar/{token}.ics"
+    # the workstation's resolver does not know the lab's names
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import socket\nreal = socket.getaddrinfo\n"
+        f"socket.getaddrinfo = lambda host, *more, **names: real({user.at!r} if host == {user.server!r} else host, *more, **names)\n"
+    )
+    (tmp_path / "config").write_text(f"""[general]
+status_path = "{tmp_path}/status/"
+[pair calendar]
+a = "here"
+b = "there"
+collections = ["calendar"]
+[storage here]
+type = "filesystem"
+path = "{tmp_path}/here/"
+fileext = ".ics"
+[storage there]
+type = "caldav"
+url = "https://{user.server}/"
+username = "{user.address}"
+password = "{user.password}"
+verify = "{user.authority}"
+""")
+    (tmp_path / "khal").write_text(f"""[calendars]
+[[calendar]]
+path = {tmp_path}/here/calendar
+[locale]
+timeformat = %H:%M
+dateformat = %d.%m.%Y
+longdateformat = %d.%m.%Y
+datetimeformat = %d.%m.%Y %H:%M
+longdatetimeformat = %d.%m.%Y %H:%M
+[sqlite]
+path = {tmp_path}/khal.db
+""")
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+            | {"PYTHONPATH": str(tmp_path), "VDIRSYNCER_CONFIG": str(tmp_path / "config")},
+            input="y\n" * 5,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    khal = ("khal", "-c", str(tmp_path / "khal"))
+    assert alice.ask("PUT", remote, EVENT.format(token=token))[0] == 201
+    run("vdirsyncer", "discover")
+    run("vdirsyncer", "sync")
+    assert token in run(*khal, "list", "01.12.2026", "2d")
+    run(
+        *khal,
+        "new",
+        "-a",
+        "calendar",
+        "07.12.2026",
+        "09:00",
+        "10:00",
+        f"Crane {token}",
+        "-r",
+        "weekly",
+        "-m",
+        "15m",
+    )
+    run("vdirsyncer", "sync")
+    made = alice.ask("GET", f"/{user.address}/calendar/")[1]
+    assert f"SUMMARY:Crane {token}" in made
+    assert "RRULE:FREQ=WEEKLY" in made
+    assert alice.ask("DELETE", remote)[0] == 200
+    for file in (tmp_path / "here/calendar").glob("*.ics"):
+        if f"Crane {token}" in file.read_text():
+            file.unlink()
+    run("vdirsyncer", "sync")
+    assert f"Site meeting {token}" not in run(*khal, "list", "01.12.2026", "2d")
+    assert token not in alice.ask("GET", f"/{user.address}/calendar/")[1]
+
+
 @pytest.mark.control("CAL-02", "AUT-04")
 def test_a_login_without_its_domain_is_the_same_user(programs: dict[str, Program]) -> None:
     alice = programs["alice"]
@@ -267,7 +428,8 @@ def test_with_a_second_factor_only_a_programs_password_opens_calendars_until_it_
     telephone = Program(replace(dave.user, password=made))
     assert telephone.ask("PROPFIND", "/", HOME_SET, Depth="0")[0] == 401
     file = f"{OWN}/{dave.user.address}"
-    chosen = f"""cd /; test ! -e {file} || exit 1
+    aside = f"/run/{token_hex(8)}"  # what the user chose in another test
+    chosen = f"""cd /; [ ! -e {file} ] || mv {file} {aside}
         {{ sed -n 's/^{dave.user.address}:\\([^:]*\\):.*/from \\1/p' /etc/dovecot/users
             printf '%s\\n' 'factor JBSWY3DPEHPK3PXP 0' 'application {token_hash(made)} telephone'
         }} | runuser -u outpost-accounts -- sh -c 'umask 027; cat > {file}'"""
@@ -278,7 +440,11 @@ def test_with_a_second_factor_only_a_programs_password_opens_calendars_until_it_
         on(lab, "store", f"sed -i /^application/d {file}")
         assert telephone.ask("PROPFIND", "/", HOME_SET, Depth="0")[0] == 401
     finally:
-        on(lab, "store", f"rm -f {file}; systemctl restart outpost-logins.service")
+        on(
+            lab,
+            "store",
+            f"rm -f {file}; [ ! -e {aside} ] || mv {aside} {file}; systemctl restart outpost-logins.service",
+        )
         dealt_with(lab, "store")
     assert dave.ask("PROPFIND", "/", HOME_SET, Depth="0")[0] == 207
 
