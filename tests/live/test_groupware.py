@@ -143,7 +143,7 @@ def test_each_request_for_calendars_has_a_process_that_can_be_ended(
 
 
 FULL = """
-import os, sys, tempfile
+import io, os, sys, tempfile
 sys.path.insert(0, "/usr/local/lib/outpost/dav")
 from davquota import Quota
 with tempfile.TemporaryDirectory() as root:
@@ -151,7 +151,7 @@ with tempfile.TemporaryDirectory() as root:
     open(f"{root}/a@example.net/1.ics", "w").write("x" * 5000)
     for size, entries in ((4096, 9), (1 << 20, 1), (1 << 20, 9)):
         quota = Quota(lambda *_: [b"inner"], root, size, entries, "office")
-        asked = {"REQUEST_METHOD": "PUT", "PATH_INFO": "/a@example.net/c/2.ics", "HTTP_X_REMOTE_USER": "a@example.net"}
+        asked = {"REQUEST_METHOD": "PUT", "PATH_INFO": "/a@example.net/c/2.ics", "HTTP_X_REMOTE_USER": "a@example.net", "wsgi.input": io.BytesIO()}
         print(*quota(asked, lambda status, _: print(status.split()[0], end=" "))[0].split()[:1])
 """
 
