@@ -1,4 +1,4 @@
-"""The service with which users change their accounts, while more is asked of it at once than its limits allow."""
+"""The service with which users change their accounts, while many programs ask it at once."""
 
 from __future__ import annotations
 
