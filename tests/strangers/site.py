@@ -225,8 +225,15 @@ class Administrator:
         )
         code, printed = machine.exec_run(["sh", "-euc", PIPX])
         assert code == 0, printed.decode()
-        own = (f"HOME={self.home}", f"SSH_AUTH_SOCK={self.socket}", "/root/.local/bin/outpost")
-        return ["docker", "exec", "--workdir", str(self.home), machine.id, "env", *own]
+        path = "PATH=/root/.local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        own = (f"HOME={self.home}", f"SSH_AUTH_SOCK={self.socket}", path)
+        return ["docker", "exec", "--workdir", str(self.home), machine.id, "env", *own, "outpost"]
+
+    def merges(self, job: str) -> subprocess.CompletedProcess[str]:
+        """A job of the example of continuous integration, on the machine that has the command by pipx."""
+        offices = (f"OUTPOST_OFFICES={self.home}", f"OFFICES={Path(self.office).name}")
+        command = [*self.command[:-1], *offices, "bash", "-e", "-c", job]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def _worked(self) -> float:
         """Processor seconds of commands and hosts, as far as known; printed for information only."""

@@ -13,6 +13,7 @@ import pytest
 
 from outpost.onhost.observe import KEY
 from tests.strangers.site import Administrator, Shape, shapes
+from tests.unit.test_offices_elsewhere import jobs
 
 MOST = 7  # commands that an administrator of an office without head office's machines needs; `secrets` besides, once for each certificate by hand
 SUMMARY = 150  # lines of a plan that a person reads
@@ -88,5 +89,8 @@ def test_the_readmes_commands_end_green(administrator: Administrator) -> None:
     assert administrator.shape.peers or "pending" not in proven.stdout, waits
     again = administrator.types("plan", administrator.office)
     assert (again.returncode, "nothing to change" in again.stdout) == (0, True), again.stdout[-8000:]
+    for name, script in jobs("offices.gitlab-ci.yml").items() if administrator.shape.wheel else ():
+        done = administrator.merges(script)
+        assert done.returncode == 0, f"{name}: {done.stdout[-8000:]}{done.stderr[-4000:]}"
     typed = [command for command in administrator.typed if command != "secrets"]
     assert len(typed) <= MOST or administrator.shape.around
