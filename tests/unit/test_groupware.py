@@ -13,6 +13,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from outpost.office.dns import PublicKeys, office_zone
 from outpost.office.flows import inbound, outbound
 from outpost.office.load import parse
 from outpost.onhost import davlogins
-from outpost.onhost.davquota import Quota
+from outpost.onhost.davquota import Quota, whole
 from roles.groupware.view import GroupwareView
 from roles.webmail.guide import LANGUAGES, apple_profile, page
 
@@ -164,6 +165,27 @@ def test_a_refused_request_is_read_to_its_end(tmp_path: Path) -> None:
     statuses: list[str] = []
     quota(tmp_path, entries=1)(request | {"wsgi.input": body}, lambda status, _: statuses.append(status))
     assert (statuses, body.read()) == (["507 Insufficient Storage"], b"")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("Hall 3, gate B", True),
+        ("a\nEND:VCARD, b", False),
+        ("a, b\n", False),
+        ("a\r, b", False),
+        ("a", False),
+    ],
+)
+def test_only_a_value_of_one_line_is_kept_as_sent(sent: str, *, kept: bool) -> None:
+    """CAL-03: otherwise a line of a quoted-printable text ends an entry, or adds to it."""
+
+    def cut(line: SimpleNamespace) -> None:
+        line.value = line.value.partition(",")[0]
+
+    line = SimpleNamespace(value=sent, encoded=False)
+    whole(cut, str)(line)
+    assert (line.value, line.encoded) == ((sent, True) if kept else (sent.partition(",")[0], False))
 
 
 def test_radicale_reads_a_path_as_sent(tmp_path: Path) -> None:

@@ -96,12 +96,9 @@ def whole(decode: Callable[[Any], None], encode: Callable[[str], str]) -> Callab
     def read(line: Any) -> None:
         sent = line.value
         decode(line)
-        if (
-            isinstance(sent, str)
-            and isinstance(line.value, str)
-            and encode(line.value) != sent
-            and "\r" not in sent
-        ):
+        # CAL-03: not a quoted-printable text of several lines; otherwise each becomes a line of the entry, and one of them can end it
+        single = isinstance(sent, str) and "".join(sent.splitlines()) == sent
+        if single and isinstance(line.value, str) and encode(line.value) != sent:
             line.value, line.encoded = sent, True
 
     return read
