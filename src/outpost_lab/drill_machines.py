@@ -100,7 +100,7 @@ class Rooms:
     def build(self, watcher: run.Watcher) -> None:
         """Make the empty Debian the store, without its data, and keep it as an image."""
         outcome = run.apply(self.there, limit=(self.machine.name,), watcher=watcher)
-        outcome.expect_success("./outpost check OFFICE", "the drill's store could not be built:")
+        outcome.expect_success("run ./outpost check OFFICE", "the drill's store could not be built:")
         steps = [
             "set -eu; umask 077",
             "systemctl stop dovecot.socket dovecot.service outpost-accounts.service || true",

@@ -560,6 +560,6 @@ def test_a_host_that_does_not_answer_delays_no_change_of_people_on_the_others(
     assert "erin@" in one.office_file.read_text()
     before = one.office_file.read_text()
     dead.update(("mta", "store"))
-    with pytest.raises(OutpostError, match="mta: it does not answer"):
+    with pytest.raises(OutpostError, match="mta, store, webmail: it does not answer"):
         people.add(At(str(one.data)), "frank")
     assert one.office_file.read_text() == before

@@ -18,9 +18,10 @@ from outpost.converge.declaration import Declaration
 from outpost.converge.files import shell
 from outpost.converge.operations import HELD
 from outpost.engine.follower import Follower
-from outpost.engine.run import _last, _outcome
+from outpost.engine.run import Outcome, _last, _outcome
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
+from outpost.transport.remote import UNFINISHED
 from outpost.verification.live import Result
 
 
@@ -179,7 +180,7 @@ def test_what_failed_is_named_by_its_reason_and_its_own_remedy(monkeypatch: pyte
     sshd = ("/etc/ssh/sshd_config.d/10-corp.conf line 1: Bad option", "terminating")
     meta = {
         name: SimpleNamespace(stdout_lines=(), stderr_lines=lines)
-        for name, lines in (("a", lock), ("b", sshd))
+        for name, lines in (("a", lock), ("b", sshd), ("c", DPKG))
     }
     monkeypatch.setattr(failures, "ctx_host", SimpleNamespace(get=lambda: None))
     monkeypatch.setattr(
@@ -196,6 +197,7 @@ def test_what_failed_is_named_by_its_reason_and_its_own_remedy(monkeypatch: pyte
     assert [drift._undone(*each) for each in failures.failures()] == [
         f"not done: a: {lock[0]}. Remedy: correct on ns1 what the message names",
         "not done: b: terminating. Remedy: put `file /etc/ssh/sshd_config.d/10-corp.conf` into hosts.ns1.refused or hosts.ns1.accepted",
+        f"not done: c: {DPKG[0]}. Remedy: {UNFINISHED}",
     ]
 
 
@@ -276,7 +278,10 @@ FULL = (
 @pytest.mark.parametrize(
     ("printed", "message"),
     [
-        (DPKG, "ns1: base | packages: dpkg: error processing package corp-agent (--configure). Remedy: "),
+        (
+            DPKG,
+            "ns1: base | packages: dpkg: error processing package corp-agent (--configure). Remedy: run dpkg --audit",
+        ),
         (FULL, "ns1: base | packages: its disk is full. Remedy: run df -h and df -i, as root on the host"),
     ],
 )
@@ -291,6 +296,26 @@ def test_why_packages_were_not_installed_is_printed_and_not_what_follows_from_it
     with pytest.raises(OutpostError) as caught:
         _outcome(b"", follower, 1, 1.0, "read the log")
     assert str(caught.value).startswith(message)
+
+
+def test_hosts_that_failed_in_two_ways_have_one_line_of_remedies() -> None:
+    dead = "it does not answer. Remedy: switch it on"
+    failed = {"ns1": "it has no sudo. Remedy: install sudo", "mta": dead, "store": dead}
+    with pytest.raises(OutpostError) as caught:
+        Outcome(tuple(failed), (), failed, (), 1.0).expect_success("run the same command again")
+    assert caught.value.message == "the apply failed on mta, store: it does not answer; ns1: it has no sudo"
+    assert (
+        caught.value.remedy == "mta, store: switch it on; ns1: install sudo; then run the same command again"
+    )
+    follower = Follower()
+    for name, why in failed.items():
+        follower.feed("--> Connecting to hosts...")
+        follower.feed(f"    [{name}] {why}")
+    with pytest.raises(OutpostError) as caught:
+        _outcome(b"", follower, 1, 1.0, "read the log")
+    assert caught.value.remedy == "mta, store: switch it on; ns1: install sudo"
+    with pytest.raises(OutpostError, match=r"on ns1: no. Remedy: correct the cause; then run it again"):
+        Outcome(("ns1",), (), {"ns1": "no"}, (), 1.0).expect_success("run it again")
 
 
 def test_a_host_whose_run_ended_beside_others_is_named_in_the_same_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -170,6 +171,61 @@ def test_the_archives_answer_is_printed(office: Office) -> None:
     assert found.remedy.startswith("run echo 'nameserver 10.40.2.2' > /etc/resolv.conf")
 
 
+def asked(script: str, **environment: str) -> str:
+    """What preflight's script prints on this machine, without questions to others."""
+    head = (
+        "try_25= resolvers= clocks= urls= proxy= wait=1; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n"
+    )
+    return subprocess.run(
+        ["sh", "-s"],
+        input=head + script,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.skipif(not shutil.which("apt-config"), reason="the hosts are Debian, and this machine is not")
+def test_a_package_proxy_that_only_the_hosts_know_is_named(office: Office, tmp_path: Path) -> None:
+    """Debian's installer writes it into /etc/apt/apt.conf."""
+    (tmp_path / "apt.conf").write_text('Acquire::http::Proxy "http://198.18.13.9:3142";\n')
+    printed = asked(preflight._SCRIPT, APT_CONFIG=str(tmp_path / "apt.conf"))
+    assert "\nproxy http://198.18.13.9:3142\n" in printed
+    answer = [*facts(office, "store"), *ASKED, ("proxy", "http://198.18.13.9:3142")]
+    bare = office.model_copy(update={"archive": office.archive.model_copy(update={"proxy": ""})})
+    (found,) = seen(bare, "store", answer)
+    assert found.level == "note"
+    assert 'write proxy = "http://198.18.13.9:3142" below [archive]' in found.remedy
+    assert seen(bare, "store", [*answer[:-1], ("proxy", 'http://x" below [ssh]')]) == []
+
+
+def test_a_containers_memory_is_what_its_control_group_allows(tmp_path: Path) -> None:
+    script = preflight._SCRIPT.replace("/sys/fs/cgroup/", f"{tmp_path}/")
+    machine = re.findall(r"^memory (\d+)$", asked(script), re.MULTILINE)
+    for allowed, memory in (("max", machine), ("1073741824", ["1024"]), (str(2**60), machine)):
+        (tmp_path / "memory.max").write_text(f"{allowed}\n")
+        assert re.findall(r"^memory (\d+)$", asked(script), re.MULTILINE) == memory
+
+
+@pytest.mark.parametrize("hours", [3, -3])
+def test_the_remedy_for_a_wrong_clock_sets_the_right_time(office: Office, hours: int, tmp_path: Path) -> None:
+    """The host's own `date` prints three hours too much or too little; its command in the remedy prints the time instead of setting it."""
+    (tmp_path / "date").write_text(f"#!/bin/sh\necho $(($({shutil.which('date')} +%s) + {hours * 3600}))\n")
+    (tmp_path / "date").chmod(0o755)
+    began = time.time()
+    printed = asked(preflight._SCRIPT, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    clock = re.findall(r"^clock (\d+)$", printed, re.MULTILINE)[0]
+    found = judge(office, office.host("ns1"), facts(office, "ns1", clock=clock), now=(began, time.time()))
+    (wrong,) = (each for each in found if each.level != "good")
+    assert (wrong.level, "behind" in wrong.seen) == ("bad", hours < 0)
+    command = re.search(r"run (date --utc --set '[^']*'), as root on the host", wrong.remedy)
+    assert command is not None
+    shown = ["sh", "-c", f"{command[1].replace('--set', '--date')} +%s"]
+    right = int(subprocess.run(shown, capture_output=True, text=True, check=True).stdout)
+    assert began - 60 < right <= time.time()
+
+
 class _Busy(BaseHTTPRequestHandler):
     """Many hosts ask the package proxy at once: apt-cacher-ng answers 503 to one of them, and accepts the next request."""
 
@@ -203,21 +259,16 @@ def test_the_program_is_known_by_its_file_and_not_by_its_name(tmp_path: Path) ->
     agent = tmp_path / "agent [1]"
     for program in (tmp_path / "agent", agent):
         shutil.copy("/usr/bin/sleep", program)
-    head = (
-        "try_25= resolvers= clocks= urls= proxy= wait=1; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT\n"
-    )
     running = [
         subprocess.Popen(["unbound", "60"], executable=program) for program in (tmp_path / "agent", agent)
     ]
     try:
-        done = subprocess.run(
-            ["sh", "-s"], input=head + preflight._SCRIPT, capture_output=True, text=True, check=True
-        )
+        printed = asked(preflight._SCRIPT)
     finally:
         for process in running:
             process.kill()
             process.wait()
-    named = [line for line in done.stdout.splitlines() if line.startswith("program ")]
+    named = [line for line in printed.splitlines() if line.startswith("program ")]
     assert f"program {tmp_path}/agent" in named
     assert not [line for line in named if line.endswith(("/bin/sh", "/dash", "/bash"))]
 

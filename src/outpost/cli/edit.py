@@ -128,7 +128,7 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
 def apply_to(desk: Desk, duties: tuple[Duty, ...], base: str | None = None) -> None:
     started = time.monotonic()
     hosts = _concerned(desk, duties)
-    desk.remedy = f"correct the cause, then run ./outpost apply {desk.target.typed}"
+    desk.remedy = f"run ./outpost apply {desk.target.typed}"
     if base is None:
         desk.apply(hosts)
     else:

@@ -61,7 +61,7 @@ def make_guests(
     new, changed = guests.new(work.site, work.found), guests.to_restart(work.site, work.found)
     of = _image(image, sha512, new, work)
     steps = list(guests.steps(work.site, work.found, of, changed if restart or not yes else ()))
-    planned = work.outcome(steps, watcher(), dry=True).expect_success("see above", "not reached:")
+    planned = work.outcome(steps, watcher(), dry=True).expect_success("run the command again", "not reached:")
     certain = [change.operation for change in planned.changes if not change.conditional]
     if not certain and not guests.unfinished(work.site, work.found):
         out.print(f"{on}: nothing to change, {count(len(work.site.guests), 'guest')} as declared")

@@ -25,6 +25,7 @@ from outpost.office import Host, Office
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.facts import words
+from outpost.transport.remote import UNCONFIGURED, UNFINISHED
 
 LONGEST = 1 << 15
 """Octets of repairs in one command: quoted for the shell, it is one argument, of which Linux takes 128 KiB (execve(2))."""
@@ -249,7 +250,7 @@ def _undone(operation: str, why: str, printed: str) -> str:
     facts = (min(finding.facts) for finding in _waiting())
     paths = [fact for fact in facts if fact.split("\t")[1].startswith("/")]
     strange = [f"`{words(fact)}`" for fact in paths if words(fact) and fact.split("\t")[1] in printed]
-    cause = f"correct on {me} what the message names"
+    cause = UNFINISHED if UNCONFIGURED in printed else f"correct on {me} what the message names"
     if strange:
         cause = f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
     return f"not done: {operation}: {why}. Remedy: {cause}"

@@ -22,7 +22,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outpost import __version__
-from outpost.errors import OutpostError
+from outpost.errors import OutpostError, of_hosts
 from outpost.office import Office, load
 from outpost.target import ROOT, Target, written
 from outpost.transport.answers import Pool
@@ -249,10 +249,10 @@ def changing(
         claim.held.update({each.host: each for each in found if isinstance(each, _Held)})
         claim.silent = {each.host: each for each in found if isinstance(each, _SilentError)}
         for each in found:
-            if isinstance(each, OutpostError) and not (
-                partly and claim.held and each in claim.silent.values()
-            ):
+            if isinstance(each, OutpostError) and each not in claim.silent.values():
                 raise each
+        if claim.silent and not (partly and claim.held):
+            raise of_hosts(claim.unreached)
         if not anyway:
             for held in claim.held.values():
                 _not_older(target, held.host, held.record)

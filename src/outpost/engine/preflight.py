@@ -22,7 +22,7 @@ from outpost.office.role import every_role, role_of, serves, serving
 from outpost.office.size import size_of
 from outpost.target import Target
 from outpost.transport import answers, ssh
-from outpost.transport.remote import QUIET, SHELL, TALKATIVE, of_each, run_script, typeable
+from outpost.transport.remote import QUIET, SHELL, TALKATIVE, UNFINISHED, of_each, run_script, typeable
 
 RELEASE = "13"
 PATIENCE = 50.0  # seconds
@@ -41,6 +41,7 @@ WAIT = 8
 """Seconds that a host waits for each service; it asks all at once."""
 MOST_FACTS = 10_000
 """Most lines of a host's answer that are read."""
+PROXY = r"https?://[\w.:\[\]-]+/?"
 ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
 """A root server, asked if no forwarders are named."""
 _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
@@ -219,8 +220,7 @@ def _disk(host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
 def _packages(host: Host, names: list[str]) -> Iterator[Finding]:
     if names:
         listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        remedy = "run dpkg --audit, which says why; repair that, then run apt-get --fix-broken install, as root on the host"
-        yield Finding(host.name, "bad", f"packages are not completely installed: {listed}", remedy)
+        yield Finding(host.name, "bad", f"packages are not completely installed: {listed}", UNFINISHED)
 
 
 def _mounts(host: Host, lines: list[str]) -> Iterator[Finding]:
@@ -288,6 +288,12 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         yield Finding(host.name, "bad", seen, remedy)
     else:
         yield Finding(host.name, "good", "reaches Debian's packages")
+    own = next((value for key, value in facts if key == "proxy" and re.fullmatch(PROXY, value)), "")
+    if own:
+        remedy = f'write proxy = "{own}" below [archive]: an apply then sets it on every host, and their own files for it may go'
+        yield Finding(
+            host.name, "note", f"its apt uses the proxy {own}, and the office file names none", remedy
+        )
     if BaseView(office, host).is_machine and not answers["ntp"]:
         seen = f"no time server answers ({', '.join(office.time.servers)}, UDP 123)"
         remedy = "allow UDP 123 in the firewall, or name servers that this host reaches: [time] servers"

@@ -1,6 +1,7 @@
 . /etc/os-release; echo "release $ID $VERSION_ID"
 echo "clock $(date +%s)"
-echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
+# of the machine, or what the control group allows a container
+echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) } FILENAME ~ /max$/ && /^[0-9]/ { print int($1 / 1048576) }' /proc/meminfo $(ls /sys/fs/cgroup/memory.max 2>/dev/null) | sort -n | head -n 1)"
 df -Pm / /usr /var /srv 2>/dev/null | awk 'NR > 1 && !seen[$6]++ { print "disk", $4, $6 }'
 df -Pi / /usr /var /srv 2>/dev/null | awk 'NR > 1 && $2 > 0 && !seen[$6]++ { print "inodes", $4, $6 }'
 # while dpkg works, some packages are always unfinished
@@ -39,6 +40,7 @@ done
 for server in $clocks; do
   ( set -- $(bash "$work/ask" "$server" 123 "$ntp" 2>/dev/null); [ -z "$1" ] || echo "ntp $server" ) &
 done
+[ -n "$proxy" ] || { eval "$(apt-config shell own Acquire::http::Proxy)"; [ -z "$own" ] || echo "proxy $own"; }
 number=0
 for url in $urls; do
   number=$((number + 1))

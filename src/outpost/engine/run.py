@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 
 from outpost.engine import unchanged
 from outpost.engine.follower import Follower, HostState
-from outpost.errors import OutpostError
+from outpost.errors import OutpostError, of_hosts
 from outpost.onhost.observe import OBSERVER
 from outpost.target import ROOT, Target
 
@@ -66,12 +66,10 @@ class Outcome:
             if each["thing"] == OBSERVER and each["cause"] == "declared, not on the host yet"
         )
 
-    def expect_success(self, remedy: str, what: str = "the apply failed on") -> "Outcome":
-        """Return itself if no host failed; raise otherwise."""
+    def expect_success(self, then: str, what: str = "the apply failed on") -> "Outcome":
+        """Return itself if no host failed; raise otherwise, with what to do after the remedy."""
         if self.failed:
-            raise OutpostError(
-                f"{what} {'; '.join(f'{host}: {why}' for host, why in self.failed.items())}", remedy
-            )
+            raise of_hosts(self.failed, what=what, then=then)
         return self
 
     def as_data(self, target: Target) -> dict[str, Any]:
@@ -321,8 +319,10 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
     """Why pyinfra stopped, with the remedy in the reason if there is one."""
     if returncode < 0:  # subprocess: the negative number of the signal
         how = f"was ended by {signal.Signals(-returncode).name}"
-    hosts = _of_hosts({name: _last(host) for name, host in follower.hosts.items() if host.failed})
-    why = "" if how else hosts or _exception(follower)
+    failed = {name: _last(host) for name, host in follower.hosts.items() if host.failed}
+    if failed and not how:
+        return of_hosts(failed, otherwise)
+    why = "" if how else _exception(follower)
     message, _, remedy = (
         why.removeprefix("outpost.errors.OutpostError: ")
         .removeprefix("outpost.templates.TemplateMistakeError: ")
@@ -330,9 +330,9 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
     )
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
-    ended = _of_hosts({name: _ended(host) for name, host in follower.hosts.items() if host.troubled})
+    ended = {name: _ended(host) for name, host in follower.hosts.items() if host.troubled}
     if "No hosts remaining" in why and ended:
-        return OutpostError(ended, "" if ". Remedy: " in ended else otherwise)
+        return of_hosts(ended, otherwise)
     if message:
         return OutpostError(f"pyinfra stopped: {message}", otherwise)
     how = how or f"stopped with exit code {returncode}"
@@ -360,25 +360,19 @@ def _last(host: HostState) -> str:
 
 
 def _explained(why: str) -> str:
-    """The reason, with a remedy of ours if the connection to the host was the reason."""
-    from outpost.transport.remote import failure
+    """The reason, with a remedy of ours if the connection, the disk or a package of the host was the reason."""
+    from outpost.transport.remote import UNCONFIGURED, UNFINISHED, failure
 
     operation, _, printed = why.partition(": ")
     known = failure("", printed)
-    return f"{operation}{known.message}. Remedy: {known.remedy}" if known else why
+    if known:
+        return f"{operation}{known.message}. Remedy: {known.remedy}"
+    return f"{why.removesuffix(':')}. Remedy: {UNFINISHED}" if printed.startswith(UNCONFIGURED) else why
 
 
 def _ended(host: HostState) -> str:
     """The operation that ended a host's run, and what the host printed then or what that means."""
     return _explained(f"{host.troubled}: {host.output}".strip(": ") or "its run ended without a reason")
-
-
-def _of_hosts(reasons: Mapping[str, str]) -> str:
-    """One line for all hosts that failed for the same reason."""
-    alike: dict[str, list[str]] = {}
-    for name, why in sorted(reasons.items()):
-        alike.setdefault(why, []).append(name)
-    return "; ".join(f"{', '.join(names)}: {why}" for why, names in alike.items())
 
 
 def _exception(follower: Follower) -> str:

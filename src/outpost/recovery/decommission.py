@@ -289,7 +289,7 @@ class Closing:
     def _apply(self, duty: Duty) -> None:
         names = tuple(host.name for host in serving(self.office, duty))
         outcome = run.apply(self.target, limit=names, connector=self.via, watcher=self.watcher)
-        outcome.expect_success("correct the cause, then run the same command again: it goes on from there")
+        outcome.expect_success("run the same command again: it goes on from there")
 
     def _ask(self, host: Host, script: str, most: int = answers.MOST) -> str:
         return run_script(self.target, self.office, host, script, self.via, patience=PATIENCE, most=most)

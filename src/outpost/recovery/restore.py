@@ -85,7 +85,7 @@ def host(
     data = time.monotonic() - began
     report(f"{lost.name}: the data of archive {name} is restored ({data:.0f} s)")
     outcome = run.apply(target, limit=(lost.name,), connector=via, watcher=watcher or run.Silent())
-    outcome.expect_success(f"./outpost apply {target.typed} --limit {lost.name}")
+    outcome.expect_success(f"run ./outpost apply {target.typed} --limit {lost.name}")
     run_script(target, office, lost, "\n".join(["set -eu", *_after(view)]), via, patience=PATIENCE)
     return Restored(lost.name, name, data, time.monotonic() - began)
 

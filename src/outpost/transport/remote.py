@@ -77,6 +77,9 @@ SUDOERS = "run echo 'USER ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/outpost-
 SHELL = "run usermod --shell /bin/bash USER, as root on the host"
 TALKATIVE = "its account's login shell prints text of its own before each answer"
 QUIET = "run sed -i '1i [ -t 1 ] || return' ~USER/.bashrc, as root on the host: without a terminal it then prints nothing"
+UNCONFIGURED = "dpkg: error processing package"
+"""dpkg's words for a package whose own scripts fail; apt-get tries it again at each call, and fails."""
+UNFINISHED = "run dpkg --audit; repair what it names, or run apt-get purge with that name; then run apt-get --fix-broken install, as root on the host"
 UNKNOWN = "its SSH host key is not in known_hosts"
 NAMELESS = "its name is not known"
 LOST = (" port 22 timed out", "timeout, server ")

@@ -101,7 +101,7 @@ def _grown(target: Target, users: int = USERS) -> Iterator[Instance]:
 
 
 def _apply(target: Target) -> None:
-    run.apply(target, watcher=run.Silent()).expect_success(f"./outpost apply {target.name} -y")
+    run.apply(target, watcher=run.Silent()).expect_success(f"run ./outpost apply {target.name} -y")
 
 
 def _plan(target: Target) -> float:

@@ -49,7 +49,7 @@ class Desk:
     Attributes:
         report: Called with each step that is done, in a clause.
         now: The clock.
-        remedy: What to do after an apply that failed.
+        remedy: What to do once the cause of a failed apply is corrected.
     """
 
     target: Target
@@ -57,7 +57,7 @@ class Desk:
     via: str | None = None
     watcher: run.Watcher = field(default_factory=run.Silent)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    remedy: str = "correct the cause, then run the same command again"
+    remedy: str = "run the same command again"
 
     def __post_init__(self) -> None:
         self.office: Office = load(self.target.data)
