@@ -147,6 +147,32 @@ def test_a_host_whose_archives_use_up_its_quota_says_so(tmp_path: Path, borg: Pa
     assert list(watch.backup(wanted, time.time())) == []
 
 
+def test_no_name_of_a_file_ends_a_backup_or_a_thinning(
+    tmp_path: Path, borg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Borg warns of a file by its name, and a daemon's account chooses that name."""
+    programs = borg.parent / "programs/borg"
+    programs.write_text(programs.read_text().replace("case", r"printf '\377: file changed\n' >&2; case", 1))
+    made = host_backup.Backup(
+        {
+            "secrets": tmp_path,
+            "state": tmp_path / "state",
+            "sources": [],
+            "repository": "r",
+            "known_name": "k",
+            "rate": 0,
+        }
+    )
+    Path(f"{borg}.free").touch()
+    assert made.run()["archive"] == "x"
+    (tmp_path / "repositories/store/data").mkdir(parents=True)
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/store").touch()
+    monkeypatch.setattr(vault, "objections", lambda *_: iter(()))
+    kept_there = vault.Vault(tmp_path, {"every": 1, "oldest": 1})
+    assert kept_there.thin_out("store", "word") == "0 archives, undamaged"
+
+
 def test_old_archives_go_also_where_the_quota_is_used_up(
     tmp_path: Path, borg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

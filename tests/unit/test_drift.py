@@ -159,7 +159,7 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: st
         (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "dpkg-deb --fsys-tarfile"),
         (("queue\teth0\tnetem root",), "traffic control", "eth0", "tc qdisc delete dev eth0 root"),
         (("queue\teth0\tclsact",), "traffic control", "eth0", "tc qdisc delete dev eth0 clsact"),
-        (("trigger\t/var/lib/x/y.db\ttrigger 0abc evil",), "database", "/var/lib/x/y.db", 'setpriv --reuid="$(stat --format=%u /var/lib/x/y.db)"'),
+        (("trigger\t/var/lib/x/y.db\ttrigger 0abc evil",), "database", "/var/lib/x/y.db", "stat --format='%u %g' / /var /var/lib /var/lib/x /var/lib/x/y.db;"),
         (("file\t/var/spool/postfix/etc/evil\tabc",), "file", "/var/spool/postfix/etc/evil", "/var/lib/outpost/removed/var/spool/postfix/etc/evil"),
     ],
 )  # fmt: skip
@@ -712,7 +712,8 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
             database.executescript("CREATE VIEW v AS SELECT 1")
         os.chown(place, owner, -1)  # a file may belong to root although a daemon wrote it
         path.chmod(0o644)
-        Path(place, "link.db").symlink_to("/etc/passwd")
+        for name, target in (("link.db", "/etc/passwd"), ("loop.db", "loop.db"), ("loop", "loop")):
+            Path(place, name).symlink_to(target)
         monkeypatch.setattr(kept_by_daemons, "TOP", place)
         monkeypatch.setattr(
             kept_by_daemons,
@@ -724,6 +725,57 @@ def test_a_daemons_database_is_read_with_the_rights_of_its_owner(monkeypatch: py
         path.write_bytes(kept_by_daemons.MAGIC + b"x" * 200)
         with pytest.raises(BlindError, match="damaged"):
             kept_by_daemons.triggers()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the test changes to the account of a daemon")
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_a_link_of_a_daemons_makes_root_neither_read_nor_change_a_database(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """SYS-01: its account may exchange the link for its own database between any two looks at the path."""
+    with tempfile.TemporaryDirectory() as place:
+        own, roots = Path(place, "own"), Path(place, "roots")
+        Path(place).chmod(0o755)
+        own.mkdir()
+        roots.mkdir()
+        with contextlib.closing(sqlite3.connect(roots / "some.db")) as database:
+            database.executescript("CREATE VIEW v AS SELECT 1")
+        (roots / "some.db").chmod(0o600)
+        link = own / ("some.db" if kind == "file" else "there")
+        link.symlink_to(roots / "some.db" if kind == "file" else roots)
+        os.chown(own, 65534, 65534)
+        monkeypatch.setattr(kept_by_daemons, "TOP", str(own))
+        with pytest.raises(BlindError, match="rights do not suffice"):
+            kept_by_daemons.triggers()
+        (finding,) = findings(
+            seen(
+                appeared=(
+                    f"trigger\t{own / ('some.db' if kind == 'file' else 'there/some.db')}\tview 0abc v",
+                )
+            )
+        )
+        assert subprocess.run(["sh", "-c", finding.repair], check=False, capture_output=True).returncode
+        with contextlib.closing(sqlite3.connect(roots / "some.db")) as database:
+            assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("v",)]
+
+
+@pytest.mark.parametrize("link", ["a directory", "a file"])
+def test_the_packages_root_key_goes_to_no_place_to_which_a_link_leads(tmp_path: Path, link: str) -> None:
+    """SYS-01: the directory is Unbound's, and what is written there is, too."""
+    own, elsewhere, theirs = tmp_path / "own", tmp_path / "elsewhere", tmp_path / "root.key"
+    own.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    theirs.write_text("key")
+    (own / "root.key").symlink_to(elsewhere if link == "a directory" else elsewhere / "file")
+    (finding,) = findings(seen(faults=(f"anchor\t{own}/root.key\t257 3 8 EVIL=",)))
+    repair = finding.repair.replace("-o unbound -g unbound", "").replace(
+        "/usr/share/dns/root.key", str(theirs)
+    )
+    subprocess.run(["sh", "-c", f"systemctl() {{ :; }}; {repair}"], check=True)
+    assert (own / "root.key").read_text() == "key"
+    assert not (own / "root.key").is_symlink()
+    assert [(each.name, each.stat().st_size) for each in elsewhere.iterdir()] == [("file", 0)]
 
 
 @pytest.mark.parametrize(
@@ -1003,7 +1055,7 @@ def test_a_frozen_unit_and_a_log_that_all_may_read_are_findings(
     assert processes.exposed() == []
     journal.chmod(0o644)
     (finding,) = findings(seen(faults=tuple(processes.exposed())))
-    assert (finding.thing, finding.repair) == (str(journal), f"chmod o= {journal}")
+    assert (finding.thing, finding.repair) == (str(journal), f"chmod -h o= {journal}")
     (tmp_path / "cgroup.controllers").touch()
     group = tmp_path / "system.slice/knot.service"
     group.mkdir(parents=True)
@@ -1104,7 +1156,7 @@ def test_a_service_socket_that_every_account_may_use_is_a_finding() -> None:
             place.chmod(0o777)
             (fact,) = (fact for fact in processes.opened_sockets({}, ()) if str(place) in fact)
             (finding,) = findings(seen(faults=(fact,)))
-            assert (finding.kind, finding.repair) == ("socket", f"chmod o= {place}")
+            assert (finding.kind, finding.repair) == ("socket", f"chmod -h o= {place}")
         finally:
             place.unlink(missing_ok=True)
 
@@ -1182,7 +1234,7 @@ def test_a_directory_opened_by_hand_is_one_finding_whose_repair_nothing_undoes()
             vanished=(f"mode\t{place}\t700 postfix root",),
         )
     )
-    assert "chmod 700" in finding.repair
+    assert "chmod -h 700" in finding.repair
 
 
 def test_a_version_that_somebody_wrote_into_dpkgs_status_is_named_as_that() -> None:
@@ -1203,4 +1255,4 @@ def test_a_copy_of_passwords_that_every_account_may_read_is_a_finding(
     assert processes.exposed() == []
     copy.chmod(0o644)
     (finding,) = findings(seen(faults=tuple(processes.exposed())))
-    assert (finding.thing, finding.repair) == (str(copy), f"chmod o= {copy}")
+    assert (finding.thing, finding.repair) == (str(copy), f"chmod -h o= {copy}")

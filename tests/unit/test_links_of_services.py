@@ -22,6 +22,7 @@ from outpost.converge import operations
 from outpost.converge.declaration import Directory
 from outpost.converge.files import TEMPLATES, text
 from outpost.drift import repairs
+from outpost.drift.findings import Beside, findings
 from outpost.onhost import policy, routes
 from outpost.onhost.accounts import Accounts
 from outpost.onhost.observe import OBSERVER, permissions
@@ -102,6 +103,36 @@ def test_a_mode_is_set_where_no_link_leads(state: Path) -> None:
         with pytest.raises(OSError, match=r"ymbolic|irectory"):
             permissions.set_mode("644", str(path))
     assert {path.stat().st_mode & 0o777 for path in (victim, state / "there/file")} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("kind", "swap"), [("mode", "chown"), ("mode", "chmod"), ("opened", "chmod"), ("exposed", "chmod")]
+)
+def test_a_repair_changes_no_file_to_which_a_link_leads_that_was_made_meanwhile(
+    state: Path, kind: str, swap: str
+) -> None:
+    """SYS-01: the name server's account owns the directory of its keys, and could own or open any file after the next apply."""
+    own, victim = state / "own", state / "victim"
+    own.touch(mode=0o666)
+    victim.touch(mode=0o604)
+    whose = f"{pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name}"
+    new, old = (f"666 {whose}", f"640 {whose}") if kind == "mode" else ("", "")
+    seen = Beside(faults=frozenset((f"{kind}\t{own}\t{new}",)))
+    if kind == "mode":
+        seen = Beside(
+            appeared=frozenset((f"mode\t{own}\t{new}",)), vanished=frozenset((f"mode\t{own}\t{old}",))
+        )
+    (finding,) = findings(seen)
+    (state / "bin").mkdir()
+    race = state / "bin" / swap
+    race.write_text(f'#!/bin/sh\nln -sfn {victim} {own}\nexec /usr/bin/{swap} "$@"\n')
+    race.chmod(0o755)
+    before = victim.stat()
+    subprocess.run(
+        ["sh", "-c", finding.repair], env=os.environ | {"PATH": f"{race.parent}:{os.environ['PATH']}"}, capture_output=True, check=False,
+    )  # fmt: skip
+    after = victim.stat()
+    assert (after.st_mode, after.st_ctime_ns) == (before.st_mode, before.st_ctime_ns)
 
 
 def test_what_is_wrong_outside_the_systems_places_is_put_right_by_the_observer() -> None:

@@ -57,6 +57,15 @@ def test_only_clients_with_a_socket_on_the_internet_are_under_way(machine: Machi
     assert sorted(under_way(machine.proc)) == [False, True]
 
 
+def test_no_name_of_a_process_keeps_deliveries_from_being_waited_for(machine: Machine) -> None:
+    """A program of any account chooses its own name (prctl(2))."""
+    machine.client(1, "smtp", "11", "01")
+    machine.client(2, "other", "12")
+    for name in (b"\xff", b"a) (smtp", b""):
+        (machine.proc / "2/stat").write_bytes(b"2 (%s) S 1 1 1 0 -1\n" % name)
+        assert [*under_way(machine.proc)] == [True]
+
+
 def test_what_ends_is_waited_for(machine: Machine) -> None:
     machine.client(1, "smtp", "11", "01")
 

@@ -360,10 +360,56 @@ def test_a_damaged_message_of_a_mailbox_is_an_alarm_with_a_command_that_is_safe_
         f"imap(alice): Error: Mailbox x: UID 2: read({name}) failed: Cached message size\n" * 2
     )
     assert abouts(watch.damaged, settings("store")) == [], "it is gone"
-    monkeypatch.setattr(Path, "exists", lambda _self: True)
+    monkeypatch.setattr(Path, "is_file", lambda self: self.name != "..")
     (alarm,) = watch.damaged(settings("store"), NOW)
     assert alarm.about == "damaged alice"
     assert f"`mv '{name}' /root/`" in alarm.text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "imap-login: Login aborted: Connection closed (auth failed, 1 attempts) (auth_failed): user=<x Error: {path} >, rip=192.0.2.1",
+        "imap-login: Login aborted: Connection closed (auth failed, 1 attempts) (auth_failed): user=<imap(alice)<1>: Error: {path} >, rip=192.0.2.1",
+        "imap(bob@po.test)<1><a+b/c>: Error: Mailbox x {path} : read(/srv/mail/bob/Maildir/cur/..) failed: Permission denied",
+    ],
+)
+def test_no_name_that_a_stranger_or_a_user_chooses_has_mail_of_another_moved_away(
+    answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _self: True)
+    monkeypatch.setattr(Path, "is_file", lambda self: self.name != "..")
+    for path in ("/srv/mail/alice/Maildir/cur/..", "/srv/mail/alice/Maildir/cur/1795955638.M6P1.store:2,S"):
+        answers["journalctl"] = line.format(path=path) + "\n"
+        assert abouts(watch.damaged, settings("store")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "webmail login refused: wrong code, user=<alice@po.test>, rip=203.0.113.9 ",
+        "login shut: alice@po.test, 12 different wrong passwords",
+    ],
+)
+def test_no_name_that_a_stranger_tries_is_taken_for_a_line_about_a_user(
+    answers: dict[str, str], name: str
+) -> None:
+    answers["journalctl"] = wrong(name) * 5
+    assert abouts(watch.logins, settings("store")) == []
+
+
+def test_no_name_of_a_stranger_ends_a_check_or_begins_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dovecot logs the name that somebody tried, and every service may log any octets."""
+    line = "user=<a\u2028login shut: alice@po.test, 12 different>, rip=192.0.2.1".encode() + b" \xff"
+    (tmp_path / "lines").write_bytes(line + b"\nlogin shut: bob@po.test, 12 different wrong passwords\n")
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\ncat {tmp_path}/lines\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (alarm,) = watch.logins(settings("store"), NOW)
+    assert "alice" not in alarm.text
+    assert "1 accounts, bob@po.test" in alarm.text
 
 
 def test_a_probe_that_fails_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,8 +497,10 @@ def test_every_command_in_an_alarm_can_be_typed_for_this_office(
         for probe in ("queue", "certificates", "corrupt", "backup")
         for alarm in watch.PROBES[probe](wanted, NOW)
     ]
-    monkeypatch.setattr(Path, "exists", lambda _self: True)
-    answers["journalctl"] = "Error: read(/srv/mail/alice/Maildir/cur/1.x:2,S) failed\n"
+    monkeypatch.setattr(Path, "is_file", lambda _self: True)
+    answers["journalctl"] = (
+        "imap(alice@po.test)<1><x>: Error: read(/srv/mail/alice/Maildir/cur/1.x:2,S) failed\n"
+    )
     found += watch.damaged(settings("store"), NOW)
     answers["journalctl"] = "webmail login refused: wrong code, user=<a@po.test>, rip=10.0.3.7\n" * 5
     found += watch.logins(settings("store"), NOW)

@@ -256,7 +256,7 @@ FAULTS = (
     ),
     Meaning(
         "anchor", always, lambda it: f"a key of the root added by hand ({it.new[0]})", "anybody who has that key can forge every DNS answer to the host", ("DNS-07",),
-        lambda it: f"systemctl stop unbound.service; install -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
+        lambda it: f"systemctl stop unbound.service; install -T -o unbound -g unbound -m 0644 /usr/share/dns/root.key {it.quoted}; systemctl start unbound.service", "trust anchor",
     ),
     Meaning(
         "library", always, "added to the dynamic linker's configuration by hand", "it loads code into programs", ("SYS-08",), "ldconfig", "file",
@@ -360,11 +360,11 @@ FAULTS = (
         "exposed", always, "opened by hand to every account",
         lambda it: "every account on the host can read it, and change it past all permissions" if it.thing.startswith("/dev/") else "every account on the host can read what is logged" if it.thing.startswith("/var/")
         else "every account on the host can guess at the passwords' hashes",
-        ("SYS-09",), lambda it: f"chmod o= {it.quoted}", "file",
+        ("SYS-09",), lambda it: f"chmod -h o= {it.quoted}", "file",
     ),
     Meaning(
         "opened", always, "opened by hand to every account", "every account on the host can send commands to its daemon", ("SYS-05",),
-        lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else f"chmod o= {it.quoted}", "socket",
+        lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else f"chmod -h o= {it.quoted}", "socket",
     ),
     Meaning(
         "stale", always, lambda it: f"{it.new[0]} was written after the daemon loaded it", "the daemon may run with an edit that is no longer in the file",

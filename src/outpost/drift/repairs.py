@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import PurePosixPath
 
 from outpost.drift.differences import Difference, named
 from outpost.office.role import every_role
@@ -25,7 +26,8 @@ USUAL = (0o644, 0o755, 0o444, 0o555)
 def with_mode(it: Difference) -> str:
     """Shell that restores mode and owner. A missing directory is made; a missing file comes from the copy that Debian keeps of it.
 
-    Whatever has taken its place (a link, a directory instead of a file) is moved aside.
+    Whatever has taken its place (a link, a directory instead of a file) is moved aside. SYS-01: a daemon's account may own the
+    directory above, and put a link there meanwhile.
     """
     mode, owner, group = it.old[0].split(" ")
     kind, missing = ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
@@ -34,7 +36,7 @@ def with_mode(it: Difference) -> str:
     aside = f"{ASIDE}{named(it.thing)}"
     return (
         f'{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "$(dirname {aside})"; '
-        f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown {owner}:{group} {it.quoted} && chmod {mode} {it.quoted}"
+        f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown -h {owner}:{group} {it.quoted} && chmod -h {mode} {it.quoted}"
     )
 
 
@@ -135,12 +137,17 @@ database.commit()
 def trigger_away(it: Difference) -> str:
     """Shell that removes triggers and views from a database; it does not undo what they did to rows.
 
-    It runs as the file's owner: an intruder chose the names, and a journal beside the file, which SQLite follows with its own rights.
+    It runs as the first account, on the way to the file, that is not root: an intruder in it chose the names, may have put links there, and
+    a journal beside the file, which SQLite follows with its own rights.
     """
-    owner = (
-        f'--reuid="$(stat --format=%u {it.quoted})" --regid="$(stat --format=%g {it.quoted})" --clear-groups'
+    way = [named(str(each)) for each in (*reversed(PurePosixPath(it.thing).parents), it.thing)]
+    owners = (
+        f"{{ stat --format='%u %g' {' '.join(way)}; stat -L --format='%u %g' {it.quoted}; }} | grep -v '^0 '"
     )
-    return f"setpriv {owner} python3 -I -c {shlex.quote(DROP_ALL)} {it.quoted}"
+    return (
+        f'set -- $({owners} || echo 0 0); setpriv --reuid="$1" --regid="$2" --clear-groups '
+        f"python3 -I -c {shlex.quote(DROP_ALL)} {it.quoted}"
+    )
 
 
 def policy_away(it: Difference) -> str:

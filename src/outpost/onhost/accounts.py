@@ -717,7 +717,7 @@ class Handler(socketserver.StreamRequestHandler):
         try:
             request = json.loads(self.rfile.readline(LONGEST_LINE))
             answer = self.accounts.answer(request)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             answer = {"refused": "request"}
         except OSError as error:
             sys.stderr.write(f"<3>accounts: {error}\n")
@@ -730,6 +730,11 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
     daemon_threads = True
     request_queue_size = 1024
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has hung up needs no traceback for each of its connections."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def picture(text: str) -> str:

@@ -138,7 +138,9 @@ class Backup:
     def _tried(self, *arguments: str, **variables: str) -> tuple[str, str]:
         """borg's output, and its messages if it fails."""
         command, environment = ["borg", *arguments], self.environment | variables
-        done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd="/", env=environment, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode and done.returncode < 100:
             return done.stdout, done.stderr.strip() or str(done.returncode)
         return done.stdout, ""
@@ -232,7 +234,7 @@ class Backup:
         shutil.rmtree(source["path"], ignore_errors=True)
         done = subprocess.run(
             ["knotc", "--blocking", "--timeout", "120", "zone-backup", "+backupdir", source["path"], "+nozonefile"],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
         if done.returncode:
             raise BackupError(f"knotc zone-backup: {(done.stderr or done.stdout).strip()}")
@@ -404,7 +406,9 @@ class Backup:
             return "allowed"
         there = ("-p", str(place.port or 22), f"{place.username}@{place.hostname}")
         command = [*self.environment["BORG_RSH"].split(), *there, "echo outpost-shell"]
-        done = subprocess.run(command, capture_output=True, text=True, input="", check=False, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", input="", check=False, timeout=60
+        )
         return "allowed" if "outpost-shell" in done.stdout else "no command but borg's"
 
 
@@ -415,7 +419,7 @@ def members(unit: str) -> Iterator[tuple[int, str]]:
     """Number and state (proc(5)) of each process of a unit."""
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            if f"/{unit}" in (directory / "cgroup").read_text(encoding="ascii"):
+            if f"/{unit}" in (directory / "cgroup").read_text(encoding="ascii", errors="replace"):
                 status = (directory / "stat").read_text(encoding="utf-8", errors="replace")
                 yield int(directory.name), status.rpartition(")")[2].split()[0]
         except OSError:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 SETTINGS = Path("/etc/outpost/davlogins.json")
 LONGEST = 1024
@@ -112,6 +113,11 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has hung up needs no traceback for each of its connections."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def refused(login: str, remote: str) -> None:

@@ -240,6 +240,11 @@ class Server(ThreadingHTTPServer):
         """Whether Dovecot, or root, is at the other end."""
         return account(client_address[1], Path("/proc/self/net/tcp").read_text()) in self.asking
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has hung up needs no traceback for each of its connections."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 def main() -> None:
     settings = json.loads(SETTINGS.read_text())

@@ -193,7 +193,9 @@ def _inside(line: socket.socket) -> socket.socket:
 def main() -> int:
     settings = json.loads(SETTINGS.read_text())
     routes = [Route(**{**entry, "domains": tuple(entry["domains"])}) for entry in settings["routes"]]
-    listed = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["postqueue", "-j"], capture_output=True, text=True, errors="replace", check=False
+    )
     if listed.returncode == os.EX_UNAVAILABLE:
         return 0  # Postfix does not run, an apply may be starting it: no mail can leave, and its own unit reports that
     listed.check_returncode()

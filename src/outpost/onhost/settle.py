@@ -36,7 +36,7 @@ def processes(proc: Path, names: tuple[str, ...]) -> Iterator[Path]:
     """Postfix's processes with these names."""
     for each in proc.glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
-            name = (each / "stat").read_text().split("(", 1)[1].rsplit(")", 1)[0]
+            name = (each / "stat").read_text(errors="replace").split("(", 1)[1].rsplit(")", 1)[0]
             if name in names:
                 yield each
 

@@ -183,7 +183,9 @@ class Vault:
             "TZ": "UTC",
         }
         words = ["borg", command, *WAITED, *arguments]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode and (done.returncode < 100 or command == "check"):
             lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
             why = next((line for line in lines if "rror" in line or "issing" in line), lines[-1])

@@ -46,9 +46,7 @@ def _as_owner(path: str) -> list[str]:
     output = os.memfd_create("triggers")
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
-            path = os.path.realpath(path)  # of wtmpdb, for example
-            above, file = os.stat(os.path.dirname(path)), os.lstat(path)
-            owner = above if above.st_uid else file
+            owner = _maker(path)
             if not os.geteuid():
                 os.setgroups([])
                 os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
@@ -81,13 +79,25 @@ def _as_owner(path: str) -> list[str]:
     return [line.replace("\t", " ") for line in lines]
 
 
+def _maker(path: str) -> os.stat_result:
+    """The first thing on the way to a file that is not root's: whose it is may have put there what follows, links too, at any moment."""
+    ways = (path, os.path.realpath(path))  # root's own link: of wtmpdb, for example
+    found = [
+        os.lstat(way[:end])
+        for way in ways
+        for end in (*(each.start() for each in re.finditer("(?!^)/", way)), None)
+    ]
+    return next((each for each in found if each.st_uid), found[-1])
+
+
 def _databases(top: str, deep: int) -> collections.abc.Iterator[str]:
     with contextlib.suppress(FileNotFoundError), os.scandir(top) as entries:
         for entry in entries:
-            if entry.name.endswith(ENDINGS) and entry.is_file():
-                yield entry.path
-            elif deep and entry.is_dir():
-                yield from _databases(entry.path, deep - 1)
+            with contextlib.suppress(OSError):  # a daemon's link to itself
+                if entry.name.endswith(ENDINGS) and entry.is_file():
+                    yield entry.path
+                elif deep and entry.is_dir():
+                    yield from _databases(entry.path, deep - 1)
 
 
 MAIL = "/srv/mail"
