@@ -587,7 +587,7 @@ MISTAKES: list[tuple[Callable[[Data], None], str, str, str]] = [
     (domain_as_url, "domain", "not a fully qualified domain name", '"po.myertor.test"'),
     (domain_of_a_novel, "domain", "has 71 characters", "by 7"),
     (person_with_an_apostrophe, "users[4].address", "not a mailbox address", '"obrien@po.myertor.test"'),
-    (person_with_an_umlaut, "users[4].address", "not a mailbox address", '"jurgen.gross@po.myertor.test"'),
+    (person_with_an_umlaut, "users[4].address", "not a mailbox address", '"juergen.gross@po.myertor.test"'),
     (whole_internet, "zones.wan.networks[0]", "it contains every address", "192.0.2.0/28"),
     (alarm_to_half_an_address, "alarms.tell[0]", "cannot be read", "smtp://"),
     (retry_at_once, "alarms.every", "less than 1s", "write 1s or more"),

@@ -45,6 +45,9 @@ LIES: list[tuple[str, Data, str, str, str]] = [
     ("forward to an own host", {"users.0.forward": ["alice@mta.po.myertor.test"]}, "users[0].forward", "an address of this office", "addresses outside"),
     ("alias larger than its limit", {"limits.alias_members": 1}, "limits.alias_members", "office@po.myertor.test stands for 2 mailboxes", "write 2 or more"),
     ("a letter of another script", {"domain": "p\u043e.myertor.test"}, "domain", "CYRILLIC SMALL LETTER O", 'write it like "po.myertor.test"'),
+    ("an address for a domain", {"domain": "info@Po.myertor.test"}, "domain", "not a fully qualified", 'write it like "po.myertor.test"'),
+    ("an umlaut", {"users.0.address": "J\u00f6rg.M\u00fcller@po.myertor.test", "postmaster": at("bob"), "aliases": []}, "users[0].address", "WITH DIAERESIS", 'write it like "joerg.mueller@po.myertor.test"'),
+    ("a Danish name", {"users.0.address": "s\u00f8ren@po.myertor.test", "postmaster": at("bob"), "aliases": []}, "users[0].address", "WITH STROKE", 'write it like "soeren@po.myertor.test"'),
     ("the same in a name", {"users.0.address": "\u0430lice@po.myertor.test", "postmaster": at("bob"), "aliases": []}, "users[0].address", "CYRILLIC SMALL LETTER A", "alice@po.example.com"),
     # times and counts
     ("read-only every day", {"maintenance.read_only": WEEK}, "maintenance.read_only", "apply would always refuse", "leave out the days"),

@@ -203,8 +203,14 @@ def test_a_package_proxy_that_only_the_hosts_know_is_named(office: Office, tmp_p
 def test_a_containers_memory_is_what_its_control_group_allows(tmp_path: Path) -> None:
     script = preflight._SCRIPT.replace("/sys/fs/cgroup/", f"{tmp_path}/")
     machine = re.findall(r"^memory (\d+)$", asked(script), re.MULTILINE)
-    for allowed, memory in (("max", machine), ("1073741824", ["1024"]), (str(2**60), machine)):
-        (tmp_path / "memory.max").write_text(f"{allowed}\n")
+    (tmp_path / "memory").mkdir()
+    for name, allowed, memory in (
+        ("memory/memory.limit_in_bytes", 9223372036854771712, machine),
+        ("memory/memory.limit_in_bytes", 1073741824, ["1024"]),
+        ("memory.max", 536870912, ["512"]),
+        ("memory.max", "max", ["1024"]),
+    ):
+        (tmp_path / name).write_text(f"{allowed}\n")
         assert re.findall(r"^memory (\d+)$", asked(script), re.MULTILINE) == memory
 
 

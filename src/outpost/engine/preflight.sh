@@ -1,7 +1,8 @@
 . /etc/os-release; echo "release $ID $VERSION_ID"
 echo "clock $(date +%s)"
-# of the machine, or what the control group allows a container
-echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) } FILENAME ~ /max$/ && /^[0-9]/ { print int($1 / 1048576) }' /proc/meminfo $(ls /sys/fs/cgroup/memory.max 2>/dev/null) | sort -n | head -n 1)"
+# of the machine, or what the control group (version 2 or 1) allows a container
+echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) } /^[0-9]/ { print int($1 / 1048576) }' /proc/meminfo \
+  $(ls /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null) | sort -n | head -n 1)"
 df -Pm / /usr /var /srv 2>/dev/null | awk 'NR > 1 && !seen[$6]++ { print "disk", $4, $6 }'
 df -Pi / /usr /var /srv 2>/dev/null | awk 'NR > 1 && $2 > 0 && !seen[$6]++ { print "inodes", $4, $6 }'
 # while dpkg works, some packages are always unfinished

@@ -62,9 +62,9 @@ def schema_problem(detail: ErrorDetails) -> Problem:
         guess = nearest(value.strip("'"), re.split(r", | or ", wanted))
         return Problem(field, value, "not one of the known values", f"choose one of {wanted}{guess}")
     like, what = _like(location), _help(location)
-    if ("domain name" in message or "mailbox address" in message) and (
-        guess := plainer(str(detail["input"]))
-    ):
+    text = str(detail["input"])
+    text = text.rpartition("@")[2] if "domain name" in message else text
+    if ("domain name" in message or "mailbox address" in message) and (guess := plainer(text)):
         like = f'write it like "{guess}"'
     by_kind = {
         "too_short": ("an empty table", like)

@@ -199,6 +199,12 @@ def _alarm_path(value: str) -> str:
     return value
 
 
+_PASSPORT = str.maketrans(
+    dict(zip("äåæöøœüßđł", ["ae", "aa", "ae", "oe", "oe", "oe", "ue", "ss", "d", "l"], strict=True))
+)
+"""Letters as passports transcribe them (ICAO 9303, part 3); others lose their marks."""
+
+
 def plainer(value: str) -> str:
     """The domain name or mail address that a text probably means, in the form of the office file; empty without a guess.
 
@@ -211,7 +217,7 @@ def plainer(value: str) -> str:
     if any(len({unicodedata.name(letter, "").partition(" ")[0] for letter in word}) > 1 for word in words):
         return ""
     local, at, domain = text.rstrip("./").rpartition("@")
-    plain = unicodedata.normalize("NFKD", local.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", local.translate(_PASSPORT)).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9._-]", "", plain.replace(" ", "."))
     labels = (
         label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
