@@ -1,5 +1,6 @@
 """What every host has besides SSH: packet filter, kernel, resolver, clock, sandboxes, limits, modules, audit, hours of upgrades."""
 
+import re
 from typing import Any
 
 from outpost.converge.declaration import Items
@@ -12,6 +13,7 @@ from outpost.office.role import cgroup_limits, role_of
 from outpost.office.size import size_of
 from outpost.units import restarted
 
+TABLE = re.compile(r"packet filter table ((?!inet outpost$)[a-z0-9]+ [A-Za-z_][\w./-]*)", re.ASCII)
 SYSCTL = "/etc/sysctl.d/90-outpost.conf"
 IN_FORCE = r"""sed -n 's/^-\?\([^#; =]*\) *=.*/\1/p' "$STAGE"/etc/sysctl.d/90-outpost.conf | tr . / | while read -r key; do
   for path in /proc/sys/$key; do [ ! -r "$path" ] || echo "echo '$(cat "$path")' > $path || true"; done
@@ -35,6 +37,14 @@ def network(view: BaseView) -> Items:
         on_change="reload",
         guarded=True,
     )
+    # NET-01: without it a table that the office file refuses drops the daemons' first connections until the first apply ends;
+    # Knot then waits for minutes before it asks again for the zone
+    if tables := [match[1] for thing in view.me.refused if (match := TABLE.fullmatch(thing))]:
+        yield once(
+            "no packet filter but the office's",
+            unless=" && ".join(f"! nft list table {table}" for table in tables),
+            command="; ".join(f"nft 'add table {table}; delete table {table}'" for table in tables),
+        )
 
 
 def names_and_clock(view: BaseView) -> Items:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from outpost.converge.declaration import Once
 from outpost.converge.files import rendered
 from outpost.office import Host, Office
 from outpost.office.base import BaseView, filter_rules
 from outpost.office.flows import inbound, outbound
 from outpost.office.load import parse
+from roles.base import hardening
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,3 +108,36 @@ def test_a_container_leaves_its_machines_clock_and_kernel_alone(view: BaseView) 
     contained = view.office.platform_of(view.me) == "docker"
     assert ("\nkernel." not in kernel) == contained
     assert ('DAEMON_OPTS="-F 1 -x"' in options) == contained
+
+
+IN_A_NETWORK_OF_ITS_OWN = ("unshare", "--map-root-user", "--net")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("nft") and shutil.which("unshare"))
+    or bool(subprocess.run([*IN_A_NETWORK_OF_ITS_OWN, "nft", "list", "tables"], check=False).returncode),
+    reason="needs nft, and the right to make a network namespace",
+)
+def test_a_packet_filter_that_is_refused_goes_as_soon_as_the_offices_own_is_in_force(office: Office) -> None:
+    """Not at the end of the first apply: until then the name servers could not reach each other."""
+    tables = ("inet filter", "ip6 nat-x", "inet outpost")
+    refused = (*(f"packet filter table {table}" for table in tables), "file /etc/apt/apt.conf")
+    ns1 = office.host("ns1").model_copy(update={"refused": refused})
+    *_, own, others = hardening.network(BaseView(office, ns1))
+    assert own.name == "nftables"
+    assert isinstance(others, Once)
+    script = f"""
+        nft 'add table inet filter {{ chain in {{ type filter hook input priority filter; policy drop; }}; }}; add table inet outpost; add table ip kept'
+        {others.question}
+        {others.command}
+        {others.question}
+        {others.command}
+        nft list tables"""
+    done = subprocess.run(
+        [*IN_A_NETWORK_OF_ITS_OWN, "sh", "-ec", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["unmet", "met", "table inet outpost", "table ip kept"], done.stderr
+    assert [item.name for item in hardening.network(BaseView(office, office.host("ns1")))] == [
+        "sysctl",
+        "nftables",
+    ]
