@@ -93,6 +93,11 @@ DOWNGRADED = """
 cd $(mktemp -d); chmod 0755 .; apt-get -qq -o APT::Sandbox::User=root download {package}; dpkg-deb --raw-extract *.deb x
 sed -i 's/^Version: .*/Version: 0/' x/DEBIAN/control; dpkg-deb --build x old.deb >/dev/null; dpkg --install old.deb >/dev/null 2>&1
 """
+BUILT = r"""
+cd $(mktemp -d); mkdir -p x/DEBIAN x/etc/cron.d; echo '# x' > x/etc/cron.d/evil-package
+printf 'Package: evil-package\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.test>\nDescription: x\n' > x/DEBIAN/control
+dpkg-deb --build x new.deb >/dev/null; dpkg --install new.deb >/dev/null 2>&1
+"""
 DRIFTS = (
     # Declared files
     Drift("mta", "/etc/postfix/main.cf", "sed -i 's/^smtpd_helo_required.*/smtpd_helo_required = no/' /etc/postfix/main.cf; echo '# x' >> /etc/postfix/main.cf"),
@@ -364,6 +369,12 @@ DRIFTS = (
     Drift("ns1", "/var/lib/knot/keys/data.mdb", "chmod 0644 /var/lib/knot/keys/data.mdb"),
     Drift("store", "python3.13", "setsid " + PAUSING.format("socket", 's = socket.socket(2, 2, 136); s.bind(("0.0.0.0", 9996))', "")),
     Drift("store", "/opt/evil/preloaded.so", "mkdir -p /opt/evil; cp /usr/lib/x86_64-linux-gnu/libz.so.1 /opt/evil/preloaded.so; systemctl set-environment LD_PRELOAD=/opt/evil/preloaded.so; systemctl restart outpost-logs; systemctl unset-environment LD_PRELOAD"),
+    # What passed for a package's
+    Drift("ns2", "/etc/cron.d/owned", r"mkdir -p /etc/cron.d; echo '# x' > /etc/cron.d/owned; printf '/.\n/etc/cron.d/owned\n' > /var/lib/dpkg/info/evil.list", cleared="rm /var/lib/dpkg/info/evil.list"),
+    Drift("ns1", "evil-package", BUILT + "apt-mark auto evil-package >/dev/null", "an older version, or one that no source"),
+    Drift("mta", "sensible-utils", DOWNGRADED.format(package="sensible-utils").replace("Version: 0", "Version: 99:1").replace("dpkg-deb --build", "echo >> x/usr/bin/sensible-editor; rm x/DEBIAN/md5sums; dpkg-deb --build"), "an older version, or one that no source"),
+    Drift("webmail", "/usr/lib/systemd/system-generators/evil.cache", r"printf '#!/bin/sh\n' > /usr/lib/systemd/system-generators/evil.cache; chmod 755 /usr/lib/systemd/system-generators/evil.cache"),
+    Drift("webmail", "/usr/share/zoneinfo/Etc/UTC", "printf x >> /usr/share/zoneinfo/Etc/UTC"),
     # Directories as a whole
     Drift("ns1", "/root/.ssh", "mkdir -p /opt/evil; mv /root/.ssh /opt/evil/ssh; ln -s /opt/evil/ssh /root/.ssh"),
     Drift("webmail", "/usr/share/roundcube/plugins/", "rm -r /usr/share/roundcube/plugins/zipdownload /usr/share/roundcube/plugins/vcard_attachments"),

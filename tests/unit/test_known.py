@@ -432,6 +432,7 @@ def test_an_upgrade_takes_no_other_program_of_webmails_along(
 def test_a_packages_link_leads_to_what_a_package_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "info").mkdir()
     (tmp_path / "info" / "x.list").write_text("/.\n/lib/x\n/usr/src/x\n")
+    (tmp_path / "status").write_text("Package: x\nStatus: install ok installed\n")
     monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
     links = {
         "/usr/lib/good": "/usr/lib/x.1",
@@ -469,6 +470,7 @@ def test_a_device_outside_dev_is_reported_and_a_persons_to_accept(path: str) -> 
         "/etc/systemd/system-generators/evil.outpost-new",
         "/usr/lib/modules/6.12.57/updates/evil.ko",
         "/var/lib/clamav/evil.cld",
+        "/usr/lib/systemd/system-generators/evil.cache",
     ],
 )
 def test_no_name_that_a_program_reads_is_passed_over(path: str) -> None:
@@ -537,6 +539,20 @@ def test_a_version_that_somebody_edited_is_never_known(monkeypatch: pytest.Monke
     assert reported(edited) == {"control\tknot\t99:1 abc", "control\tknot\t3.4.6 abc"}
     remembered(edited)
     assert reported(set(GOOD)) == set()
+
+
+def test_a_list_in_the_name_of_no_package_makes_no_file_a_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "DATABASE", str(tmp_path))
+    (tmp_path / "info").mkdir()
+    for name in ("a", "c:amd64", "gone", "evil"):
+        (tmp_path / "info" / f"{name}.list").write_text(f"/.\n/etc/{name}\n")
+    (tmp_path / "status").write_text(
+        "Package: a\nStatus: install ok installed\n\nPackage: c\nStatus: install ok installed\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nDescription: x\n Package: evil\n"
+    )
+    assert packages.listed_by_packages() == ["/etc/a", "/etc/c:amd64", "/etc/gone"]
 
 
 def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

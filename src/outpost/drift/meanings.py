@@ -89,8 +89,9 @@ STATES = (
         lambda it: f"{APT} install {it.quoted} </dev/null",
     ),
     Meaning(
-        "version", came, "an older version, installed by hand", "repaired security holes are open again", ("SYS-06",),
-        lambda it: f"{APT} --only-upgrade install {it.quoted} </dev/null", "package", lines,
+        "version", came, "an older version, or one that no source of apt has, installed by hand",
+        "repaired security holes are open again, or it has programs that Debian has not signed", ("SYS-06",),
+        lambda it: repairs.from_source(it.thing, it.packages), "package", lines,
     ),
     Meaning(
         "version", always, "removed by hand, although other packages need it", "programs that need it fail at their next start, and apt refuses to work",
@@ -116,7 +117,7 @@ STATES = (
     Meaning(
         "control", lambda it: bool(it.new and it.old) and it.new[0].rpartition(" ")[2] == it.old[0].rpartition(" ")[2],
         "its version was edited by hand in dpkg's status", "it gets no security upgrades", ("SYS-06",),
-        lambda it: f"{APT} --reinstall --allow-downgrades install {it.quoted}=$(apt-cache madison {it.quoted} | cut -d '|' -f 2 | head -n 1 | tr -d ' ') </dev/null",
+        lambda it: repairs.from_source(it.thing, it.packages),
         "package", lines,
     ),
     Meaning(

@@ -314,6 +314,15 @@ def remove_package(name: str, declared: frozenset[str]) -> str:
     )
 
 
+def from_source(name: str, declared: frozenset[str]) -> str:
+    """Shell that installs the version that apt's sources have, an older one too; a package that they do not have is removed."""
+    quoted = shlex.quote(name)
+    return (
+        f"version=$(apt-cache madison {quoted} | cut -d '|' -f 2 | head -n 1 | tr -d ' '); if [ \"$version\" ]; then "
+        f'{APT} --reinstall --allow-downgrades install {quoted}="$version" </dev/null; else {remove_package(name, declared)}; fi'
+    )
+
+
 def powerless(quoted: str) -> str:
     """Shell after which nothing that was moved aside is setuid or has capabilities: a new owner removes both (chown(2)).
 

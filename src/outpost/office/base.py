@@ -255,5 +255,8 @@ NOTHING_RUNS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 (the places themse
 """Directories where everybody may write."""
 UNUSED_MODULES = (
     "cramfs", "dccp", "firewire-core", "freevxfs", "hfs", "hfsplus", "jffs2", "rds", "sctp", "tipc", "udf", "usb-storage",
+    # tables of iptables-legacy(8): nft(8) lists neither them nor their rules, which also stay when the program is gone
+    *(f"{kind}_{name}" for kind in ("iptable", "ip6table") for name in ("filter", "mangle", "nat", "raw", "security")),
+    "arptable_filter", "ebtable_broute", "ebtable_filter", "ebtable_nat",
 )  # fmt: skip
 """Kernel modules that no role uses and that the kernel loads on demand."""

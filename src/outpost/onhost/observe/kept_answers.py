@@ -27,10 +27,10 @@ MARKED = (
 """With `TREES`: files there are unchanged since an earlier scan as long as none was touched. systemd touches
 the last whenever it reads units."""
 DATABASES = (
-    "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
+    "/etc/localtime", "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
     "/var/lib/dpkg/status", "/var/lib/outpost/packages",
 )  # fmt: skip
-"""Files of packages and of this program: they are replaced as a whole."""
+"""Files of packages and of this program: they are replaced as a whole. The first is a link to a file that no walk reads."""
 
 
 def kept(

@@ -16,7 +16,7 @@ from outpost.onhost.observe.expected import Expected
 from outpost.onhost.observe.facts import SEVERAL, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
-from outpost.onhost.observe.packages import verified_today
+from outpost.onhost.observe.packages import verified_today, without_source
 from outpost.onhost.observe.reading import content, fingerprint, lines_in, lines_of, unseen
 
 STATE, APPLIED, KNOWN, VERIFIED = map(
@@ -43,7 +43,7 @@ def unfinished() -> bool:
 
 
 def newer(now: set[str], before: set[str]) -> set[str]:
-    """Expected changes of versions: a package is new, gone, or newer than before."""
+    """Expected changes of versions: a package is new, gone, or newer than before, and a source of apt has it."""
     new, old = (
         {line.split("\t")[1]: line for line in lines if line.startswith("version\t")}
         for lines in (now - before, before - now)
@@ -56,6 +56,8 @@ def newer(now: set[str], before: set[str]) -> set[str]:
             check=False,
         ).returncode
     }
+    if new:
+        lower |= without_source({name: line.split("\t")[2] for name, line in new.items()})
     gone = set(old) - set(new)
     if gone and subprocess.run(["apt-get", "-qq", "check"], capture_output=True, check=False).returncode:
         lower |= gone  # packages that need it are still installed

@@ -7,6 +7,7 @@ import glob
 import os
 import pathlib
 import re
+import shlex
 import stat
 import time
 
@@ -53,6 +54,16 @@ def controls() -> list[str]:
         for package in sorted(files)
         if package.partition(":")[0] in versions
     ]
+
+
+# SYS-06: without it root installs a package of his own, or a higher version of one, marked as automatic, and all of it counts as Debian's.
+def without_source(versions: dict[str, str]) -> set[str]:
+    """Those of these packages whose version no source of apt has; none if apt has no lists of packages."""
+    names = " ".join(map(shlex.quote, ("dpkg", *versions)))
+    lines = (line.split("|") for line in lines_of(f"apt-cache madison {names}"))
+    offered = {(name.strip(), version.strip()) for name, version, _ in lines}
+    has_lists = any(name == "dpkg" for name, _ in offered)
+    return {name for name, version in versions.items() if has_lists and (name, version) not in offered}
 
 
 def _installed() -> dict[str, str]:
@@ -102,10 +113,13 @@ def listed_by_packages() -> list[str]:
     return sorted(set(owned))
 
 
+# SYS-08: without it root writes a list in the name of a package that dpkg does not know, and each file in it counts as a package's.
 def _listed(pattern: str) -> collections.abc.Iterator[str]:
     """The paths in the lists of these packages. Lists from before the merge of directories have other paths."""
+    recorded = set(re.findall(r"^Package: (\S+)$", content(f"{DATABASE}/status"), re.MULTILINE))
     for listing in glob.iglob(f"{DATABASE}/info/{pattern}"):
-        yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
+        if os.path.basename(listing).removesuffix(".list").partition(":")[0] in recorded:
+            yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
 
 
 def conffiles(declared: set[str]) -> list[str]:
@@ -132,7 +146,10 @@ def programs() -> list[str]:
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
     since = verified_today()
     found, suspects = [], []
-    for path in owned:
+    clock = os.path.realpath(
+        "/etc/localtime"
+    )  # every daemon reads it, although it is among what only people read
+    for path in (*owned, *([clock] if os.path.exists(clock) else [])):
         if not path.startswith(tops):
             continue
         try:

@@ -78,7 +78,7 @@ STATE_OF_DAEMONS = ("/var/lib/*", "/var/log/*", "/var/spool/*", "/var/spool/post
 PASSING = re.compile(
     # names that no program reads as its configuration; systemd runs generators that end in .dpkg-del
     r"(^|/)\.\S*\.swp$|\S\.(dpkg-(bak|dist|new|old|tmp)|ucf-(dist|new|old))$"
-    r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+\.cache$"
+    r"|^/etc/(ld\.so\.cache|(aliases|postfix/\w+)\.(db|lmdb)|cron\.\w+/\.placeholder|unbound/unbound_\w+\.(key|pem))$|^/usr/(?!local/)\S+/(giomodule|gconv-modules|icon-theme|immodules|loaders|mimeinfo)\.cache$"
     r"|^/usr/(local/share/|share/|lib/)(fonts|mime|man)/|^/usr/lib/(modules/[^/]+/modules\.[\w.]+$|udev/hwdb\.bin$)|^/var/lib/clamav/((bytecode|daily|main)\.(cld|cvd)|freshclam\.dat|tmp\.[0-9a-f]+)$"
     # what the system and its packages make themselves; accounts and authorities have scans of their own
     r"|^/etc/(ssl/certs/ca-certificates\.crt$|rc[0-6S]\.d/|init\.d/\.depend|mtab$|\.pwd\.lock$|\.updated$|adjtime$|mailcap$"
