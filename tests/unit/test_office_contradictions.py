@@ -93,6 +93,7 @@ LIES: list[tuple[str, Data, str, str, str]] = [
     # hosts
     ("an SSH login on another host", {"hosts.mta.ssh": "root@10.77.4.31"}, "hosts.mta.ssh", "an address of store", "address of mta"),
     ("two hosts behind one login", {"hosts.ns1.ssh": "root@192.0.2.9:22", "hosts.ns2.ssh": "192.0.2.9"}, "hosts.ns2.ssh", "ns1 is reached there", "port of its own"),
+    ("accepted everywhere and refused", {"maintenance.accepted": ["account x"], "hosts.mta.refused": ["account x"]}, "hosts.mta.refused[0]", "accepted, too", "remove it from one"),
     ("accepted and refused", {"hosts.mta.accepted": ["account x"], "hosts.mta.refused": ["account x"]}, "hosts.mta.refused[0]", "accepted, too", "remove it from one"),
     ("a name server that retires", {"hosts.ns1.retiring": True}, "hosts.ns1.retiring", "only an MTA", "remove it"),
     ("no way to administer a host", {"hosts.ns1.addresses": {"wan": ["10.77.0.11", "fd00:77:0:0::11"], "core": ["10.77.2.11", "fd00:77:0:2::11"]}, "logs": {}, "backup.server": "192.0.2.9"}, "hosts.ns1.addresses", "no address in the management zone", "give it one in mgmt"),

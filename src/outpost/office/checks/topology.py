@@ -249,7 +249,7 @@ def _hosts_by_themselves(office: Office) -> Iterator[Problem]:
             message = f"{logins[place, port]} is reached there"
             yield Problem(f"{field}.ssh", host.ssh, message, "give each host an address or a port of its own")
         for index, thing in enumerate(host.refused):
-            if thing in host.accepted:
+            if thing in (*host.accepted, *office.maintenance.accepted):
                 yield Problem(
                     f"{field}.refused[{index}]", thing, "accepted, too", "remove it from one of the two"
                 )
