@@ -57,6 +57,20 @@ def test_a_search_finds_part_of_a_word_in_the_text(alice: OfficeUser, bob: Offic
         assert mailbox.uids(AND(subject=token, text="mdrehkrx")) == []
 
 
+def test_a_search_finds_words_however_they_are_typed(alice: OfficeUser, bob: OfficeUser) -> None:
+    text = "Kräuterbäcker in der Hauptstraße: Maß und Größe, was kostet Rødgrød, naïve invoices\n"
+    message, token = compose(bob.address, [alice.address], text)
+    bob.send(message, [alice.address])
+    alice.receive(token)
+    with alice.mailbox() as mailbox:
+        for typed in (
+            "krauterbacker", "KRÄUTERBÄCKER", "äuterb", "hauptstrasse", "HAUPTSTRASSE", "strasse", "mass", "grosse",
+            "GRÖSSE", "rodgrod", "NAIVE", "invoice", "was", "was kostet",
+        ):  # fmt: skip
+            assert len(mailbox.uids(AND(subject=token, text=typed), charset="UTF-8")) == 1, typed
+        assert mailbox.uids(AND(subject=token, text="krauterbackerx")) == []
+
+
 @pytest.mark.control("STO-04")
 def test_a_search_finds_words_of_attachments(alice: OfficeUser, bob: OfficeUser) -> None:
     word, other = f"kran{token_hex(6)}", f"turm{token_hex(6)}"
