@@ -53,6 +53,9 @@ def test_user_logs_in_reads_writes_and_logs_out(
     expect(page.frame_locator("#messagecontframe").locator("#messagebody")).to_contain_text(
         "When is the crane due?"
     )
+    for name in ("Reply", "Delete", "Archive", "Junk"):  # as read below the icon, also of plugins' buttons
+        label = page.locator("#layout-content .toolbar").get_by_text(name, exact=True).first
+        assert (label.bounding_box() or {"width": 0})["width"] > 10, name
     page.screenshot(path=str(tmp_path / "reading.png"))
 
     answer = f"answer-{token_hex(8)}"
