@@ -162,7 +162,12 @@ class Declaration:
     def are_installed(self) -> str:
         """Shell that prints which packages are installed, and which of these an upgrade removes as soon as no other package needs them."""
         listed = " ".join(sorted(map(shlex.quote, self.package_names)))
-        return f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}; apt-mark showauto {listed} | sed 's/^/{AUTOMATIC}/'"
+        # the file of apt-mark(8), which itself takes half a second of a processor
+        automatic = f"awk '/^Package:/ {{ name = $2 }} /^Auto-Installed: 1/ {{ print \"{AUTOMATIC}\" name }}' /var/lib/apt/extended_states"
+        return (
+            f"dpkg-query --show --showformat '${{db:Status-Abbrev}}|${{Package}}\\n' {listed}; "
+            f"{automatic} | grep -Fx \"$(printf '{AUTOMATIC}%s\\n' {listed})\""
+        )
 
     @cached_property
     def absent(self) -> frozenset[str]:
