@@ -372,6 +372,7 @@ DRIFTS = (
     # What passed for a package's
     Drift("ns2", "/etc/cron.d/owned", r"mkdir -p /etc/cron.d; echo '# x' > /etc/cron.d/owned; printf '/.\n/etc/cron.d/owned\n' > /var/lib/dpkg/info/evil.list", cleared="rm /var/lib/dpkg/info/evil.list"),
     Drift("ns1", "evil-package", BUILT + "apt-mark auto evil-package >/dev/null", "an older version, or one that no source"),
+    Drift("store", "evil-removed", r"printf '\nPackage: evil-removed\nStatus: deinstall ok config-files\nArchitecture: all\nMaintainer: x <x@x.test>\nVersion: 1\nDescription: x\n\n' >> /var/lib/dpkg/status; printf '/.\n/etc/cron.d/owned\n' > /var/lib/dpkg/info/evil-removed.list; mkdir -p /etc/cron.d; echo '# x' > /etc/cron.d/owned"),
     Drift("mta", "sensible-utils", DOWNGRADED.format(package="sensible-utils").replace("Version: 0", "Version: 99:1").replace("dpkg-deb --build", "echo >> x/usr/bin/sensible-editor; rm x/DEBIAN/md5sums; dpkg-deb --build"), "an older version, or one that no source"),
     Drift("webmail", "/usr/lib/systemd/system-generators/evil.cache", r"printf '#!/bin/sh\n' > /usr/lib/systemd/system-generators/evil.cache; chmod 755 /usr/lib/systemd/system-generators/evil.cache"),
     Drift("webmail", "/usr/share/zoneinfo/Etc/UTC", "printf x >> /usr/share/zoneinfo/Etc/UTC"),

@@ -550,9 +550,27 @@ def test_a_list_in_the_name_of_no_package_makes_no_file_a_packages(
         (tmp_path / "info" / f"{name}.list").write_text(f"/.\n/etc/{name}\n")
     (tmp_path / "status").write_text(
         "Package: a\nStatus: install ok installed\n\nPackage: c\nStatus: install ok installed\n\n"
-        "Package: gone\nStatus: deinstall ok config-files\nDescription: x\n Package: evil\n"
+        "Package: gone\nStatus: deinstall ok config-files\nDescription: x\n Package: evil\n\n"
+        "Package: evil\nStatus: purge ok not-installed\n"
     )
     assert packages.listed_by_packages() == ["/etc/a", "/etc/c:amd64", "/etc/gone"]
+
+
+@pytest.mark.usefixtures("host")
+def test_only_a_package_that_was_here_leaves_its_configuration() -> None:
+    """SYS-08: dpkg's status may name any package as removed, and each file in its list counts as a package's."""
+    left, rest = (
+        "control\tknot\tremoved",
+        set(GOOD) - {"control\tknot\t3.4.6 abc", "version\tknot\t3.4.6", "package\tknot\t"},
+    )
+    remembered(set(GOOD))
+    evil = "control\tevil\tremoved"
+    assert reported({*GOOD, evil}) == {evil}
+    assert left not in reported({*rest, left})
+    remembered({*rest, left})
+    assert reported({*rest, left, evil}) == {evil}
+    (finding,) = findings(Beside(usable=True, appeared=frozenset((evil,))))
+    assert "mv --backup" in finding.repair
 
 
 def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,6 +584,7 @@ def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch
         "Package: c\nStatus: hold ok installed\nVersion: 3\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 4\n"
     )
     before = packages.controls()
+    assert before.pop() == f"control\tgone\t{packages.REMOVED}"
     assert [fact.rpartition(" ")[0] for fact in before] == [
         "control\ta\t1",
         "control\ta.b\t2",
@@ -577,7 +596,7 @@ def test_what_dpkg_keeps_of_each_package_is_digested(tmp_path: Path, monkeypatch
         packages.expect_lists()
     (tmp_path / "info" / "c:amd64.list").write_text("c:amd64.list")
     (tmp_path / "info" / "a.postinst").write_text("evil")
-    assert [fact in before for fact in packages.controls()] == [False, True, True]
+    assert [fact in before for fact in packages.controls()[:-1]] == [False, True, True]
 
 
 def test_capabilities_are_sought_in_all_of_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

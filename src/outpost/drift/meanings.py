@@ -19,6 +19,7 @@ from outpost.drift.repairs import APT, MOUNTS
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.asking import REDIS
 from outpost.onhost.observe.network import UNSURE
+from outpost.onhost.observe.packages import REMOVED
 from outpost.onhost.observe.units import SHUTDOWN
 from outpost.units import restarted
 
@@ -113,6 +114,11 @@ STATES = (
     Meaning(
         "architecture", came, "an architecture that was added by hand", "packages that the office has not chosen may be installed", ("SYS-04",),
         lambda it: f"dpkg --remove-architecture {it.quoted} || true", "package",
+    ),
+    Meaning(
+        "control", lambda it: it.new == (REMOVED,), "written into dpkg's status by hand, as a package that was removed; no apply has seen it here",
+        "each file that its list names counts as a package's, and no plan names it", ("SYS-08",),
+        lambda it: repairs.forgotten(it.thing), "package",
     ),
     Meaning(
         "control", lambda it: bool(it.new and it.old) and it.new[0].rpartition(" ")[2] == it.old[0].rpartition(" ")[2],

@@ -26,8 +26,7 @@ USUAL = (0o644, 0o755, 0o444, 0o555)
 def with_mode(it: Difference) -> str:
     """Shell that restores mode and owner. A missing directory is made; a missing file comes from the copy that Debian keeps of it.
 
-    Whatever has taken its place (a link, a directory instead of a file) is moved aside. SYS-01: a daemon's account may own the
-    directory above, and put a link there meanwhile.
+    Whatever has taken its place (a link, a directory instead of a file) is moved aside. SYS-01: a daemon's account may make a link meanwhile.
     """
     mode, owner, group = it.old[0].split(" ")
     kind, missing = ("-f", f"cp --archive {named(f'{it.thing}-')} {it.quoted}")
@@ -342,6 +341,15 @@ def control_files(package: str) -> str:
         f'[ "$(wc -l < control/list)" -gt 1 ] && rm control/control && mkdir -p -m 0700 {ASIDE}{top} && '
         f'{each} cp --archive --backup=numbered "$old" {ASIDE}{top}/ || exit 1; fi; done && for new in control/*; do mode=0644; [ ! -x "$new" ] || mode=0755; '
         f'install -m "$mode" "$new" {top}/.outpost-new && mv -fT {top}/.outpost-new {top}/{quoted}."${{new#*/}}" || exit 1; done && {each} [ -e "control/${{old##*.}}" ] || rm "$old"; fi; done; cd /; rm -rf "$aside"'
+    )
+
+
+def forgotten(package: str) -> str:
+    """Shell after which dpkg does not know a removed package; its records are moved aside first, so that no script runs and no file goes."""
+    quoted, top = shlex.quote(package), "/var/lib/dpkg/info"
+    return (
+        f'mkdir -p -m 0700 {ASIDE}{top} && for old in {top}/{quoted}.*; do if [ -e "$old" ] && [ "${{old%.*}}" = {top}/{quoted} ]; then '
+        f'mv --backup=numbered "$old" {ASIDE}{top}/ || exit 1; fi; done && dpkg --purge {quoted} >/dev/null'
     )
 
 

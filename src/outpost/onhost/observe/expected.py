@@ -12,7 +12,7 @@ import re
 from outpost.onhost.observe import debian, made
 from outpost.onhost.observe.facts import SEVERAL, account_of, harmless, parts, words
 from outpost.onhost.observe.files import AUTHORITIES, UNITS
-from outpost.onhost.observe.packages import astray, files_of, has_log, is_shipped, owned_by_packages
+from outpost.onhost.observe.packages import REMOVED, astray, files_of, has_log, is_shipped, owned_by_packages
 from outpost.onhost.observe.places import CHROOT, DEVICE, GUARDED, MERGED, PARTS
 from outpost.onhost.observe.reading import content, digested, fingerprint, lines_in
 
@@ -269,6 +269,8 @@ class Expected:
 
         Each version has a change log of its own, and with it another checksum.
         """
+        if value == REMOVED:  # only a package that was here leaves something
+            return not self._before or any(fact.startswith(f"version\t{package}\t") for fact in self._before)
         version, _, digest = value.partition(" ")
         before = {parts(fact)[2] for fact in self._before if fact.startswith(f"control\t{package}\t")}
         if any(old.endswith(f" {digest}") for old in before - {value}) and has_log(package):

@@ -16,6 +16,9 @@ from outpost.onhost.observe.kept_answers import DAY, identity, kept
 from outpost.onhost.observe.places import DATABASE, FOR_PEOPLE, PACKAGES_OWN, PROGRAMS, expanded
 from outpost.onhost.observe.reading import BlindError, content, digested, lines_in, lines_of, named
 
+REMOVED = "removed"
+"""The value for a package that is gone but for its configuration: dpkg keeps the list of that, and the files in it count as its own."""
+
 
 def packages() -> list[str]:
     """Installed packages that somebody asked for; their dependencies come and go with them."""
@@ -49,11 +52,20 @@ def controls() -> list[str]:
     files = collections.defaultdict(list)
     for name in sorted(os.listdir(f"{DATABASE}/info")):
         files[name.rpartition(".")[0]].append(name)
-    return [
+    there = [
         f"control\t{named(package)}\t{versions[package.partition(':')[0]]} {_digest_of(files[package])}"
         for package in sorted(files)
         if package.partition(":")[0] in versions
     ]
+    return there + [
+        f"control\t{named(name)}\t{REMOVED}" for name, state in _states() if state == "config-files"
+    ]
+
+
+def _states() -> list[tuple[str, str]]:
+    """Name and state of each package that dpkg knows."""
+    pattern = r"^Package: (\S+)\n(?:.+\n)*?Status: \w+ \w+ (\S+)"
+    return re.findall(pattern, content(f"{DATABASE}/status"), re.MULTILINE)
 
 
 # SYS-06: without it root installs a package of his own, or a higher version of one, marked as automatic, and all of it counts as Debian's.
@@ -116,7 +128,7 @@ def listed_by_packages() -> list[str]:
 # SYS-08: without it root writes a list in the name of a package that dpkg does not know, and each file in it counts as a package's.
 def _listed(pattern: str) -> collections.abc.Iterator[str]:
     """The paths in the lists of these packages. Lists from before the merge of directories have other paths."""
-    recorded = set(re.findall(r"^Package: (\S+)$", content(f"{DATABASE}/status"), re.MULTILINE))
+    recorded = {name for name, state in _states() if state != "not-installed"}
     for listing in glob.iglob(f"{DATABASE}/info/{pattern}"):
         if os.path.basename(listing).removesuffix(".list").partition(":")[0] in recorded:
             yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
