@@ -556,6 +556,18 @@ def test_a_list_in_the_name_of_no_package_makes_no_file_a_packages(
     assert packages.listed_by_packages() == ["/etc/a", "/etc/c:amd64", "/etc/gone"]
 
 
+def test_a_package_that_a_person_has_accepted_may_come_from_no_source_of_apt(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor's own package, installed by hand, and its upgrades."""
+    monkeypatch.setattr(known, "newer", lambda *_: set())
+    contract(host, accepted=["package vendor"])
+    remembered(set(GOOD))
+    own = {"package\tvendor\t", "version\tvendor\t2", "control\tvendor\t2 abc"}
+    assert reported({*GOOD, *own}) == set()
+    assert reported({*GOOD, *own, "version\tother\t2"}) == {"version\tother\t2"}
+
+
 @pytest.mark.usefixtures("host")
 def test_only_a_package_that_was_here_leaves_its_configuration() -> None:
     """SYS-08: dpkg's status may name any package as removed, and each file in its list counts as a package's."""

@@ -158,6 +158,7 @@ class Judged:
         before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
         passing = newer(now, before) if known is not None else set()
+        passing |= {fact for fact in new if _is_version(fact) and expected.accepted(fact)}
         # SYS-08: without it a package that somebody installed by hand, or an older version, explains other changes by hand.
         by_hand = {
             parts(fact)[1] for fact in new if fact.startswith("package\t") and not expected.explains(fact)
