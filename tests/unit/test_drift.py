@@ -228,6 +228,10 @@ def test_a_version_that_no_source_has_is_no_upgrade(monkeypatch: pytest.MonkeyPa
     assert newer(before | {"version\tevil\t1"}, before) == set()
     offered += ["      knot | 99:1 | http://deb.debian.org/debian trixie/main amd64 Packages"]
     assert newer({"version\tknot\t99:1"}, before) == {"version\tknot\t99:1", *before}
+    upgraded = {"version\tknot\t3.4.7-1"}  # yesterday, and since then apt's lists name a later one only
+    assert newer(upgraded, before) == upgraded | before
+    offered[1] = offered[1].replace("99:1", "3.4.6-1")
+    assert newer(upgraded, before) == set()
     (finding,) = findings(seen(appeared=("version\tevil\t1",)))
     assert "--auto-remove remove evil" in finding.repair
 

@@ -16,7 +16,7 @@ from outpost.onhost.observe.expected import Expected
 from outpost.onhost.observe.facts import SEVERAL, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
-from outpost.onhost.observe.packages import verified_today, without_source
+from outpost.onhost.observe.packages import is_lower, verified_today, without_source
 from outpost.onhost.observe.reading import content, fingerprint, lines_in, lines_of, unseen
 
 STATE, APPLIED, KNOWN, VERIFIED = map(
@@ -49,12 +49,7 @@ def newer(now: set[str], before: set[str]) -> set[str]:
         for lines in (now - before, before - now)
     )
     lower = {
-        name
-        for name in set(new) & set(old)
-        if not subprocess.run(
-            ["dpkg", "--compare-versions", new[name].split("\t")[2], "lt", old[name].split("\t")[2]],
-            check=False,
-        ).returncode
+        name for name in set(new) & set(old) if is_lower(new[name].split("\t")[2], old[name].split("\t")[2])
     }
     if new:
         lower |= without_source({name: line.split("\t")[2] for name, line in new.items()})

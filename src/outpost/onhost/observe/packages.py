@@ -9,6 +9,7 @@ import pathlib
 import re
 import shlex
 import stat
+import subprocess
 import time
 
 from outpost.onhost.observe.declared import VERIFIED, is_local
@@ -70,12 +71,23 @@ def _states() -> list[tuple[str, str]]:
 
 # SYS-06: without it root installs a package of his own, or a higher version of one, marked as automatic, and all of it counts as Debian's.
 def without_source(versions: dict[str, str]) -> set[str]:
-    """Those of these packages whose version no source of apt has; none if apt has no lists of packages."""
+    """Those of these packages whose version no source of apt has, and no later one, to which apt upgrades; none without lists of packages."""
     names = " ".join(map(shlex.quote, ("dpkg", *versions)))
-    lines = (line.split("|") for line in lines_of(f"apt-cache madison {names}"))
-    offered = {(name.strip(), version.strip()) for name, version, _ in lines}
-    has_lists = any(name == "dpkg" for name, _ in offered)
-    return {name for name, version in versions.items() if has_lists and (name, version) not in offered}
+    offered = collections.defaultdict(set)
+    for line in lines_of(f"apt-cache madison {names}"):
+        name, version, _ = line.split("|")
+        offered[name.strip()].add(version.strip())
+    return {
+        name
+        for name, version in versions.items()
+        if "dpkg" in offered
+        and not any(version == other or is_lower(version, other) for other in offered[name])
+    }
+
+
+def is_lower(version: str, other: str) -> bool:
+    done = subprocess.run(["dpkg", "--compare-versions", version, "lt", other], check=False)
+    return done.returncode == 0
 
 
 def _installed() -> dict[str, str]:
