@@ -69,6 +69,7 @@ class Shape:
     around: tuple[str, ...] = ()
     hosts: str = ""
     refused: str = ""
+    remedy: str = ""
     wheel: bool = False
     names: dict[str, str] = field(default_factory=dict)
     users: int = 0
@@ -337,6 +338,15 @@ class Administrator:
                 .sign(key, hashes.SHA256())
             )
             (self.site.office_directory / f"{host.name}.pem").write_bytes(made.public_bytes(Encoding.PEM))
+
+    def obeys(self, printed: str) -> None:
+        """What preflight said: typed on each host, and written into the office file."""
+        document = tomlkit.parse(self.site.office_file.read_text())
+        for proxy in re.findall(r'write proxy = "([^"]*)" below \[archive\]', printed):
+            _merge(document, {"archive": {"proxy": proxy}})
+        self.site.office_file.write_text(tomlkit.dumps(document))
+        for machine in self._hosts():
+            self._run(machine, f"export DEBIAN_FRONTEND=noninteractive\n{self.shape.remedy}")
 
     # What somebody else has done: the machines, the world ---------------------------------------------------------
 
