@@ -301,15 +301,15 @@ def restart(unit: str) -> str:
 
 
 def remove_package(name: str, declared: frozenset[str]) -> str:
-    """Shell that removes a package, unless a role needs something that would go with it."""
+    """Shell that removes a package, unless a role needs something that would go with it. Missing packages come first: without them apt refuses."""
     needed = "|".join(re.escape(package) for package in sorted(declared)) or "-"
     quoted = shlex.quote(name)
-    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300"
     return (
+        f"apt-get -qq check >/dev/null 2>&1 || {APT} --fix-broken install </dev/null; "
         f"removed=$(LC_ALL=C apt-get --simulate --auto-remove remove {quoted} 2>&1) || echo \"$removed\" | grep -q '{KEEPS}' || exit 1; "
         f"if echo \"$removed\" | grep -qE '^Remv ({needed}) |{KEEPS}'; then "
         f"echo {shlex.quote(f'{name} stays: a declared package needs it')} >&2; apt-mark auto {quoted} >/dev/null; "
-        f"else {apt} --auto-remove remove {quoted} </dev/null; systemctl daemon-reload; fi"
+        f"else {APT} --auto-remove remove {quoted} </dev/null; systemctl daemon-reload; fi"
     )
 
 

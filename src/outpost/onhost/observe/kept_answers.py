@@ -28,9 +28,9 @@ MARKED = (
 the last whenever it reads units."""
 DATABASES = (
     "/etc/localtime", "/var/lib/apt/extended_states", "/var/lib/dpkg/arch", "/var/lib/dpkg/diversions", "/var/lib/dpkg/info", "/var/lib/dpkg/statoverride",
-    "/var/lib/dpkg/status", "/var/lib/outpost/packages",
+    "/usr/share/zoneinfo/Etc/UTC", "/var/lib/dpkg/status", "/var/lib/outpost/packages",
 )  # fmt: skip
-"""Files of packages and of this program: they are replaced as a whole. The first is a link to a file that no walk reads."""
+"""Files of packages and of this program: they are replaced as a whole. The clock's zone and UTC are where no walk goes."""
 
 
 def kept(

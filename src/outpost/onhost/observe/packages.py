@@ -21,6 +21,9 @@ REMOVED = "removed"
 """The value for a package that is gone but for its configuration: dpkg keeps the list of that, and the files in it count as its own."""
 
 
+UTC = "/usr/share/zoneinfo/Etc/UTC"
+
+
 def packages() -> list[str]:
     """Installed packages that somebody asked for; their dependencies come and go with them."""
     marks = "\n".join(lines_in("/var/lib/apt/extended_states"))
@@ -170,10 +173,9 @@ def programs() -> list[str]:
     tops = tuple(f"{place}/" for place in expanded(PROGRAMS))
     since = verified_today()
     found, suspects = [], []
-    clock = os.path.realpath(
-        "/etc/localtime"
-    )  # every daemon reads it, although it is among what only people read
-    for path in (*owned, *([clock] if os.path.exists(clock) else [])):
+    # every daemon reads one of these, although they are among what only people read; an apply sets the second one
+    clocks = {os.path.realpath("/etc/localtime"), UTC}
+    for path in (*owned, *filter(os.path.exists, sorted(clocks))):
         if not path.startswith(tops):
             continue
         try:
