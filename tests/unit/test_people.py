@@ -101,7 +101,7 @@ def test_what_breaks_a_rule_never_reaches_the_file(roster: Roster, tmp_path: Pat
     ("words", "remedy"),
     [
         (["user", "add", "SITE", "O'Brien"], '"obrien@quay.example"'),
-        (["user", "add", "SITE", "jürgen"], '"jurgen@quay.example"'),
+        (["user", "add", "SITE", "jürgen"], '"juergen@quay.example"'),
         (["user", "add", "SITE", "erin", "--quota", "much"], "like 25MiB"),
         (["user", "remove", "SITE", "nobody"], "choose one of: maria@quay.example"),
         (["user", "passwd", "SITE", "nobody"], "./outpost user list /"),
