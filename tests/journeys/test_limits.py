@@ -118,10 +118,11 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
         edge.mail("")
         assert {edge.rcpt(victim)[0] for _ in range(50)} == {250}
         edge.rset()
-    stranger, answers = town.stranger.address, []
-    for number in range(allowed + 3):
+    stranger, began = town.stranger.address, time.monotonic()
+    answers: list[tuple[int, bytes]] = []
+    while len(answers) < 3 * allowed and [code for code, _ in answers].count(450) < 3:
         message, _ = compose(stranger, [victim])
-        named = [victim] * (2 if number < allowed else 1)  # twice in one message counts once
+        named = [victim] * (2 if len(answers) < allowed else 1)  # twice in one message counts once
         try:
             answers.append(
                 (250, b"") if not edge.sendmail(stranger, named, message.as_string()) else (0, b"")
@@ -131,7 +132,11 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
             edge.rset()
         except smtplib.SMTPDataError as refused:
             answers.append((refused.smtp_code, str(refused.smtp_error).encode()))
-    assert [code for code, _ in answers] == [250] * allowed + [450] * 3
+    codes = [code for code, _ in answers]
+    assert codes[:allowed] == [250] * allowed
+    assert set(codes[allowed:]) <= {250, 450}
+    # ten minutes allow as many again: on a slow machine one or two more are taken
+    assert codes.count(250) <= allowed + 1 + int(allowed * (time.monotonic() - began) / 600)
     assert answers[-1][1].startswith(b"4.7.1")
     edge.mail("")
     assert edge.rcpt(other)[0] == 250
