@@ -44,7 +44,7 @@ CLOCK = 2.0
 """Seconds that the clock may be off; chronyd corrects a jump slowly, unless it starts."""
 OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
 """systemd's message when the kernel ended a process of a unit (systemd-journald's catalogue)."""
-OF_A_SESSION = re.compile(r"[a-z-]+\(([^@)/]+)[^)]*\)(?:<[^<>]*>)*: Error: ")
+OF_A_SESSION = re.compile(r"[a-z-]++\(([^@)/]++)[^)]*+\)(?:<[^<>]*+>)*+: Error: ")
 """Begins a line of Dovecot about a user who has logged in, or about a delivery."""
 DAMAGED = re.compile(r"/srv/mail/([^/\s]+)/Maildir/(?:\.[^/\n]+/)?(?:cur|new)/[^/\s:)]+(?::2,[A-Za-z]*)?")
 MOST_DAMAGED = 5

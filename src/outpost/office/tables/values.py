@@ -202,7 +202,7 @@ def _alarm_path(value: str) -> str:
 _PASSPORT = str.maketrans(
     dict(zip("äåæöøœüßđł", ["ae", "aa", "ae", "oe", "oe", "oe", "ue", "ss", "d", "l"], strict=True))
 )
-"""Letters as passports transcribe them (ICAO 9303, part 3); others lose their marks."""
+"""Characters as passports transcribe them (ICAO 9303, part 3); others lose their marks."""
 
 
 def plainer(value: str) -> str:

@@ -89,6 +89,7 @@ def without_source(versions: dict[str, str]) -> set[str]:
 
 
 def is_lower(version: str, other: str) -> bool:
+    """Whether dpkg sorts a version before another one (deb-version(7))."""
     done = subprocess.run(["dpkg", "--compare-versions", version, "lt", other], check=False)
     return done.returncode == 0
 
