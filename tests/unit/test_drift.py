@@ -183,6 +183,7 @@ def test_what_appears_by_hand_is_named_and_removed(
         ("traced\tdovecot.service\tauth 77", "unit", "kill -KILL 77"),
         ("foreign\t/opt/x y\tx y 7 ", "program", "kill -KILL 7"),
         ("foreign\t/memfd:x (deleted)\tx 7 nginx.service", "program", "systemctl try-restart nginx.service"),
+        ("background\t/usr/bin/dash\tdash 7 php8.4-fpm.service", "program", "kill -KILL 7"),
         ("sniffer\tpython3.13\tpython3.13 7 session-2.scope", "socket", "kill -KILL 7"),
         (
             "within\t/etc/nginx/nginx.conf\tnginx 7 nginx.service",
@@ -578,6 +579,26 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     ]
     assert seen_now.holders == {"55": ("/memfd:x (deleted)", "8")}
     assert seen_now.views == {"mnt:[1]": ("auth", "6")}
+
+
+def test_what_is_left_below_systemd_and_is_no_daemon_is_in_the_background(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adopted = {
+        "one.service": [("/usr/sbin/one", "5")],
+        "two.service": [("/usr/sbin/two", "6"), ("/usr/bin/dash", "7"), ("/usr/bin/ended", "8")],
+        "once.service": [("/usr/sbin/dhclient", "9"), ("/usr/sbin/dhclient", "10")],
+        "session-3.scope": [("/usr/bin/nc", "11")],
+        "": [("/usr/bin/socat", "12")],
+    }
+    main = {"two.service": "6", "once.service": "0"}
+    monkeypatch.setattr(processes, "lines_of", lambda command: [main[command.split()[-1]]])
+    monkeypatch.setattr(processes, "content", lambda path: f"PPid:\t{1 - path.count('/8/')}\n".join("\n\n"))
+    assert processes.in_background(adopted) == [
+        "background\t/usr/bin/dash\tdash 7 two.service",
+        "background\t/usr/bin/nc\tnc 11 session-3.scope",
+        "background\t/usr/bin/socat\tsocat 12 ",
+    ]
 
 
 def test_a_program_is_known_by_its_file_and_not_by_the_name_that_it_gives_itself(tmp_path: Path) -> None:

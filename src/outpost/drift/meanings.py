@@ -56,6 +56,12 @@ def _running(it: Difference) -> str:
     return unit or f"process {pid}"
 
 
+def _left(it: Difference) -> str:
+    pid, unit = _listening(it)
+    where = f"in the background of {unit}" if unit else "in the background"
+    return f"left {where} (process {pid}); no service has it as its daemon"
+
+
 def _listens(it: Difference) -> str:
     pid, unit = _listening(it)
     return f"{it.new[0].partition(' ')[0]} ({unit or f'process {pid}'}) listens; no flow leads there"
@@ -304,6 +310,11 @@ FAULTS = (
         "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program or library",
         lambda it: f"nobody knows what it does. Remedy: if it belongs there, put `{it.thing}` into hosts.NAME.local of the office file", ("SYS-04",),
         lambda it: repairs.ended(*_listening(it)), "program",
+    ),
+    Meaning(
+        "background", always, _left,
+        lambda it: f"nobody knows what it does. Remedy: if it belongs there, put `{it.thing}` into hosts.NAME.local of the office file", ("SYS-04",),
+        lambda it: repairs.ended(_listening(it)[0], ""), "program",
     ),
     Meaning(
         "sniffer", always, lambda it: f"a packet, raw or UDP-Lite socket, opened by hand ({_running(it)})", "it can read the host's traffic or take commands, and no listener shows it",

@@ -5,12 +5,13 @@ import contextlib
 import glob
 import os
 import re
+import shlex
 import stat
 
 from outpost.onhost.observe.declared import is_local
 from outpost.onhost.observe.packages import shipped
 from outpost.onhost.observe.places import CHROOT
-from outpost.onhost.observe.reading import content, named
+from outpost.onhost.observe.reading import content, lines_of, named
 from outpost.onhost.observe.units import mention
 
 OF_PACKAGES = ("/usr/bin/", "/usr/lib/", "/usr/libexec/", "/usr/sbin/")
@@ -20,6 +21,8 @@ SCANNED = ("/usr/", f"{CHROOT}/lib/", f"{CHROOT}/usr/")
 MAPPED = re.compile(r"^\S+ ..x\S \S+ \S+ \d+ +(/.+)$", re.MULTILINE)
 """Code that a process has loaded from files (proc_pid_maps(5))."""
 STATUS = re.compile(r"^(?:State|PPid|TracerPid):\t(\S+)", re.MULTILINE)
+OF_LOGINS = ("login", "systemd")
+"""Programs below systemd in the scope of a login: one at the console, and the user's own systemd."""
 STOPPED = "Tt"
 """States of a process that a signal, or a debugger, has stopped."""
 
@@ -28,7 +31,8 @@ class Processes:
     """One walk over all of them (proc(5)).
 
     Attributes:
-        faults: Daemons that are stopped or traced, programs and libraries of no package, and deleted logs that are still written.
+        faults: Daemons that are stopped or traced, programs and libraries of no package, processes in the background, and deleted logs
+            that are still written.
         holders: Inode of a socket → name and number of the process that has it; of several, the youngest one.
         views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
     """
@@ -36,6 +40,7 @@ class Processes:
     def __init__(self) -> None:
         faults: list[str] = []
         strange: dict[str, list[str]] = {}
+        adopted: dict[str, list[tuple[str, str]]] = {}
         self.holders: dict[str, tuple[str, str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -62,6 +67,8 @@ class Processes:
                     if not is_local(path):
                         fact = f"foreign\t{named(path)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
                         strange.setdefault(path, []).append(fact)
+                if parent == "1" and name not in (program, *OF_LOGINS) and not is_local(program):
+                    adopted.setdefault(unit_of(pid), []).append((program, pid))
                 if os.readlink(f"/proc/{pid}/root") == "/":
                     self.views.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), (name, pid))
                 for number in os.listdir(f"/proc/{pid}/fd"):
@@ -72,7 +79,30 @@ class Processes:
                         faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
         known = shipped(strange)
         faults += [fact for program, facts in strange.items() if program not in known for fact in facts]
-        self.faults = list(dict.fromkeys(faults))
+        self.faults = list(dict.fromkeys(faults + in_background(adopted)))
+
+
+# SYS-04: without it a shell that an intruder left behind, or started below a service, is not noticed while it runs a package's program.
+def in_background(adopted: dict[str, list[tuple[str, str]]]) -> list[str]:
+    """Processes that outlived who started them, so that systemd adopted them, and that are not the main process of a service.
+
+    Args:
+        adopted: Unit, or nothing → programs and numbers of the processes directly below systemd. A service without a main process
+            (``Type=oneshot``) may have any.
+    """
+    found = []
+    for unit, processes in adopted.items():
+        main = [""]
+        if unit.endswith(".service"):
+            main = (
+                lines_of(f"systemctl show --property=MainPID --value {shlex.quote(unit)}")
+                if processes[1:]
+                else ["0"]
+            )
+        for program, pid in processes if main != ["0"] else ():
+            if [pid] != main and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
+                found.append(f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit}")
+    return found
 
 
 # SYS-04: without it a program that calls itself "unbound" (prctl(2)) listens unnoticed, and one in memory or in /tmp is found only if it listens.
