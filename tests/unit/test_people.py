@@ -80,6 +80,18 @@ def test_somebody_who_leaves_leaves_every_list(roster: Roster) -> None:
     assert not {f"only@{DOMAIN}", f"behind@{DOMAIN}"} & set(lists)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("Erin", "erin@quay.example"),
+        ("Erin@Quay.Example", "erin@quay.example"),
+        ("Carl@Far.Example", "Carl@Far.Example"),
+    ],
+)
+def test_an_address_of_the_office_is_in_lower_case(typed: str, meant: str) -> None:
+    assert Roster("", "quay.example").at(typed) == meant
+
+
 def test_nobody_unknown_is_changed(roster: Roster) -> None:
     with pytest.raises(OutpostError, match="nobody@"):
         roster.change("users", f"nobody@{DOMAIN}", disabled=True)

@@ -39,8 +39,10 @@ class Roster:
     domain: str = ""
 
     def at(self, address: str) -> str:
-        """An address; without a domain it gets the office's."""
-        return address if "@" in address else f"{address}@{self.domain}"
+        """An address; without a domain it gets the office's. The office's own are in lower case."""
+        whole = address if "@" in address else f"{address}@{self.domain}"
+        lower = whole.lower()
+        return lower if lower.endswith(f"@{self.domain}") else whole
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """Every entry of a kind, in the order of the file."""
