@@ -210,6 +210,9 @@ def accepted_accounts(office: Office, me: Host) -> set[str]:
 
 
 @pytest.mark.control("SYS-09")
+@pytest.mark.remedy(
+    'write "account NAME" into accepted or refused of the host (hosts.NAME) in the office file, then ./outpost apply OFFICE'
+)
 def test_only_known_accounts_can_log_in(host: TestinfraHost, office: Office, me: Host) -> None:
     """Only administrators and accepted accounts have a password, and only root has user id 0.
 
