@@ -145,8 +145,15 @@ def test_recipients_without_a_message_close_no_mailbox(world: World) -> None:
 
 
 def test_a_message_counts_once_for_a_mailbox_however_often_it_is_named(world: World) -> None:
-    spellings = ["a@po.test"] * 30 + ["A@PO.TEST", "a+x@po.test", "all@po.test"]
+    spellings = ["a@po.test"] * 30 + ["A@PO.TEST", "all@po.test"]
     assert [world.deliver(*spellings) for _ in range(11)] == [DUNNO] * 10 + [BOMBED]
+
+
+def test_a_message_counts_for_each_detail_of_an_address(world: World) -> None:
+    """Postfix delivers each: alice+1 and alice+2 are two copies in one mailbox."""
+    assert world.deliver(*(f"a+{n}@po.test" for n in range(9)), "A+8@po.test", "all+0@po.test") == DUNNO
+    assert [world.ask(recipient=f"a+{n}@po.test", instance="next") for n in range(2)] == [DUNNO, BOMBED]
+    assert [world.deliver("a+x@po.test") for _ in range(2)] == [DUNNO, BOMBED]
 
 
 def test_messages_named_at_the_same_time_do_not_get_past_the_limit(world: World) -> None:

@@ -30,7 +30,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from ipaddress import ip_network
@@ -170,12 +170,13 @@ class Holds:
 
 @dataclass
 class Transaction:
-    """A message whose recipients are being named: by whom, how many, in which domains, and the office's mailboxes among them."""
+    """A message whose recipients are being named: by whom, how many, in which domains, and the office's mailboxes among them, each
+    with the details of its addresses."""
 
     client: str = ""
     recipients: int = 0
     destinations: set[str] = field(default_factory=set)
-    mailboxes: set[str] = field(default_factory=set)
+    mailboxes: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -233,10 +234,12 @@ class Decisions:
             return FULL
         if self._relayed(request) and self.held_full():
             return HELD_FULL
-        buckets = self._mailbox_buckets(request, mailboxes)
-        if not all(bucket.fits(self.clock()) for bucket in buckets):
+        begun = self._open(user=False).get(request.get("instance", ""), Transaction()).mailboxes
+        detail = _detail(request.get("recipient", ""))
+        details = {name: begun.get(name, set()) | {detail} for name in mailboxes}
+        if not self._room(request, {name: len(each) for name, each in details.items()}):
             return BOMBED
-        self._transaction(request, user=False).mailboxes |= set(mailboxes)
+        self._transaction(request, user=False).mailboxes.update(details)
         return DUNNO
 
     async def _all_full(self, mailboxes: list[str], size: str) -> bool:
@@ -247,15 +250,22 @@ class Decisions:
         return bool(mailboxes)
 
     def _taken(self, request: dict[str, str], transaction: Transaction) -> str:
-        """The action for a complete message of a stranger or peer; it counts once per mailbox."""
+        """The action for a complete message of a stranger or peer; it counts once per mailbox and detail."""
         # Postfix names the recipient here only if there is one, and forgets no transaction
-        mailboxes = transaction.mailboxes or set(self._behind(request.get("recipient", "")))
-        buckets, now = self._mailbox_buckets(request, mailboxes), self.clock()
-        if not all(bucket.fits(now) for bucket in buckets):  # others were faster since RCPT
+        copies = {name: len(details) for name, details in transaction.mailboxes.items()}
+        copies = copies or dict.fromkeys(self._behind(request.get("recipient", "")), 1)
+        if not self._room(request, copies):  # others were faster since RCPT
             return BOMBED
-        for bucket in buckets:
-            bucket.take(now)
+        for bucket, number in self._mailbox_buckets(request, copies):
+            bucket.take(self.clock(), number)
         return DUNNO
+
+    # DOS-07: without it a stranger who names alice+1, alice+2 and so on fills a mailbox by one message: Postfix delivers each
+    def _room(self, request: dict[str, str], copies: Mapping[str, int]) -> bool:
+        """Whether each mailbox may get so many copies of a message now."""
+        return all(
+            bucket.fits(self.clock(), number) for bucket, number in self._mailbox_buckets(request, copies)
+        )
 
     def _guessing(self, request: dict[str, str]) -> str:
         """The refusal for a network that has named too many unknown recipients; an unknown one counts."""
@@ -291,19 +301,21 @@ class Decisions:
         own = [address] if address in self.settings.mailboxes else []
         return self.settings.aliases.get(address, own)
 
-    def _mailbox_buckets(self, request: dict[str, str], mailboxes: Iterable[str]) -> list[Bucket]:
-        """The counters of a message to these mailboxes."""
+    def _mailbox_buckets(
+        self, request: dict[str, str], copies: Mapping[str, int]
+    ) -> list[tuple[Bucket, int]]:
+        """The counters of a message, each with the number of copies that go to its mailbox."""
         address = request.get("client_address", "")
         if address in self.settings.own_addresses:  # this host itself: its checks use its own listener
             return []
         most, peer = self.settings.mailbox_messages, self._peer(address)
         if peer and not self._relayed(request):
-            return [self._bucket("peer", name, peer, size=most) for name in mailboxes]
+            return [(self._bucket("peer", name, peer, size=most), number) for name, number in copies.items()]
         # half for one network of senders, three quarters for one IPv6 site: a mail bomb from there leaves room for all others
         shares = tuple(zip((peer,) if peer else _networks(address), (most // 2, most * 3 // 4), strict=False))
         return [
-            bucket
-            for name in mailboxes
+            (bucket, number)
+            for name, number in copies.items()
             for bucket in (
                 *(self._bucket("network", name, client, size=size) for client, size in shares),
                 self._bucket("mailbox", name, size=most),
@@ -450,6 +462,12 @@ def _plain(address: str) -> str:
     """An address in lower case, without its detail (after a plus sign) and the dot of the root."""
     local, _, domain = address.lower().rstrip(".").rpartition("@")
     return f"{local.partition('+')[0]}@{domain}"
+
+
+def _detail(address: str) -> str:
+    """The detail of an address (RFC 5233) in lower case, as Postfix compares recipients."""
+    local, at, alone = address.lower().rpartition("@")
+    return (local if at else alone).partition("+")[2]
 
 
 def _networks(address: str) -> tuple[str, ...]:
