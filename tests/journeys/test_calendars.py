@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from outpost.onhost.accounts import token_hash
 from outpost.recovery import backup
 from outpost.target import Target
 from outpost_lab import pace, trust
-from outpost_lab.instance import Instance
+from outpost_lab.instance import Instance, info
 from outpost_lab.post import OfficeUser, Town
 from roles.groupware import STORAGE
 from roles.store import OWN
@@ -89,6 +90,21 @@ class Program:
         content = answer.read().decode()
         connection.close()
         return answer.status, answer.getheader("ETag", ""), content
+
+
+BEGINS = """
+import select, socket, ssl, sys
+server, name, login, *sources = sys.argv[1:]
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+begun = []
+for source in sources:
+    line = socket.create_connection((server, 443), 60, source_address=(source, 0))
+    begun.append(context.wrap_socket(line, server_hostname=name))
+    begun[-1].sendall(f"PUT /x HTTP/1.1\\r\\nHost: {name}\\r\\nAuthorization: Basic {login}\\r\\nContent-Length: 9\\r\\n\\r\\n".encode())
+print(*(each.recv(12).decode() for each in select.select(begun, [], [], 60)[0]), sep="\\n")
+"""
+"""Begins a request from each address, completes none, and prints what the first answers say."""
 
 
 @pytest.fixture
@@ -193,6 +209,27 @@ def test_a_full_calendar_takes_nothing_more_until_something_is_deleted(
 
 
 @pytest.mark.control("CAL-01")
+@pytest.mark.control("CAL-03")
+def test_the_addresses_of_one_network_share_its_room(
+    lab: Instance, dav: Host, programs: dict[str, Program]
+) -> None:
+    """A machine with IPv6 has as many addresses as it wants, all of its /64 (RFC 4291, section 2.5.1)."""
+    alice = programs["alice"].user
+    login = base64.b64encode(f"{alice.address}:{alice.password}".encode()).decode()
+    (server,) = (str(each) for each in lab.office.addresses_of_kind(dav, "users") if each.version == 6)
+    ((_, own),) = info(lab)["world"]["workstation"]["addresses"].values()
+    second = f"{own}:2"
+    on(lab, "workstation", f"ip -6 address add {second}/64 dev eth0 nodad")
+    try:
+        sources = " ".join([own, second] * 11)
+        asked = f"python3 -c {shlex.quote(BEGINS)} {server} {dav.fqdn} {login} {sources}"
+        answers = on(lab, "workstation", asked).splitlines()
+    finally:
+        on(lab, "workstation", f"ip -6 address delete {second}/64 dev eth0")
+    assert answers
+    assert set(answers) == {"HTTP/1.1 429"}
+
+
 def test_the_offices_calendar_is_everybodys(programs: dict[str, Program]) -> None:
     alice, bob, token = programs["alice"], programs["bob"], token_hex(8)
     entry = f"/office/calendar/{token}.ics"

@@ -485,15 +485,17 @@ def test_a_client_that_sends_or_reads_nothing_holds_no_connection(host: Testinfr
 
 
 LOGINS = 40
+POSTS = 200
 UPLOAD = """
 import select, socket, ssl, sys
-address, name, begin, count, length = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+address, name, begin, count, length, *more = *sys.argv[1:4], int(sys.argv[4]), *sys.argv[5:]
+fields = "".join(f"{field}\\r\\n" for field in more)
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
 begun = []
 for _ in range(count):
     begun.append(context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name))
-    begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: {length}\\r\\n\\r\\n".encode())
+    begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: {length}\\r\\n{fields}\\r\\n".encode())
 answered = select.select(begun, [], [], 10)[0]
 print(*(each.recv(12).decode() for each in answered))
 """
@@ -520,6 +522,22 @@ def test_one_client_does_not_take_the_room_for_uploads(
         "python3 -c %s %s %s POST %s 1000000", UPLOAD, str(inside), view.name, begun
     )
     refuses_what_is_more(status_lines, view.uploads)
+
+
+@pytest.mark.probe
+@pytest.mark.control("DOS-13")
+def test_small_forms_of_one_client_do_not_take_that_room_either(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+) -> None:
+    """The forms that one client has open at a time are limited, small ones included.
+
+    The client names a session that does not exist: otherwise its forms would be logins.
+    """
+    session = "Cookie: roundcube_sessid=x; roundcube_sessauth=x"
+    status_lines = host.check_output(
+        "python3 -c %s %s %s POST %s 99999 %s", UPLOAD, str(inside), view.name, str(POSTS + 1), session
+    )
+    refuses_what_is_more(status_lines, POSTS)
 
 
 @pytest.mark.probe
