@@ -113,3 +113,17 @@ def test_what_no_command_line_may_carry_comes_by_standard_input(
         StringCommand("read -r KEY; export KEY; sh -c 'echo \"$KEY\"'"), _stdin="of nobody else"
     )
     assert (done, output.stdout) == (True, "of nobody else")
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_an_answer_of_nothing_but_line_feeds_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stream: int
+) -> None:
+    """An object for each of 64 million empty lines would take 7 GB."""
+    monkeypatch.setattr(connector, "LINES", 1000)
+    there = of(
+        ContainerConnector, f"head -c 1001 /dev/zero | tr '\\0' '\\n' >&{stream}", tmp_path, monkeypatch
+    )
+    good, output = there.run_shell_command(StringCommand("true"))
+    assert not good
+    assert output.output == "the host answered more than 1000 lines"

@@ -93,3 +93,11 @@ def test_a_command_after_the_end_gets_a_new_connection(shell: Shell, tmp_path: P
     shell.close()
     assert shell.run(f"touch {go}; echo here")[1] == b"here\n"
     assert slow.result(60)[1] == b"late\n"
+
+
+def test_all_answers_together_are_bounded_where_all_are_kept() -> None:
+    shell = Shell(["sh", "-s"], most=250_000)
+    coming = [shell.ask("head -c 100000 /dev/zero") for _ in range(4)]
+    shell.close()
+    failed = [each.exception(60) is not None for each in coming]
+    assert failed.count(False) == 2

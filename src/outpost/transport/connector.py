@@ -31,6 +31,8 @@ from outpost.transport.answers import MOST
 from outpost.transport.remote import failure
 from outpost.transport.ssh import LANGUAGE
 
+LINES = 1_000_000
+"""Most lines of an answer: pyinfra makes an object of a hundred times its size of an empty one."""
 NOT_BEGUN = "OCI runtime exec failed"
 """Docker's message, on either stream, when it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
@@ -123,6 +125,8 @@ class BoundedConnector(BaseConnector):
         self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
     ) -> tuple[int, CommandOutput]:
         status, *streams = self._exchange(command, stdin=stdin, timeout=timeout)
+        if any(stream.count(b"\n") > LINES for stream in streams):
+            status, streams = 1, [b"", b"the host answered more than %d lines" % LINES]
         return status, CommandOutput(
             [
                 OutputLine(name, line)

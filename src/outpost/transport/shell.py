@@ -6,6 +6,7 @@ once a host and sends it commands; each answer comes back with its exit status, 
 
 import inspect
 import itertools
+import math
 import os
 import re
 import shlex
@@ -39,12 +40,14 @@ class Shell:
 
     Args:
         command: What starts one; it reads a script from standard input.
+        most: Bytes of all answers together over one connection; it ends before an answer that goes beyond them.
 
     Raises:
         OutpostError: From any method: it could not be started, or has ended.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], most: float = math.inf) -> None:
+        self._most = most
         self._command = at_once(command, f"exec python3 -IS -c {shlex.quote(_PROGRAM)}")
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -94,11 +97,12 @@ class Shell:
     def _read(self, process: subprocess.Popen[bytes], waiting: dict[int, Future[Answer]]) -> None:
         """Pass on answers until a line is not an answer."""
         assert process.stdout is not None
-        answered = False
+        answered, left = False, self._most
         while head := _ANSWER.fullmatch(process.stdout.readline(HEAD)):
             number, status, length, errors = map(int, head.groups())
-            if number not in waiting or length + errors > MOST:
+            if number not in waiting or length + errors > min(MOST, left):
                 break
+            left -= length + errors
             data = process.stdout.read(length + errors)
             if len(data) < length + errors:
                 break

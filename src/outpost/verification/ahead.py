@@ -20,6 +20,7 @@ import pytest
 
 from outpost.errors import OutpostError
 from outpost.target import written
+from outpost.transport.answers import MOST
 from outpost.transport.remote import shell_command
 from outpost.transport.shell import Answer, Shell
 from outpost.verification.live import chosen_office, chosen_target
@@ -103,7 +104,8 @@ class Ahead:
         if host not in self._answers:
             office = chosen_office(self.config)
             via = self.config.getoption("--via")
-            shell = Shell(shell_command(chosen_target(self.config), office, office.host(host), via))
+            command = shell_command(chosen_target(self.config), office, office.host(host), via)
+            shell = Shell(command, most=MOST)  # all answers are kept, and each worker gets them
             coming = self._answers[host] = {}
             with suppress(OutpostError):
                 coming |= {command: shell.ask(command) for command in self._known.get(host, ())}
