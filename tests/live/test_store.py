@@ -679,7 +679,8 @@ def test_dovecot_runs_in_a_sandbox(units: Units, unit: str) -> None:
 
 @pytest.mark.control("SYS-01")
 @pytest.mark.parametrize(
-    "unit", ["outpost-forget.service", "outpost-rescan.service", "outpost-twice.service"]
+    "unit",
+    ["outpost-digest.service", "outpost-forget.service", "outpost-rescan.service", "outpost-twice.service"],
 )
 def test_what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root(
     units: Units, host: TestinfraHost, unit: str

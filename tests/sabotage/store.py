@@ -300,7 +300,7 @@ SABOTAGES = (
     ),
     *(
         unit_laid_bare("store", unit, f"store::what_works_on_mailboxes_by_night_is_in_a_sandbox_and_no_root[{unit}]")
-        for unit in ("outpost-forget.service", "outpost-rescan.service", "outpost-twice.service")
+        for unit in ("outpost-digest.service", "outpost-forget.service", "outpost-rescan.service", "outpost-twice.service")
     ),
     unit_laid_bare("store", "outpost-logins.service", "store::the_login_policy_runs_in_a_sandbox"),
     edited(
