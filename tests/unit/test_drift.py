@@ -181,6 +181,7 @@ def test_what_appears_by_hand_is_named_and_removed(
         ("function\tredis-server.service\tevil", "database", "function flush"),
         ("halted\tknot.service\tknotd 7", "unit", "kill -CONT 7"),
         ("traced\tdovecot.service\tauth 77", "unit", "kill -KILL 77"),
+        ("unconfined\tunbound.service\tunconfined", "unit", "systemctl reload apparmor.service"),
         ("foreign\t/opt/x y\tx y 7 ", "program", "kill -KILL 7"),
         ("foreign\t/memfd:x (deleted)\tx 7 nginx.service", "program", "systemctl try-restart nginx.service"),
         ("background\t/usr/bin/dash\tdash 7 php8.4-fpm.service", "program", "kill -KILL 7"),
@@ -581,6 +582,27 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     assert seen_now.views == {"mnt:[1]": ("auth", "6")}
 
 
+def test_a_service_whose_profile_is_not_enforced_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "disable").mkdir()
+    for name in ("usr.sbin.unbound", "usr.sbin.chronyd", "usr.bin.man", "disable/usr.bin.man"):
+        (tmp_path / name).touch()
+    attributes = {"5": "unconfined", "6": "/usr/sbin/chronyd (enforce)", "7": "unconfined", "8": "unconfined"}
+    programs = {
+        "5": "/usr/sbin/unbound",
+        "6": "/usr/sbin/chronyd",
+        "7": "/usr/bin/man",
+        "8": "/usr/sbin/knotd",
+    }
+    monkeypatch.setattr(processes, "PROFILES", str(tmp_path))
+    monkeypatch.setattr(processes, "unit_of", lambda pid: f"{pid}.service")
+    monkeypatch.setattr(processes, "content", lambda path: f"{attributes[path.split('/')[2]]}\n")
+    monkeypatch.setattr("outpost.onhost.observe.processes.os.path.isdir", lambda _: True)
+    assert processes.unconfined({"kernel": True}, programs) == ["unconfined\t5.service\tunconfined"]
+    assert processes.unconfined({"kernel": False}, programs) == []
+
+
 def test_what_is_left_below_systemd_and_is_no_daemon_is_in_the_background(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -823,16 +845,54 @@ def test_the_packages_root_key_goes_to_no_place_to_which_a_link_leads(tmp_path: 
 @pytest.mark.parametrize(
     ("queue", "found"),
     [
-        ({"kind": "noqueue", "dev": "lo", "root": True}, []),
-        ({"kind": "fq_codel", "dev": "eth0", "parent": "1:10"}, []),
+        ({"kind": "noqueue", "dev": "lo", "root": True, "handle": "0:"}, []),
+        ({"kind": "fq_codel", "dev": "eth0", "parent": "1:10", "handle": "8001:"}, []),
         ({"kind": "netem", "dev": "eth0", "root": True}, ["queue\teth0\tnetem root"]),
         ({"kind": "clsact", "dev": "eth0"}, ["queue\teth0\tclsact"]),
+        # chosen by hand to drop all but one packet, or to slow down
+        ({"kind": "pfifo", "handle": "1:", "dev": "eth0", "root": True, "options": {"limit": 1}}, ["queue\teth0\tpfifo root"]),
     ],
-)
+)  # fmt: skip
 def test_only_a_queueing_discipline_that_somebody_set_is_a_fact(
     queue: dict[str, object], found: list[str]
 ) -> None:
-    assert network.queues({"queues": [json.dumps([queue])]}) == found
+    facts = network.queues({"queues": [json.dumps([queue])]})
+    assert [fact.rpartition(" ")[0] for fact in facts] == found
+
+
+def test_a_class_or_filter_that_somebody_changed_is_another_fact() -> None:
+    root: dict[str, object] = {"kind": "htb", "handle": "1:", "dev": "eth0", "root": True, "options": {"default": "0x30", "direct_packets_stat": 7}}  # fmt: skip
+    leaf: dict[str, object] = {
+        "kind": "pfifo",
+        "handle": "80d7:",
+        "dev": "eth0",
+        "parent": "1:20",
+        "options": {"limit": 100},
+    }
+    classes: list[dict[str, object]] = [{"class": "htb", "handle": "1:20", "leaf": "80d7", "rate": 86750}, {"class": "fq_codel", "handle": "1:1a3"}]  # fmt: skip
+    rules = '[{"parent":"1:","kind":"u32","options":{"match":{"value":"35"},"match":{"value":"1"}}}]'
+
+    def fact(*answers: object, filters: str = rules) -> str:
+        lines = [json.dumps(answer) for answer in answers]
+        (only,) = network.queues({"queues": [lines[0], "[]", "[]", *lines[1:], filters]})
+        return only
+
+    steady = fact([root, leaf], classes)
+    later = root | {"options": {"default": "0x30", "direct_packets_stat": 9}}
+    assert fact([later, leaf | {"handle": "9:"}], [classes[0] | {"leaf": "9"}]) == steady
+    assert {
+        fact([root, leaf | {"options": {"limit": 1}}], classes),
+        fact([root, leaf], [classes[0] | {"rate": 1}]),
+        fact([root, leaf], classes, filters=rules.replace('"35"', '"36"')),
+    }.isdisjoint({steady})
+
+
+def test_dockers_directory_is_left_out_only_where_docker_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted = "overlay /var/lib/docker/overlay2/x/merged overlay rw 0 0\n"
+    monkeypatch.setattr(places, "CONTAINERS", ())
+    assert permissions.mounts(mounted) == ["mounted\t/var/lib/docker/overlay2/x/merged\t"]
+    monkeypatch.setattr(places, "CONTAINERS", ("/var/lib/docker/",))
+    assert permissions.mounts(mounted) == []
 
 
 def test_an_ipsec_policy_is_a_fact_and_that_of_a_key_daemons_socket_is_not() -> None:

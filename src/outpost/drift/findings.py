@@ -23,7 +23,7 @@ EARLY = (
 """Kinds that are repaired before the roles: a stray file or a mask would make a daemon's own check fail, a foreign architecture apt; a frozen daemon never answers."""
 LATE = {
     "daemons that were stopped, started or failed": (
-        "running", "failed", "traced", "halted", "foreign", "background", "within", "hushed", "scheduled", "deleted", "muted", "paused",
+        "running", "failed", "traced", "unconfined", "halted", "foreign", "background", "within", "hushed", "scheduled", "deleted", "muted", "paused",
     ),
     "packages that nobody declares": ("package", "version"),
     "permissions and mounts": ("mode", "special", "capability", "mount"),

@@ -303,6 +303,10 @@ FAULTS = (
         lambda it: f"echo 0 > {shlex.quote(it.new[0])}/cgroup.freeze; systemctl thaw {it.quoted} || true", "unit",
     ),
     Meaning(
+        "unconfined", always, lambda it: f"its profile of AppArmor is not enforced ({it.new[0]})", "an intruder in the daemon has one barrier less to pass", ("SYS-03",),
+        lambda it: f"systemctl reload apparmor.service; {restarted(it.quoted, only_running=True)}", "unit",
+    ),
+    Meaning(
         "traced", always, "traced by hand (ptrace(2))", "who traces it can read its memory, passwords included, and can change what it does", ("SYS-08",),
         lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
     ),

@@ -10,12 +10,13 @@ OF_LINKS = (
     "address\nroute show table all\nrule\nneighbour show nud permanent nud noarp\nneighbour show proxy\n"
 )
 OF_LINKS_6 = "route show table all\nrule\n"
+OF_QUEUES = r"class show dev %s\nfilter show dev %s\n"
 REDIS = "-s $(sed -n 's/^unixsocket //p' /etc/redis/redis.conf)"
 LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "policies": "! [ -e /proc/sys/net/core/xfrm_acq_expires ] && echo none || { ip xfrm policy list && ip xfrm policy getdefault; }",
-    "queues": "tc -json qdisc",
+    "queues": f"{{ echo qdisc show; for link in /sys/class/net/*; do printf '{OF_QUEUES}' ${{link##*/}} ${{link##*/}}; done; }} | tc -json -force -batch -",
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
     "messages": "systemctl show --property=LogLevel,LogTarget,ServiceWatchdogs",

@@ -34,7 +34,14 @@ from outpost.onhost.observe.network import (
     waiting,
 )
 from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release, set_mode
-from outpost.onhost.observe.processes import Processes, exposed, frozen, mounted_within, opened_sockets
+from outpost.onhost.observe.processes import (
+    Processes,
+    exposed,
+    frozen,
+    mounted_within,
+    opened_sockets,
+    unconfined,
+)
 from outpost.onhost.observe.reading import Probes, content, lines_of
 from outpost.onhost.observe.units import hushed, manager, muted, running_units, shutdown, troubled_units
 
@@ -75,6 +82,7 @@ def seen_now() -> Seen:
         *lines("sockets of services", opened_sockets, holders, contract.get("units", ())),
         *lines("exposed files", exposed),
         *lines("frozen units", frozen),
+        *lines("profiles of AppArmor", unconfined, contract, processes.programs if processes else {}),
         *lines("mounts of services", mounted_within, processes.views if processes else {}),
         *lines("raw sockets", sniffers, holders),
         *lines("messages of units", hushed),

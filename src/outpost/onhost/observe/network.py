@@ -153,17 +153,37 @@ def _beside(
 
 
 USUAL_QUEUES = ("noqueue", "mq", "fq_codel", "pfifo_fast", "fq", "pfifo", "noop")
-"""Disciplines that interfaces have by default (tc(8))."""
+"""Disciplines that interfaces have by default, with the handle 0 (tc(8))."""
 
 
 def queues(live: dict[str, list[str]]) -> list[str]:
-    """Queueing disciplines that somebody gave an interface: they delay, drop, redirect or copy packets."""
-    (listed,) = entries(live.get("queues", []), 1)
-    return [
-        f"queue\t{entry['dev']}\t{entry['kind']}{' root' if entry.get('root') else ''}"
-        for entry in listed
-        if entry["kind"] not in USUAL_QUEUES
-    ]
+    """Queueing disciplines that somebody gave an interface: they delay, drop, redirect or copy packets.
+
+    A digest stands for what they contain: the other disciplines of that interface, and all classes and filters.
+    """
+    lines = live.get("queues", [])
+    (listed,) = entries(lines, 1)
+    inner = [steady_classes(line) if line.startswith('[{"class"') else line for line in lines[1:]]
+    found = []
+    for entry in listed:
+        at_its_root = " root" * bool(entry.get("root"))
+        if entry["kind"] in USUAL_QUEUES and not (at_its_root and entry.get("handle", "0:") != "0:"):
+            continue
+        shape: list[object] = [
+            [each["kind"], each.get("parent"), {**each.get("options", {}), "direct_packets_stat": 0}]
+            for each in listed
+            if each["dev"] == entry["dev"]
+        ]
+        shape += [line for line in inner if line != "[]"]
+        digest = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]
+        found.append(f"queue\t{entry['dev']}\t{entry['kind']}{at_its_root} {digest}")
+    return found
+
+
+def steady_classes(line: str) -> str:
+    """Classes of one interface without what changes by itself: fq_codel's connections, and numbers that the kernel chooses."""
+    classes = [entry | {"leaf": ""} for entry in json.loads(line) if entry["class"] != "fq_codel"]
+    return json.dumps(classes)
 
 
 # NET-02: without it root drops or encapsulates packets, and neither the packet filter nor a route names them.

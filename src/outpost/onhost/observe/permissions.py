@@ -23,7 +23,7 @@ GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAG
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev", "/dev/shm", "/run", "/srv/mail", "/tmp", "/var/tmp")
 OF_THE_SYSTEM = re.compile(
-    r"(tmpfs|ramfs) /(dev|run(/(credentials/.+|lock|netns|qemu|user/\d+))?|sys/fs/cgroup)$|devtmpfs /dev$|\S+ /var/lib/docker(/.*)?$"
+    r"(tmpfs|ramfs) /(dev|run(/(credentials/.+|lock|netns|qemu|user/\d+))?|sys/fs/cgroup)$|devtmpfs /dev$"
     r"|(sysfs|securityfs|cgroup2?|pstore|bpf|debugfs|tracefs|configfs|efivarfs|selinuxfs|fusectl) /sys(/.*)?$|fuse\S* /run/user/\d+/.+$"
     r"|(devpts|mqueue|hugetlbfs) /dev/.+$|nsfs /run/(docker/)?netns(/.*)?$|proc /proc$|binfmt_misc /proc/sys/fs/binfmt_misc$|rpc_pipefs /run/rpc_pipefs$"
 )
@@ -63,6 +63,8 @@ def mounts(listed: str) -> list[str]:
         if target in MOUNTED and f"mount\t{target}" not in found:
             kept = [word for word in options.split(",") if word in ("ro", "rw", "noexec", "nosuid", "nodev")]
             found[f"mount\t{target}"] = ",".join(kept)
+        elif f"{target}/".startswith(places.CONTAINERS):
+            continue
         elif count[target] > 1 or not OF_THE_SYSTEM.match(f"{kind} {target}"):
             others[target] += 1
             found[f"mounted\t{target}"] = f"{others[target]} times" if others[target] > 1 else ""

@@ -1,6 +1,7 @@
 """The places that are scanned, and those that are left out."""
 
 import glob
+import os
 import re
 
 WATCHED = (
@@ -62,7 +63,13 @@ FOR_PEOPLE = (
 """Files that are read and not run; a third of all files."""
 DATABASE = "/var/lib/dpkg"
 """The packages' own records; they change when packages do."""
-ELSEWHERE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", "/var/lib/docker", DATABASE)
+CONTAINERS = (
+    ("/var/lib/docker/",) if any(map(os.path.exists, ("/usr/sbin/dockerd", "/usr/bin/dockerd"))) else ()
+)
+"""Other systems' files and mounts, where Docker is installed."""
+ELSEWHERE = (
+    "/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/srv/mail", DATABASE, *(place.rstrip("/") for place in CONTAINERS),
+)  # fmt: skip
 """Where files that `SPECIAL` selects are not searched."""
 SPECIAL = (
     r"-type f -perm /6000 -o -type f -perm -0002 -o -type d -perm -0002 ! -perm -1000 -o -type b -o -type c"

@@ -35,6 +35,7 @@ class Processes:
             that are still written.
         holders: Inode of a socket → name and number of the process that has it; of several, the youngest one.
         views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
+        programs: Process → its program.
     """
 
     def __init__(self) -> None:
@@ -43,12 +44,14 @@ class Processes:
         adopted: dict[str, list[tuple[str, str]]] = {}
         self.holders: dict[str, tuple[str, str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
+        self.programs: dict[str, str] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(
                 OSError
             ):  # it has ended meanwhile, or is the kernel's and has no program
                 program = os.readlink(f"/proc/{pid}/exe")
                 name = name_of(program)
+                self.programs[pid] = program.removesuffix(DELETED)
                 state, parent, tracer = STATUS.findall(content(f"/proc/{pid}/status"))
                 if (state in STOPPED or tracer != "0") and (unit := unit_of(pid)).endswith(".service"):
                     faults.append(
@@ -112,6 +115,28 @@ def name_of(program: str) -> str:
     if path.startswith(OF_PACKAGES) and (path == program or os.path.exists(path)):
         return os.path.basename(path)
     return program
+
+
+PROFILES = "/etc/apparmor.d"
+
+
+# SYS-03: without it somebody takes a daemon's profile out of the kernel, and no file shows it.
+def unconfined(contract: dict[str, object], programs: dict[str, str]) -> list[str]:
+    """Services whose program has a profile of AppArmor that is not enforced, if the kernel belongs to the host (proc_pid_attr(5))."""
+    if not contract.get("kernel") or not os.path.isdir("/sys/module/apparmor"):
+        return []
+    profiles = {os.path.basename(path) for path in glob.glob(f"{PROFILES}/usr.*")}
+    profiles -= {os.path.basename(path) for path in glob.glob(f"{PROFILES}/disable/*")}
+    found = []
+    for pid, program in programs.items():
+        with contextlib.suppress(OSError):
+            if program.lstrip("/").replace("/", ".") in profiles and (unit := unit_of(pid)).endswith(
+                ".service"
+            ):
+                mode = content(f"/proc/{pid}/attr/current").strip()
+                if not mode.endswith("(enforce)"):
+                    found.append(f"unconfined\t{unit}\t{named(mode)}")
+    return sorted(set(found))
 
 
 PASSING = re.compile(r"/(dev|proc|run|sys)(/.*)?$|/(home|root|tmp|var/tmp|var/(cache|lib|log)/private)$")
