@@ -142,6 +142,18 @@ def test_a_bomb_to_one_mailbox_leaves_the_others_alone(
     assert edge.rcpt(other)[0] == 250
 
 
+@pytest.mark.control("DOS-07")
+@pytest.mark.usefixtures("fresh")
+def test_each_detail_of_an_address_is_one_message_more(
+    town: Town, edge: smtplib.SMTP, office: Office
+) -> None:
+    local, _, domain = town.user("dave").address.partition("@")
+    allowed = office.limits.mailbox_messages // 2
+    edge.mail(town.stranger.address)
+    codes = [edge.rcpt(f"{local}+{number}@{domain}")[0] for number in range(allowed + 3)]
+    assert codes == [250] * allowed + [450] * 3
+
+
 @pytest.mark.control("REL-05")
 @pytest.mark.usefixtures("fresh")
 def test_accounts_that_send_too_much_are_put_on_hold_and_the_postmaster_notified(
