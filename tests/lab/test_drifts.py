@@ -256,6 +256,9 @@ DRIFTS = (
     Drift("ns1", ZONE, f"keymgr {ZONE} set $(keymgr {ZONE} list | awk '/ZSK/ {{ print $1; exit }}') retire=+1d >/dev/null", "a key's date set by hand"),
     Drift("ns2", "eth0", "tc qdisc add dev eth0 root tbf rate 1mbit burst 32k latency 400ms"),
     Drift("store", "eth0", "tc qdisc add dev eth0 clsact"),
+    Drift("webmail", "eth0", "tc qdisc replace dev eth0 root handle 7: pfifo limit 999"),
+    Drift("mta", "eth", "tc class change dev $(tc qdisc | awk '/htb/ { print $5; exit }') parent 1:1 classid 1:30 htb rate 8kbit", "traffic control set by hand (htb"),
+    Drift("ns1", "/var/lib/docker/sh", "mkdir -p /var/lib/docker; cp /bin/dash /var/lib/docker/sh; chmod 4755 /var/lib/docker/sh"),
     # What a package's script could have made or recorded, and names that scans left out before
     Drift("ns2", "/etc/cron.d/noted", "mkdir -p /etc/cron.d; echo '@yearly nobody true' > /etc/cron.d/noted; echo \"$(md5sum < /etc/cron.d/noted | cut -c-32)  /etc/cron.d/noted\" >> /var/lib/ucf/hashfile"),
     Drift("ns2", "/usr/local/bin/id", "ln -s /usr/bin/whoami /etc/alternatives/evil; ln -s /etc/alternatives/evil /usr/local/bin/id"),
@@ -339,6 +342,7 @@ DRIFTS = (
     Drift("ns1", "chrony.service", "setsid " + PAUSING.format("ctypes, sys", "ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), 0, 0)", "$(systemctl show -P MainPID chrony)"), "traced"),
     Drift("mta", "/usr/bin/sleep", "setsid sleep infinity >/dev/null 2>&1 </dev/null &", "left in the background ("),
     Drift("webmail", "/usr/bin/sleep", "sh -c 'for group in $(find /sys/fs/cgroup -path \"*/php8.4-fpm.service/cgroup.procs\"); do echo $$ > $group; done; setsid sleep infinity >/dev/null 2>&1 </dev/null &'", "left in the background of php8.4-fpm.service"),
+    Drift("ns1", "/usr/bin/sleep", "sh -c 'group=$(ls -d /sys/fs/cgroup/systemd /sys/fs/cgroup 2>/dev/null | tail -n 1)/evil.service; mkdir -p $group; echo $$ > $group/cgroup.procs; setsid sleep infinity >/dev/null 2>&1 </dev/null &'", "left in the background of evil.service"),
     Drift("webmail", "/etc/unbound/unbound.conf", "nsenter --target $(systemctl show -P MainPID unbound) --mount mount --bind /etc/hostname /etc/unbound/unbound.conf", "mounted by hand"),
     Drift("store", "ssh.service", "ln -s 0 /run/systemd/units/log-level-max:ssh.service", "journald"),
     Drift("mta", "shutdown", r"mkdir -p /run/systemd/shutdown; printf 'USEC=99999999999999999\nMODE=poweroff\n' > /run/systemd/shutdown/scheduled"),

@@ -610,14 +610,19 @@ def test_what_is_left_below_systemd_and_is_no_daemon_is_in_the_background(
         "one.service": [("/usr/sbin/one", "5")],
         "two.service": [("/usr/sbin/two", "6"), ("/usr/bin/dash", "7"), ("/usr/bin/ended", "8")],
         "once.service": [("/usr/sbin/dhclient", "9"), ("/usr/sbin/dhclient", "10")],
+        "made-up.service": [("/usr/bin/perl", "13")],
+        "begun.service": [("/usr/sbin/begun", "14")],
         "session-3.scope": [("/usr/bin/nc", "11")],
         "": [("/usr/bin/socat", "12")],
     }
-    main = {"two.service": "6", "once.service": "0"}
+    units = [f"{name}.service loaded active running X" for name in ("one", "two", "once")]
+    units.append("begun.service loaded inactive dead X")  # a moment ago
+    main = {"two.service": "6", "once.service": "0", "made-up.service": "0", "begun.service": "14"}
     monkeypatch.setattr(processes, "lines_of", lambda command: [main[command.split()[-1]]])
     monkeypatch.setattr(processes, "content", lambda path: f"PPid:\t{1 - path.count('/8/')}\n".join("\n\n"))
-    assert processes.in_background(adopted) == [
+    assert processes.in_background(adopted, units) == [
         "background\t/usr/bin/dash\tdash 7 two.service",
+        "background\t/usr/bin/perl\tperl 13 made-up.service",
         "background\t/usr/bin/nc\tnc 11 session-3.scope",
         "background\t/usr/bin/socat\tsocat 12 ",
     ]

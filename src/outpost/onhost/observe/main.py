@@ -38,6 +38,7 @@ from outpost.onhost.observe.processes import (
     Processes,
     exposed,
     frozen,
+    in_background,
     mounted_within,
     opened_sockets,
     unconfined,
@@ -107,6 +108,10 @@ def seen_now() -> Seen:
     states += lines("traffic control", queues, live)
     states += lines("network policies", policies, live)
     faults += lines("listeners", listeners, contract, sockets)
+    faults += lines(
+        "processes in the background",
+        lambda: in_background(processes.adopted if processes else {}, answer_to("units", live)),
+    )
     faults += lines("failed units", troubled_units, live.get("units", []))
     faults += lines("systemd's messages", lambda: muted(answer_to("messages", live)))
     faults += lines("functions", lambda: functions(live["functions"]))

@@ -31,20 +31,20 @@ class Processes:
     """One walk over all of them (proc(5)).
 
     Attributes:
-        faults: Daemons that are stopped or traced, programs and libraries of no package, processes in the background, and deleted logs
-            that are still written.
+        faults: Daemons that are stopped or traced, programs and libraries of no package, and deleted logs that are still written.
         holders: Inode of a socket → name and number of the process that has it; of several, the youngest one.
         views: Mount namespace (mount_namespaces(7)) → a process with it that is in no change of root.
         programs: Process → its program.
+        adopted: Unit, or nothing → programs and numbers of the processes directly below systemd.
     """
 
     def __init__(self) -> None:
         faults: list[str] = []
         strange: dict[str, list[str]] = {}
-        adopted: dict[str, list[tuple[str, str]]] = {}
         self.holders: dict[str, tuple[str, str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
         self.programs: dict[str, str] = {}
+        self.adopted: dict[str, list[tuple[str, str]]] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(
                 OSError
@@ -71,7 +71,7 @@ class Processes:
                         fact = f"foreign\t{named(path)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
                         strange.setdefault(path, []).append(fact)
                 if parent == "1" and name not in (program, *OF_LOGINS) and not is_local(program):
-                    adopted.setdefault(unit_of(pid), []).append((program, pid))
+                    self.adopted.setdefault(unit_of(pid), []).append((program, pid))
                 if os.readlink(f"/proc/{pid}/root") == "/":
                     self.views.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), (name, pid))
                 for number in os.listdir(f"/proc/{pid}/fd"):
@@ -82,29 +82,30 @@ class Processes:
                         faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
         known = shipped(strange)
         faults += [fact for program, facts in strange.items() if program not in known for fact in facts]
-        self.faults = list(dict.fromkeys(faults + in_background(adopted)))
+        self.faults = list(dict.fromkeys(faults))
 
 
 # SYS-04: without it a shell that an intruder left behind, or started below a service, is not noticed while it runs a package's program.
-def in_background(adopted: dict[str, list[tuple[str, str]]]) -> list[str]:
+def in_background(adopted: dict[str, list[tuple[str, str]]], units: list[str]) -> list[str]:
     """Processes that outlived who started them, so that systemd adopted them, and that are not the main process of a service.
 
     Args:
-        adopted: Unit, or nothing → programs and numbers of the processes directly below systemd. A service without a main process
-            (``Type=oneshot``) may have any.
+        adopted: As in `Processes`. A running service without a main process (``Type=oneshot``) may have any.
+        units: Lines of ``systemctl list-units``. Root can make a control group whose name is that of no unit.
     """
+    running = {line.split()[0] for line in units if line.split()[2] not in ("inactive", "failed")}
     found = []
     for unit, processes in adopted.items():
         main = [""]
-        if unit.endswith(".service"):
-            main = (
-                lines_of(f"systemctl show --property=MainPID --value {shlex.quote(unit)}")
-                if processes[1:]
-                else ["0"]
-            )
-        for program, pid in processes if main != ["0"] else ():
+        if unit.endswith(".service") and (processes[1:] or unit not in running):
+            main = lines_of(f"systemctl show --property=MainPID --value -- {shlex.quote(unit)}")
+        elif unit.endswith(".service"):
+            continue
+        for program, pid in processes if main != ["0"] or unit not in running else ():
             if [pid] != main and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
-                found.append(f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit}")
+                found.append(
+                    f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {named(unit)}"
+                )
     return found
 
 
