@@ -21,8 +21,8 @@ SCANNED = ("/usr/", f"{CHROOT}/lib/", f"{CHROOT}/usr/")
 MAPPED = re.compile(r"^\S+ ..x\S \S+ \S+ \d+ +(/.+)$", re.MULTILINE)
 """Code that a process has loaded from files (proc_pid_maps(5))."""
 STATUS = re.compile(r"^(?:State|PPid|TracerPid):\t(\S+)", re.MULTILINE)
-OF_LOGINS = ("login", "systemd")
-"""Programs below systemd in the scope of a login: one at the console, and the user's own systemd."""
+OF_LOGINS = ("login", "sshd", "sshd-session", "systemd")
+"""Programs of logins that may be directly below systemd: at the console, of a listener that was restarted meanwhile, and a user's systemd."""
 STOPPED = "Tt"
 """States of a process that a signal, or a debugger, has stopped."""
 
