@@ -13,7 +13,7 @@ from pyinfra.api.command import StringCommand
 from outpost.office.load import load
 from outpost.target import INVENTORY, Target
 from outpost.transport import connector
-from outpost.transport.connector import BoundedConnector, ContainerConnector, OpenSSHConnector
+from outpost.transport.connector import REFUSED, BoundedConnector, ContainerConnector, OpenSSHConnector
 from outpost.transport.remote import shell_command
 
 SLIP = "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection reset by peer"
@@ -127,3 +127,19 @@ def test_an_answer_of_nothing_but_line_feeds_is_bounded(
     good, output = there.run_shell_command(StringCommand("true"))
     assert not good
     assert output.output == "the host answered more than 1000 lines"
+
+
+def test_the_reason_of_a_refused_upload_is_kept_for_its_operation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    there = of(
+        ContainerConnector,
+        "echo 'cat: write error: No space left on device' >&2; exit 1",
+        tmp_path,
+        monkeypatch,
+    )
+    there.host.executing_op_hash = "files"
+    (tmp_path / "one").write_text("content")
+    with pytest.raises(OSError, match="No space left"):
+        there.put_file(str(tmp_path / "one"), "/two")
+    assert there.host.connector_data[REFUSED] == {"files": "cat: write error: No space left on device"}

@@ -21,6 +21,7 @@ from outpost.engine.follower import Follower
 from outpost.engine.run import Outcome, _last, _outcome
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
+from outpost.transport.connector import REFUSED
 from outpost.transport.remote import UNFINISHED
 from outpost.verification.live import Result
 
@@ -182,7 +183,12 @@ def test_what_failed_is_named_by_its_reason_and_its_own_remedy(monkeypatch: pyte
         name: SimpleNamespace(stdout_lines=(), stderr_lines=lines)
         for name, lines in (("a", lock), ("b", sshd), ("c", DPKG))
     }
-    monkeypatch.setattr(failures, "ctx_host", SimpleNamespace(get=lambda: None))
+    full = "cat: write error: No space left on device"
+    host = SimpleNamespace(connector_data={REFUSED: {"d": full}})
+    meta["d"] = SimpleNamespace(
+        stdout_lines=[], stderr_lines=[]
+    )  # an upload: pyinfra keeps nothing of its error
+    monkeypatch.setattr(failures, "ctx_host", SimpleNamespace(get=lambda: host))
     monkeypatch.setattr(
         failures,
         "state",
@@ -198,6 +204,8 @@ def test_what_failed_is_named_by_its_reason_and_its_own_remedy(monkeypatch: pyte
         f"not done: a: {lock[0]}. Remedy: correct on ns1 what the message names",
         "not done: b: terminating. Remedy: put `file /etc/ssh/sshd_config.d/10-corp.conf` into hosts.ns1.refused or hosts.ns1.accepted",
         f"not done: c: {DPKG[0]}. Remedy: {UNFINISHED}",
+        f"not done: d: {full}. Remedy: run df -h and df -i, as root on the host; delete what is not needed, or enlarge the full file system; "
+        "then run the same command again",
     ]
 
 

@@ -25,7 +25,7 @@ from outpost.office import Host, Office
 from outpost.onhost.observe import KEY, OBSERVER
 from outpost.onhost.observe.declared import KNOWN
 from outpost.onhost.observe.facts import words
-from outpost.transport.remote import UNCONFIGURED, UNFINISHED
+from outpost.transport.remote import FULL, UNCONFIGURED, UNFINISHED, failure
 
 LONGEST = 1 << 15
 """Octets of repairs in one command: quoted for the shell, it is one argument, of which Linux takes 128 KiB (execve(2))."""
@@ -251,7 +251,9 @@ def _undone(operation: str, why: str, printed: str) -> str:
     paths = [fact for fact in facts if fact.split("\t")[1].startswith("/")]
     strange = [f"`{words(fact)}`" for fact in paths if words(fact) and fact.split("\t")[1] in printed]
     cause = UNFINISHED if UNCONFIGURED in printed else f"correct on {me} what the message names"
-    if strange:
+    if any(words in why.lower() for words in FULL) and (full := failure(me, why)):
+        cause = full.remedy
+    elif strange:
         cause = f"put {', '.join(strange)} into hosts.{me}.refused or hosts.{me}.accepted"
     return f"not done: {operation}: {why}. Remedy: {cause}"
 

@@ -22,6 +22,7 @@ from outpost.converge.operations import HELD
 from outpost.errors import OutpostError
 from outpost.templates import TemplateMistakeError
 from outpost.transport.answers import reason
+from outpost.transport.connector import REFUSED
 from outpost.transport.remote import LOST
 
 NOT_ARMED = f'[ -z "$(ls {ARMED} 2>/dev/null)" ]'
@@ -86,6 +87,8 @@ def failures() -> Iterator[tuple[str, str, str]]:
     host: Host = ctx_host.get()  # type: ignore[no-untyped-call]
     for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
         if failed := _failed(state, host, op_hash):
-            printed = [line.strip() for line in (*failed.stdout_lines, *failed.stderr_lines) if line.strip()]
+            refused = host.connector_data.get(REFUSED, {}).get(op_hash, "").splitlines()
+            lines = (*failed.stdout_lines, *failed.stderr_lines, *refused)
+            printed = [line.strip() for line in lines if line.strip()]
             name = ", ".join(sorted(state.get_op_meta(op_hash).names))
             yield name, reason(printed) or "it gave no reason", "\n".join(printed)

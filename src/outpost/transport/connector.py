@@ -33,6 +33,8 @@ from outpost.transport.ssh import LANGUAGE
 
 LINES = 1_000_000
 """Most lines of an answer: pyinfra makes an object of a hundred times its size of an empty one."""
+REFUSED = "refused uploads"
+"""In a host's data of the connector: operation → why its last upload failed."""
 NOT_BEGUN = "OCI runtime exec failed"
 """Docker's message, on either stream, when it could not start a command: nothing has happened in the container."""
 ATTEMPTS = 3
@@ -95,7 +97,10 @@ class BoundedConnector(BaseConnector):
             stdin=content.encode() if isinstance(content, str) else content,
         )
         if status:
-            raise OSError(output.stderr or f"it ended with {status}")
+            why = output.stderr or f"it ended with {status}"
+            # pyinfra prints the error and keeps nothing of it
+            self.host.connector_data.setdefault(REFUSED, {})[self.host.executing_op_hash] = why
+            raise OSError(why)
         if print_output:
             echo(f"{self.host.print_prefix}file uploaded: {remote_filename}", err=True)
         return True

@@ -84,6 +84,8 @@ UNKNOWN = "its SSH host key is not in known_hosts"
 NAMELESS = "its name is not known"
 LOST = (" port 22 timed out", "timeout, server ")
 """Words of ssh, in lower case, when a host that was reached does not answer any more."""
+FULL = ("no space left on device", "enough free space")
+"""What programs print on a full disk, in lower case."""
 REASONS = (
     (
         "identification has changed",
@@ -171,7 +173,7 @@ REASONS = (
             "its disk is full",
             "run df -h and df -i, as root on the host; delete what is not needed, or enlarge the full file system; then run the same command again",
         )
-        for words in ("no space left on device", "enough free space")
+        for words in FULL
     ),
     ("could not resolve hostname", NAMELESS, "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
