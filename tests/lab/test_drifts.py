@@ -342,7 +342,7 @@ DRIFTS = (
     Drift("ns1", "chrony.service", "setsid " + PAUSING.format("ctypes, sys", "ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), 0, 0)", "$(systemctl show -P MainPID chrony)"), "traced"),
     Drift("mta", "/usr/bin/sleep", "setsid sleep infinity >/dev/null 2>&1 </dev/null &", "left in the background ("),
     Drift("webmail", "/usr/bin/sleep", "sh -c 'for group in $(find /sys/fs/cgroup -path \"*/dbus.service/cgroup.procs\"); do echo $$ > $group; done; setsid sleep infinity >/dev/null 2>&1 </dev/null &'", "left in the background of dbus.service"),
-    Drift("ns1", "/usr/bin/sleep", "sh -c 'group=$(ls -d /sys/fs/cgroup/systemd /sys/fs/cgroup 2>/dev/null | tail -n 1)/evil.service; mkdir -p $group; echo $$ > $group/cgroup.procs; setsid sleep infinity >/dev/null 2>&1 </dev/null &'", "left in the background of evil.service"),
+    Drift("ns1", "/usr/bin/sleep", "sh -c 'group=$(ls -d /sys/fs/cgroup/systemd /sys/fs/cgroup 2>/dev/null | tail -n 1)/evil.service; mkdir -p $group; echo $$ > $group/cgroup.procs; setsid sleep infinity >/dev/null 2>&1 </dev/null &'", "left in the background"),
     Drift("webmail", "/etc/unbound/unbound.conf", "nsenter --target $(systemctl show -P MainPID unbound) --mount mount --bind /etc/hostname /etc/unbound/unbound.conf", "mounted by hand"),
     Drift("store", "ssh.service", "ln -s 0 /run/systemd/units/log-level-max:ssh.service", "journald"),
     Drift("mta", "shutdown", r"mkdir -p /run/systemd/shutdown; printf 'USEC=99999999999999999\nMODE=poweroff\n' > /run/systemd/shutdown/scheduled"),

@@ -789,6 +789,26 @@ def test_a_daemons_own_answer_is_accepted_only_after_its_start(monkeypatch: pyte
     assert reported(states) == set()
 
 
+@pytest.mark.usefixtures("host")
+def test_other_classes_of_the_offices_shaping_are_drift_until_its_service_starts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        known, "contract_of", lambda _: {"packages": ["knot"], "units": ["outpost-shaping.service"]}
+    )
+    earlier, own, other = (f"queue\teth3\thtb root{digest}" for digest in ("", " 11111111", " 22222222"))
+    remembered({*GOOD, earlier})  # an older observer's, without a digest
+    remembered({*GOOD, own})
+    assert reported({*GOOD, own}) == set()
+    assert reported({*GOOD, other}) == {own, other}
+    remembered({*GOOD, other})
+    assert reported({*GOOD, other}) == {own, other}, "an apply that repaired nothing explains nothing"
+    monkeypatch.setattr(known, "_started_since", lambda unit: unit == "outpost-shaping.service")
+    remembered({*GOOD, other})
+    assert reported({*GOOD, other}) == set()
+    assert reported(set(GOOD)) == {other}
+
+
 def test_a_limit_is_accepted_if_its_file_has_it_and_the_daemon_runs_on(
     host: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,10 @@ STATES = (
         ("NET-02",), repairs.queue_away, "traffic control",
     ),
     Meaning(
+        "queue", only_went, "the office's traffic control was removed by hand", "one large message holds the line for everybody", ("AMP-03",),
+        restarted("outpost-shaping.service", only_running=True), "traffic control",
+    ),
+    Meaning(
         "policy", came, lambda it: f"an IPsec policy set by hand ({it.new[0]})", "it can drop, encapsulate or redirect these packets, past the packet filter",
         ("NET-02",), repairs.policy_away, "network policy",
     ),

@@ -28,8 +28,8 @@ NOT_MISSED = (
 
 SIEVE = re.compile(r"^/etc/dovecot/sieve/\S+\.svbin$")
 NOGROUP = "65534"
-SHAPER, SHAPED = "outpost-shaping.service", ("htb",)
-"""Programs besides a person that set an interface's queueing discipline (AMP-03), and which one."""
+SHAPER, SHAPED = "outpost-shaping.service", "htb root"
+"""What sets an interface's queueing discipline besides a person (AMP-03), and how that fact begins; a digest follows."""
 
 
 class Expected:
@@ -120,13 +120,15 @@ class Expected:
             "manager": lambda thing, _: not self._before and thing in debian.ENVIRONMENT, "mode": self._mode, "special": self._special,
             "capability": lambda thing, value: debian.CAPABILITIES.get(thing) == value, "file": self._file,
             "effective": self._first, "loopback": lambda _, unit: not self._before and self._of_package(unit),
-            "queue": lambda _, value: self._has("units", SHAPER) and value.split(" ")[0] in SHAPED,
+            "queue": self._queue,
         }.get(kind)  # fmt: skip
         return new and rule is not None and rule(thing, value)
 
     def dismisses(self, fact: str) -> bool:
         """Whether a removed thing may be forgotten."""
         kind, thing, value = parts(fact)
+        if kind == "queue" and value.startswith(f"{SHAPED} ") and self._has("units", SHAPER):
+            return False
         if kind in NOT_MISSED:
             return True
         if kind in ("running", "unit"):
@@ -171,6 +173,11 @@ class Expected:
         package = value.rpartition(", for ")[2]
         came = self.arrived if self._before else self._now
         return any(fact.startswith(f"version\t{package}\t") for fact in came)
+
+    def _queue(self, device: str, value: str) -> bool:
+        """The office's own shaping; once a digest of it is known, another one is not explained by itself."""
+        known = any(fact.startswith(f"queue\t{device}\t{SHAPED} ") for fact in self._before)
+        return self._has("units", SHAPER) and value.startswith(f"{SHAPED} ") and not known
 
     def _first(self, _thing: str, _value: str) -> bool:
         """Part of the platform: accepted at the first scan of the host; later a person must accept it."""

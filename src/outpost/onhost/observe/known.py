@@ -12,7 +12,7 @@ import sys
 from outpost.onhost.observe import declared
 from outpost.onhost.observe.daemons import MADE_BY_THE_SERVER, SIGNED, discreet
 from outpost.onhost.observe.declared import CONTRACT, contract_of
-from outpost.onhost.observe.expected import Expected
+from outpost.onhost.observe.expected import SHAPED, SHAPER, Expected
 from outpost.onhost.observe.facts import SEVERAL, is_grave, parts, words
 from outpost.onhost.observe.kept_answers import sealed
 from outpost.onhost.observe.network import moved
@@ -244,6 +244,8 @@ def _was_started(fact: str, *, there: bool) -> bool:
         there: Whether the daemon gives this answer now, or gave it before.
     """
     kind, thing, value = parts(fact)
+    if kind == "queue" and value.startswith(SHAPED):
+        return _started_since(SHAPER)
     unit = thing.rpartition("@")[0] if kind == "effective" else value
     if kind not in ("effective", "loopback"):
         return False
