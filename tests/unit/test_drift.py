@@ -612,13 +612,26 @@ def test_what_is_left_below_systemd_and_is_no_daemon_is_in_the_background(
         "once.service": [("/usr/sbin/dhclient", "9"), ("/usr/sbin/dhclient", "10")],
         "made-up.service": [("/usr/bin/perl", "13")],
         "begun.service": [("/usr/sbin/begun", "14")],
+        "containerd.service": [("/usr/bin/containerd", "15"), ("/usr/bin/containerd-shim-runc-v2", "16")],
         "session-3.scope": [("/usr/bin/nc", "11")],
         "": [("/usr/bin/socat", "12")],
     }
-    units = [f"{name}.service loaded active running X" for name in ("one", "two", "once")]
+    units = [f"{name}.service loaded active running X" for name in ("one", "two", "once", "containerd")]
     units.append("begun.service loaded inactive dead X")  # a moment ago
-    main = {"two.service": "6", "once.service": "0", "made-up.service": "0", "begun.service": "14"}
-    monkeypatch.setattr(processes, "lines_of", lambda command: [main[command.split()[-1]]])
+    main = {
+        "two.service": "6",
+        "once.service": "0",
+        "made-up.service": "0",
+        "begun.service": "14",
+        "containerd.service": "15",
+    }
+
+    def shown(command: str) -> list[str]:
+        unit = command.split()[-1]
+        delegates = f"Delegate={'yes' if unit == 'containerd.service' else 'no'}"
+        return [f"MainPID={main[unit]}", delegates] if unit in main else [delegates]
+
+    monkeypatch.setattr(processes, "lines_of", shown)
     monkeypatch.setattr(processes, "content", lambda path: f"PPid:\t{1 - path.count('/8/')}\n".join("\n\n"))
     assert processes.in_background(adopted, units) == [
         "background\t/usr/bin/dash\tdash 7 two.service",

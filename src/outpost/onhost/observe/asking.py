@@ -16,7 +16,7 @@ LIVE = {
     "links": f"printf '{OF_LINKS}' | ip -json -details -batch -",
     "links 6": f"printf '{OF_LINKS_6}' | ip -6 -json -details -batch -",
     "policies": "! [ -e /proc/sys/net/core/xfrm_acq_expires ] && echo none || { ip xfrm policy list && ip xfrm policy getdefault; }",
-    "queues": f"{{ echo qdisc show; for link in /sys/class/net/*; do printf '{OF_QUEUES}' ${{link##*/}} ${{link##*/}}; done; }} | tc -json -force -batch -",
+    "queues": f'{{ echo qdisc show; for link in /sys/class/net/*; do printf \'{OF_QUEUES}\' "${{link##*/}}" "${{link##*/}}"; done; }} | tc -json -force -batch -',
     "units": "systemctl list-units --all --no-legend --plain --full",
     "environment": "systemctl show-environment",
     "messages": "systemctl show --property=LogLevel,LogTarget,ServiceWatchdogs",

@@ -90,19 +90,20 @@ def in_background(adopted: dict[str, list[tuple[str, str]]], units: list[str]) -
     """Processes that outlived who started them, so that systemd adopted them, and that are not the main process of a service.
 
     Args:
-        adopted: As in `Processes`. A running service without a main process (``Type=oneshot``) may have any.
+        adopted: As in `Processes`. A running service without a main process (``Type=oneshot``) may have any, and so may a unit that
+            manages processes itself, as containers' do (``Delegate=yes``).
         units: Lines of ``systemctl list-units``. Root can make a control group whose name is that of no unit.
     """
     running = {line.split()[0] for line in units if line.split()[2] not in ("inactive", "failed")}
     found = []
     for unit, processes in adopted.items():
-        main = [""]
-        if unit.endswith(".service") and (processes[1:] or unit not in running):
-            main = lines_of(f"systemctl show --property=MainPID --value -- {shlex.quote(unit)}")
-        elif unit.endswith(".service"):
+        if unit.endswith(".service") and unit in running and not processes[1:]:
             continue
-        for program, pid in processes if main != ["0"] or unit not in running else ():
-            if [pid] != main and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
+        shown = lines_of(f"systemctl show --property=MainPID,Delegate -- {shlex.quote(unit)}") if unit else []
+        if "Delegate=yes" in shown or ("MainPID=0" in shown and unit in running):
+            continue
+        for program, pid in processes:
+            if f"MainPID={pid}" not in shown and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
                 found.append(
                     f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {named(unit)}"
                 )
