@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 
 from outpost.cli.console import Table, out, say_json
 from outpost.cli.edit import apply_to, change, remove_listed, show_passwords
@@ -52,7 +52,7 @@ def list_users(at: At, as_json: bool = False) -> None:
     table = Table("address", "name", "quota", "state", "also gets mail to")
     for row in rows:
         state = "[red]disabled[/]" if row["disabled"] else "open"
-        quota = f"{row['quota'] / 1024**3:.3g} GiB"
+        quota = ByteSize(row["quota"]).human_readable(separator=" ")
         table.add_row(row["address"], row["full_name"], quota, state, ", ".join(row["aliases"]))
     out.print(table)
 
