@@ -641,6 +641,24 @@ def test_what_is_left_below_systemd_and_is_no_daemon_is_in_the_background(
     ]
 
 
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [
+        ("0::/system.slice/ssh.service", "ssh.service"),
+        ("1:name=systemd:/docker/1/system.slice/ssh.service\n0::/docker/1", "ssh.service"),
+        ("0::/user.slice/user-0.slice/session-3.scope", "session-3.scope"),
+        ("0::/", ""),
+        ("0::/evil $(reboot) .service", ""),
+        ("0::/system.slice/ssh.service/x y.scope", "ssh.service"),
+    ],
+)
+def test_a_control_group_with_another_name_than_systemd_gives_is_no_unit(
+    monkeypatch: pytest.MonkeyPatch, groups: str, unit: str
+) -> None:
+    monkeypatch.setattr(processes, "content", lambda _: f"{groups}\n")
+    assert processes.unit_of("7") == unit
+
+
 def test_a_program_is_known_by_its_file_and_not_by_the_name_that_it_gives_itself(tmp_path: Path) -> None:
     """An upgrade deletes the file of a running program, and puts another one there."""
     there = os.path.realpath("/usr/bin/env")

@@ -1,4 +1,4 @@
-"""Finding templates: for each kind of difference its name, its consequence, the controls that it breaks, and the repair."""
+"""Finding templates, in one file because the first that matches wins: each kind's name, consequence, controls that it breaks, and repair."""
 
 import shlex
 

@@ -170,13 +170,12 @@ class Holds:
 
 @dataclass
 class Transaction:
-    """A message whose recipients are being named: by whom, how many, in which domains, and the office's mailboxes among them, each
-    with the details of its addresses."""
+    """A message whose recipients are being named: by whom, how many, in which domains, and a stranger's recipients in the office."""
 
     client: str = ""
     recipients: int = 0
     destinations: set[str] = field(default_factory=set)
-    mailboxes: dict[str, set[str]] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -234,12 +233,12 @@ class Decisions:
             return FULL
         if self._relayed(request) and self.held_full():
             return HELD_FULL
-        begun = self._open(user=False).get(request.get("instance", ""), Transaction()).mailboxes
-        detail = _detail(request.get("recipient", ""))
-        details = {name: begun.get(name, set()) | {detail} for name in mailboxes}
-        if not self._room(request, {name: len(each) for name, each in details.items()}):
+        recipient = request.get("recipient", "").lower()
+        begun = self._open(user=False).get(request.get("instance", ""), Transaction()).named
+        copies = self._copies({*begun, recipient})
+        if not self._room(request, {name: copies[name] for name in mailboxes}):
             return BOMBED
-        self._transaction(request, user=False).mailboxes.update(details)
+        self._transaction(request, user=False).named.update([recipient] if mailboxes else ())
         return DUNNO
 
     async def _all_full(self, mailboxes: list[str], size: str) -> bool:
@@ -252,8 +251,7 @@ class Decisions:
     def _taken(self, request: dict[str, str], transaction: Transaction) -> str:
         """The action for a complete message of a stranger or peer; it counts once per mailbox and detail."""
         # Postfix names the recipient here only if there is one, and forgets no transaction
-        copies = {name: len(details) for name, details in transaction.mailboxes.items()}
-        copies = copies or dict.fromkeys(self._behind(request.get("recipient", "")), 1)
+        copies = self._copies(transaction.named or {request.get("recipient", "").lower()})
         if not self._room(request, copies):  # others were faster since RCPT
             return BOMBED
         for bucket, number in self._mailbox_buckets(request, copies):
@@ -300,6 +298,14 @@ class Decisions:
         address = _plain(recipient if "@" in recipient else f"{recipient}@{self.settings.domain}")
         own = [address] if address in self.settings.mailboxes else []
         return self.settings.aliases.get(address, own)
+
+    def _copies(self, recipients: set[str]) -> dict[str, int]:
+        """Mailbox → the copies of a message that it gets: one for each detail with which it is named, by its own address or an alias."""
+        details: dict[str, set[str]] = {}
+        for recipient in recipients:
+            for name in self._behind(recipient):
+                details.setdefault(name, set()).add(_detail(recipient))
+        return {name: len(each) for name, each in details.items()}
 
     def _mailbox_buckets(
         self, request: dict[str, str], copies: Mapping[str, int]

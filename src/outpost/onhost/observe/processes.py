@@ -103,10 +103,11 @@ def in_background(adopted: dict[str, list[tuple[str, str]]], units: list[str]) -
         if "Delegate=yes" in shown or ("MainPID=0" in shown and unit in running):
             continue
         for program, pid in processes:
-            if f"MainPID={pid}" not in shown and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
-                found.append(
-                    f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {named(unit)}"
-                )
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if f"MainPID={pid}" not in shown and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
+                    found.append(
+                        f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit}"
+                    )
     return found
 
 
@@ -245,10 +246,15 @@ def frozen() -> list[str]:
     ]
 
 
+# SYS-08: without it root names a control group like a line of shell, and the repair of what runs there contains it.
+UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,247}\.(?:service|scope)")
+"""A service or scope, in the characters of systemd.unit(5)."""
+
+
 def unit_of(pid: str) -> str:
     """The unit of a process; empty if it belongs to none."""
     with contextlib.suppress(OSError):
-        for part in reversed(content(f"/proc/{pid}/cgroup").strip().split("/")):
-            if part.endswith((".service", ".scope")):
+        for part in reversed(re.split("[/\n]", content(f"/proc/{pid}/cgroup"))):
+            if UNIT.fullmatch(part):
                 return part
     return ""
