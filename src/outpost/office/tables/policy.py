@@ -37,7 +37,8 @@ class Limits(Part):
     mailbox_messages: int = counted(100, least=10)
     """Messages from outside that one mailbox accepts in ten minutes (then `450 4.7.1`, so that honest senders try
     again): half of them from one network (/24, /64), three quarters from one IPv6 site (/48). 100 messages of 288 KiB
-    are 28 MiB: a mail bomb uses a quarter of a 1544 kbit/s line, not all of it."""
+    are 28 MiB: a mail bomb uses a quarter of a 1544 kbit/s line, not all of it. A message to several details of an
+    address (`alice+1`, `alice+2`) counts once for each."""
     unknown_recipients: int = Field(default=60, ge=10)
     """Unknown recipients that one network (/24, /64), and four times as many that one IPv6 site (/48), may name in
     ten minutes. After that every recipient from there gets `450 4.7.1`, known or not. A session ends after ten
