@@ -916,6 +916,8 @@ def test_a_class_or_filter_that_somebody_changed_is_another_fact() -> None:
     steady = fact([root, leaf], classes)
     later = root | {"options": {"default": "0x30", "direct_packets_stat": 9}}
     assert fact([later, leaf | {"handle": "9:"}], [classes[0] | {"leaf": "9"}]) == steady
+    leaves = [leaf | {"parent": "1:10"}, leaf | {"parent": "1:30"}]
+    assert fact([root, *leaves], classes) == fact([root, *reversed(leaves)], classes)
     assert {
         fact([root, leaf | {"options": {"limit": 1}}], classes),
         fact([root, leaf], [classes[0] | {"rate": 1}]),

@@ -169,11 +169,13 @@ def queues(live: dict[str, list[str]]) -> list[str]:
         at_its_root = " root" * bool(entry.get("root"))
         if entry["kind"] in USUAL_QUEUES and not (at_its_root and entry.get("handle", "0:") != "0:"):
             continue
-        shape: list[object] = [
-            [each["kind"], each.get("parent"), {**each.get("options", {}), "direct_packets_stat": 0}]
+        shape = sorted(  # the kernel lists them by their handles, which it chooses
+            json.dumps(
+                [each["kind"], each.get("parent"), {**each.get("options", {}), "direct_packets_stat": 0}]
+            )
             for each in listed
             if each["dev"] == entry["dev"]
-        ]
+        )
         shape += [line for line in inner if line != "[]"]
         digest = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]
         found.append(f"queue\t{entry['dev']}\t{entry['kind']}{at_its_root} {digest}")
