@@ -3,14 +3,15 @@
 AUT-03. Counted are *different* wrong passwords for one account, never connections or attempts: a telephone that keeps
 trying an old password counts once. Dovecot sends a keyed hash, not the password.
 
-- Each place that an account has logged in from before has a counter of its own. A guesser elsewhere cannot lock the owner out
-  there. All other places share one counter, so another address does not help the guesser.
+- Each place that an account has logged in from before has a counter of its own: the address, and for IPv6 also the rest of its
+  network (/64). A guesser elsewhere cannot lock the owner out there, nor can a neighbour in the same network. All other places share
+  one counter, so another address does not help the guesser.
 - An address from which many accounts are tried may only log in to accounts that have logged in there before: colleagues
   behind the same address keep working.
 
 After half the allowed failures each further attempt has to wait. Then the account is locked until the oldest failure is as old
 as the ban is long. Counters are in memory, so a restart lifts all bans. The places are in a file: otherwise a guesser could lock
-the owner's own place after a restart. A place is an IPv4 address or an IPv6 network (/64).
+the owner's own place after a restart.
 """
 
 import json
@@ -33,7 +34,7 @@ KNOWN_FOR = 30 * 86400
 """Seconds that a place stays usual after the last login from it."""
 NOTED_EVERY = 86400
 """Seconds after which another login from a known place is written to the file."""
-PLACES = 50
+PLACES = 100
 """Most known places of one account; the one that was not used for longest is removed first."""
 SPRAYING = 5
 """Limit of one address over all accounts: this many times that of one account, or the number of accounts if that is more."""
@@ -79,7 +80,6 @@ class Logins:
         """0 means to continue at once, a number the seconds to wait first, -1 to refuse any password."""
         if self.shut(login, remote):
             return REFUSE
-        remote = network(remote)
         with self.lock:
             count = self._count(self._place(self._account(login), remote))
             free = self.failures // 2
@@ -87,12 +87,11 @@ class Logins:
 
     def shut(self, login: str, remote: str) -> int:
         """Minutes during which no password is tried for that account from there; 0 if one is."""
-        remote = network(remote)
         with self.lock:
             account = self._account(login)
             limits = {self._place(account, remote): self.failures}
-            if not self._is_known(account, remote):
-                limits["", remote] = max(SPRAYING * self.failures, self.accounts)
+            if not self._is_known(account, around := network(remote)):
+                limits["", around] = max(SPRAYING * self.failures, self.accounts)
             left = 0.0
             for key, most in limits.items():
                 if self._count(key) >= most:
@@ -101,19 +100,20 @@ class Logins:
 
     def report(self, login: str, remote: str, password: str, *, success: bool) -> bool:
         """Note an outcome; returns true if it locked the account."""
-        remote = network(remote)
+        around = network(remote)
         with self.lock:
             account, now = self._account(login), self.clock()
             if len(self.wrong) > self.room:
                 self._forget(now)
             place = self._place(account, remote)
             if success:
-                self._note(account, remote, now)
-                self.wrong.pop((account, remote), None)
+                for each in {remote, around}:
+                    self._note(account, each, now)
+                    self.wrong.pop((account, each), None)
                 return False
             before = self._count(place)
-            if not self._is_known(account, remote):
-                self._at(("", remote))[f"{account} {password}"] = now
+            if not self._is_known(account, around):
+                self._at(("", around))[f"{account} {password}"] = now
             self._at(place).setdefault(password, now)
             return before < self.failures <= self._count(place)
 
@@ -141,8 +141,11 @@ class Logins:
     def _is_known(self, account: str, remote: str) -> bool:
         return self.clock() - self.known.get((account, remote), float("-inf")) < KNOWN_FOR
 
+    # AUT-03: not the network alone, or anybody in the users' network locks everybody out there: it is one /64
     def _place(self, account: str, remote: str) -> Key:
-        return (account, remote if self._is_known(account, remote) else "")
+        """The narrowest place that the account has logged in from."""
+        places = (remote, network(remote))
+        return account, next((place for place in places if self._is_known(account, place)), "")
 
     def _count(self, key: Key) -> int:
         now = self.clock()
