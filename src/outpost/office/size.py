@@ -110,6 +110,11 @@ class Size(NamedTuple):
         return max(6, self.users // 10)
 
     @property
+    def pages(self) -> int:
+        """Requests to PHP that one network may have at a time: all users may click at once. php-fpm's queue holds 511 (listen.backlog)."""
+        return min(400, max(100, self.users))
+
+    @property
     def request_memory(self) -> int:
         """Memory of one PHP request, in bytes: Roundcube holds a message while it encodes it."""
         return 64 * MIB + 4 * self.message
