@@ -137,7 +137,8 @@ def judge(
     yield from _shell(office, host, first.get("shell", ""))
     yield _clock(host, first.get("clock", "0"), now)
     memory = _number(first.get("memory", ""))
-    if memory < (wanted := role_of(host).memory(size_of(office))):
+    # the kernel keeps some of it: 50 MiB of 512, 180 MiB of 4096
+    if memory + 50 + memory // 24 < (wanted := role_of(host).memory(size_of(office))):
         users = f"{len(office.users)} users"
         remedy = f"give it {wanted} MiB: a {host.role} for {users} needs that much"
         yield Finding(host.name, "note", f"{memory} MiB of memory", remedy)
