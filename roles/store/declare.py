@@ -33,6 +33,7 @@ from roles.store.learning import learning
 from roles.store.view import (
     DELIVERIES_PER_USER,
     FOLDERS,
+    INDEXED,
     QUOTA_GRACE,
     StoreView,
     decoy,
@@ -102,7 +103,9 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
         yield own("store", "davlogins", outpost.onhost.davlogins, content)
         yield from _listener("calendars", view, certificates)
     # deleted messages leave the indexes every night
-    yield job("store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755"))
+    yield job(
+        "store", "outpost-forget", rendered("store", "/usr/local/lib/outpost/forget", mode="0755", store=view)
+    )
     # what the filter put into Junk, every week (JNK-06)
     digest = rendered("store", "/usr/local/lib/outpost/digest", mode="0755", store=view)
     yield job("store", "outpost-digest", digest)
@@ -182,6 +185,7 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str,
         "store": view, "ports": ports, "shared_root": SHARED, "deliveries_per_user": DELIVERIES_PER_USER,
         "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "room_beyond_quota": ROOM_BEYOND_QUOTA, "logins_port": ports.LOGINS,
         "readers": READERS, "own": OWN, "used": USED, "decoy": decoy(some_hash), "calendars": bool(view.calendars),
+        "indexed": INDEXED, "shared_quota": sum(int(view.office.quota(mailbox)) for mailbox in view.office.shared),
         "logins_nonce": hashlib.sha256(b"logins " + secret.encode()).hexdigest(),
     }  # fmt: skip
     yield service(

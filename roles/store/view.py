@@ -17,6 +17,8 @@ from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 from outpost.onhost.passwords import words_of
 
+INDEXED = 1024**2
+"""Octets of a message's text and attachments that the search index takes at most."""
 QUOTA_GRACE = 10 * 1024**2
 """Bytes by which one delivery may exceed the quota of a mailbox that is not full yet, so that the last message is not refused at random."""
 
