@@ -26,6 +26,7 @@ from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import Neighbour, OfficeUser, compose
 from tests.journeys.desk import idle, log_in, log_out, needs_browser, on_disk
+from tests.journeys.test_junk import hand_over
 
 pytestmark = [needs_browser, pytest.mark.slow]
 OWN = "cobalt ravine tuba mosaic"
@@ -356,6 +357,13 @@ def test_a_shared_mailbox_is_its_members_and_nobody_elses(
             mailbox.folder.set("Shared/tenders")
             mailbox.delete(mailbox.uids(AND(subject=token)))  # a message that a reader deletes stays
         assert shared_message(alice, token) == arrived
+        junk = f"X-Spam: Yes\r\nFrom: shop@internet.test\r\nSubject: junk {token}\r\n\r\nBuy.\r\n"
+        hand_over(lab, address, junk)
+        assert shared_message(alice, f"junk {token}"), "JNK-02: members see what the filter took for junk"
+        with alice.mailbox() as mailbox:
+            _, (_, limits) = mailbox.client.getquotaroot("Shared/tenders")
+            most = int(lab.office.limits.mailbox_quota) // 1024
+            assert re.search(rf"Shared.* STORAGE \d+ {most}\b", str(limits)), "DOS-14"
         answer, _ = compose(address, [bob.address])
         with alice.submission() as session:
             assert session.send_message(answer, address, [bob.address]) == {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from secrets import token_hex
+from string import ascii_lowercase
 
 import pytest
 from imap_tools import AND, MailMessageFlags
@@ -11,6 +13,7 @@ from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town, compose
 from tests.corpus import DOCX, office_document, pdf_of
+from tests.journeys.test_traces import said_on
 
 EXPECTED = frozenset(
     [
@@ -90,6 +93,26 @@ def test_a_search_finds_words_of_attachments(alice: OfficeUser, bob: OfficeUser)
 
 
 @pytest.mark.control("DOS-08")
+@pytest.mark.control("DOS-14")
+def test_a_message_of_a_million_words_neither_stops_nor_fills_the_index(
+    lab: Instance, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    """Parts of words take many times the text: the indexer ended for lack of memory, and later messages were never found."""
+    since = said_on(lab, "store", "date +%s").strip()
+    words = (random.choices(ascii_lowercase, k=30) for _ in range(100_000))
+    many = "\n".join(map("".join, words))
+    for text in (many, "The Giraffenhals is due on Thursday.\n"):
+        message, token = compose(bob.address, [alice.address], text)
+        bob.send(message, [alice.address])
+        alice.receive(token)
+    with alice.mailbox() as mailbox:
+        assert len(mailbox.uids(AND(subject=token, text="raffenha"))) == 1
+    failed = f"journalctl --quiet --unit=dovecot --since=@{since} --grep='indexer.*(Fatal|memory)' || true"
+    assert not said_on(lab, "store", failed).strip()
+    index = said_on(lab, "store", f"du --summarize --block-size=1M /srv/mail/{alice.name}/Maildir")
+    assert int(index.split()[0]) < 200, "STO-04"
+
+
 def test_a_mailbox_that_fills_up_warns_at_80_and_at_95_per_cent(lab: Instance, town: Town) -> None:
     (small,) = [user for user in lab.office.users if lab.office.quota(user) == 64 * 1024**2]
     user = town.user(small.name)

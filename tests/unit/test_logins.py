@@ -136,6 +136,14 @@ def test_an_ipv6_place_is_its_network(logins: Office) -> None:
     assert logins.allow("a@po.test", "2001:db8:0:1::1") == REFUSE
 
 
+def test_a_neighbour_in_the_same_ipv6_network_locks_nobody_out(logins: Office) -> None:
+    logins.report("a@po.test", "2001:db8::1", "right", success=True)
+    logins.guess("a@po.test", "2001:db8::bad", 20)
+    assert logins.allow("a@po.test", "2001:db8::1") == 0
+    assert logins.shut("a@po.test", "2001:db8::1") == 0
+    assert logins.allow("a@po.test", "2001:db8::bad") == REFUSE
+
+
 def test_places_of_one_account_are_bounded(logins: Office) -> None:
     for number in range(PLACES + 5):
         logins.now = float(number)
