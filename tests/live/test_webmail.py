@@ -485,7 +485,6 @@ def test_a_client_that_sends_or_reads_nothing_holds_no_connection(host: Testinfr
 
 
 LOGINS = 40
-POSTS = 200
 UPLOAD = """
 import select, socket, ssl, sys
 address, name, begin, count, length, *more = *sys.argv[1:4], int(sys.argv[4]), *sys.argv[5:]
@@ -526,18 +525,26 @@ def test_one_client_does_not_take_the_room_for_uploads(
 
 @pytest.mark.probe
 @pytest.mark.control("DOS-13")
-def test_small_forms_of_one_client_do_not_take_that_room_either(
-    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address
+@pytest.mark.parametrize(("method", "length"), [("POST", "99999"), ("GET", "1000")])
+def test_requests_of_one_client_do_not_take_that_room_either(
+    host: TestinfraHost, view: WebmailView, inside: IPv4Address | IPv6Address, method: str, length: str
 ) -> None:
-    """The forms that one client has open at a time are limited, small ones included.
+    """The requests that one client has open at a time are limited, small ones included.
 
-    The client names a session that does not exist: otherwise its forms would be logins.
+    The client names a session that does not exist: otherwise they would be logins.
     """
     session = "Cookie: roundcube_sessid=x; roundcube_sessauth=x"
     status_lines = host.check_output(
-        "python3 -c %s %s %s POST %s 99999 %s", UPLOAD, str(inside), view.name, str(POSTS + 1), session
+        "python3 -c %s %s %s %s %s %s %s",
+        UPLOAD,
+        str(inside),
+        view.name,
+        method,
+        str(view.size.pages + 1),
+        length,
+        session,
     )
-    refuses_what_is_more(status_lines, POSTS)
+    refuses_what_is_more(status_lines, view.size.pages)
 
 
 @pytest.mark.probe

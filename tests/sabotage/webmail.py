@@ -57,8 +57,8 @@ SABOTAGES = (
         "webmail::one_client_does_not_take_the_room_for_uploads", activate=RELOAD,
     ),
     edited(
-        "webmail", "one client may open any number of small forms", NGINX, r"s/^ *limit_conn posts .*//",
-        "webmail::small_forms_of_one_client_do_not_take_that_room_either", activate=RELOAD,
+        "webmail", "one client may open any number of requests", NGINX, r"s/^ *limit_conn pages .*//",
+        "webmail::requests_of_one_client_do_not_take_that_room_either", activate=RELOAD,
     ),
     edited(
         "webmail", "GET requests may have a large body", NGINX, r"s/^ *client_max_body_size 1k;$/client_max_body_size 36m;/",
