@@ -10,6 +10,7 @@ from imap_tools import AND, MailMessageFlags
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import OfficeUser, Town, compose
+from tests.awaiting import until
 from tests.corpus import DOCX, office_document, pdf_of
 from tests.journeys.test_traces import said_on
 
@@ -103,7 +104,11 @@ def test_a_message_of_a_million_words_neither_stops_nor_fills_the_index(
         bob.send(message, [alice.address])
         alice.receive(token)
     with alice.mailbox() as mailbox:
-        assert len(mailbox.uids(AND(subject=token, text="affenhal"))) == 1
+        until(
+            lambda: len(mailbox.uids(AND(subject=token, text="affenhal"))) == 1,
+            "the next message is found",
+            seconds=PATIENCE,
+        )
     failed = f"journalctl --quiet --unit=dovecot --since=@{since} --grep='indexer.*(Fatal|memory)' || true"
     assert not said_on(lab, "store", failed).strip()
     index = said_on(lab, "store", f"du --summarize --block-size=1M /srv/mail/{alice.name}/Maildir")
