@@ -1396,3 +1396,47 @@ def test_a_copy_of_passwords_that_every_account_may_read_is_a_finding(
     copy.chmod(0o644)
     (finding,) = findings(seen(faults=tuple(processes.exposed())))
     assert (finding.thing, finding.repair) == (str(copy), f"chmod -h o= {copy}")
+
+
+RESOLVER = """# Warning: table ip nat is managed by iptables-nft, do not touch!
+table ip nat {
+\tchain DOCKER_OUTPUT {
+\t\tip daddr 127.0.0.11 tcp dport 53 counter xt target "DNAT"
+\t\tip daddr 127.0.0.11 udp dport 53 counter dnat to 127.0.0.11:36487
+\t}
+
+\tchain OUTPUT {
+\t\ttype nat hook output priority dstnat; policy accept;
+\t\tip daddr 127.0.0.11 counter jump DOCKER_OUTPUT
+\t}
+
+\tchain DOCKER_POSTROUTING {
+\t\tip saddr 127.0.0.11 tcp sport 41829 counter xt target "SNAT"
+\t\tip saddr 127.0.0.11 udp sport 34958 counter snat to :53
+\t}
+
+\tchain POSTROUTING {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tip daddr 127.0.0.11 counter jump DOCKER_POSTROUTING
+\t}
+}"""
+
+
+@pytest.mark.parametrize(
+    ("contained", "rule", "passes"),
+    [
+        (True, "", True),
+        (False, "", False),
+        (True, 'tcp dport 25 counter dnat to 203.0.113.9 comment "127.0.0.11"', False),
+        (True, "ip daddr 127.0.0.11 tcp dport 53 counter dnat to 203.0.113.9:53", False),
+        (True, "tcp dport 25 counter jump DOCKER_OUTPUT", False),
+    ],
+)
+def test_only_the_resolver_of_docker_passes_and_only_in_a_container(
+    monkeypatch: pytest.MonkeyPatch, contained: bool, rule: str, passes: bool
+) -> None:
+    monkeypatch.setattr(network, "lines_of", lambda _: [])
+    ruleset = RESOLVER.split("\n")
+    ruleset[-2:-2] = [f"\t\t{rule}"] if rule else []
+    tables, _ = network.packet_filter(ruleset, "", contained=contained)
+    assert tables[:1] == ([] if passes else ["table\tip nat\t"])

@@ -9,7 +9,7 @@ import sys
 from outpost.onhost.observe.accounts import accounts
 from outpost.onhost.observe.asking import Seen
 from outpost.onhost.observe.daemons import effective, libraries
-from outpost.onhost.observe.declared import VERIFIED
+from outpost.onhost.observe.declared import CONTRACT, VERIFIED, contract_of
 from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.kept_answers import identity, kept
 from outpost.onhost.observe.network import packet_filter
@@ -55,8 +55,12 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
             probe("libraries", libraries, mark=seen.mark),
             probe("attributes", held_below_trees, declared, mark=seen.mark),
         ]
+    # without a readable contract it counts as a machine, so that nothing is passed over
+    contained = not contract_of(CONTRACT).get("kernel", True)
     tables, rules = probes(
-        "packet filter", lambda: packet_filter(seen.live["filter"], seen.mark), otherwise=(nothing, nothing)
+        "packet filter",
+        lambda: packet_filter(seen.live["filter"], seen.mark, contained=contained),
+        otherwise=(nothing, nothing),
     )
     facts = {*seen.states, *tables, *(line for future in states for line in future.result())}
     wrong = [*seen.faults, *rules, *(line for future in faults for line in future.result()), *probes.blind]

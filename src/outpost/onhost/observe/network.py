@@ -312,11 +312,22 @@ def sniffers(holders: dict[str, tuple[str, str]]) -> list[str]:
 
 
 # Docker's own resolver in a container's network: its ports, and whether it exists at all, change with every start
-DOCKER_RESOLVER = re.compile(r"127\.0\.0\.11|^(table|chain|type nat hook) |^}?$|^#|jump DOCKER_")
+# SYS-08: without whole lines any other rule that mentions this address, in a comment for example, passes as Docker's own.
+DOCKER_RESOLVER = re.compile(
+    r"table ip nat \{|chain (DOCKER_)?(OUTPUT|POSTROUTING) \{|\}?"
+    r"|type nat hook (output priority (dstnat|-100)|postrouting priority (srcnat|100)); policy accept;"
+    r"|ip daddr 127\.0\.0\.11 counter jump DOCKER_(OUTPUT|POSTROUTING)"
+    r'|ip daddr 127\.0\.0\.11 (tcp|udp) dport 53 counter (xt target "DNAT"|dnat to 127\.0\.0\.11:\d+)'
+    r'|ip saddr 127\.0\.0\.11 (tcp|udp) sport \d+ counter (xt target "SNAT"|snat to :53)'
+)
 
 
-def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
-    """Tables beside the office's (a state); rules that differ from the file (faults)."""
+def packet_filter(ruleset: list[str], mark: str, *, contained: bool) -> tuple[list[str], list[str]]:
+    """Tables beside the office's (a state); rules that differ from the file (faults).
+
+    Args:
+        contained: Whether the host is declared to be a container, which may have Docker's resolver.
+    """
     tables: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in ruleset:
@@ -343,7 +354,7 @@ def packet_filter(ruleset: list[str], mark: str) -> tuple[list[str], list[str]]:
                 strange.append(f"filter\t{'missing' if number < 0 else 'added'}\t{line}")
     states = []
     for table, lines in tables.items():
-        if table == "ip nat" and all(DOCKER_RESOLVER.search(line) for line in lines):
+        if contained and table == "ip nat" and all(map(DOCKER_RESOLVER.fullmatch, lines)):
             continue
         states.append(f"table\t{table}\t")
         states.append(f"rules\t{table}\t{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}")
