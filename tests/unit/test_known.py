@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import pwd
 import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ import pytest
 from outpost.drift.differences import Difference
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
+from outpost.onhost import observe
 from outpost.onhost.observe import (
     KEY,
     accounts,
@@ -1117,3 +1121,16 @@ def test_a_package_selected_for_removal_is_seen(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(packages, "content", lambda _: status)
     monkeypatch.setattr(packages, "lines_in", lambda _: [])
     assert packages.packages() == ["package\tknot\t", "version\tknot\t3", "hold\tknot\tdeinstall"]
+
+
+def test_no_line_feed_at_the_end_of_a_name_is_passed_over() -> None:
+    patterns = [
+        pattern
+        for module in pkgutil.iter_modules(observe.__path__, f"{observe.__name__}.")
+        for pattern in vars(importlib.import_module(module.name)).values()
+        if isinstance(pattern, re.Pattern) and not pattern.flags & re.MULTILINE
+    ]
+    assert places.PASSING in patterns
+    assert [each.pattern for each in patterns if re.search(r"(?<!\\)\$", each.pattern)] == []
+    assert not places.PASSING.search("/etc/systemd/system-generators/x.dpkg-old\n")
+    assert not files.UNIT_LINK.match("/etc/systemd/system/x.service\n")

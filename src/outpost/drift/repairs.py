@@ -223,7 +223,7 @@ def reload_for(path: str) -> str:
 
 def unit_reading(path: str) -> str:
     """The unit whose daemon reads a file, or whose drop-in it is; empty if none is known."""
-    if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|$)", path):
+    if match := re.match(r"/(?:etc|run)/systemd/system/([^/]+\.(?:service|socket|timer))(?:\.d/|\Z)", path):
         return match[1]
     return _reader(path)
 

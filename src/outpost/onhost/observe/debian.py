@@ -99,8 +99,8 @@ CONTENTS = {
 }  # fmt: skip
 """Path → digests (`reading.fingerprint`) of files that Debian makes, or where its links lead."""
 MADE = re.compile(
-    r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?)$"
-    r"|^/usr/lib/locale/locale-archive$|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol$"
+    r"^/etc/(chrony/chrony\.keys|fstab|host(name|s)|machine-id|resolv\.conf|ssl/\w+/ssl-cert-snakeoil\.(pem|key)|ssh/ssh_host_\w+_key(\.pub)?)\Z"
+    r"|^/usr/lib/locale/locale-archive\Z|^/usr/share/rspamd/www/(css|fonts|js)/|^/usr/share/dovecot/protocols\.d/\w+\.protocol\Z"
 )
 """Files that scripts of packages and the installer make, with content specific to the host."""
 

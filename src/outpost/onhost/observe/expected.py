@@ -26,7 +26,7 @@ NOT_MISSED = (
 """Kinds for which a missing thing is no finding."""
 
 
-SIEVE = re.compile(r"^/etc/dovecot/sieve/\S+\.svbin$")
+SIEVE = re.compile(r"^/etc/dovecot/sieve/\S+\.svbin\Z")
 NOGROUP = "65534"
 SHAPER, SHAPED = "outpost-shaping.service", "htb root"
 """What sets an interface's queueing discipline besides a person (AMP-03), and how that fact begins; a digest follows."""

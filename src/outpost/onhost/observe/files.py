@@ -11,13 +11,13 @@ from outpost.onhost.observe.places import expanded
 from outpost.onhost.observe.reading import fingerprint, named
 
 OWN_TRACES = re.compile(
-    r"^/(root|home/[^/]+)/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|hushlogin|sudo_as\S*)$"
+    r"^/(root|home/[^/]+)/\.(\w*_?history|lesshst|viminfo|wget-hsts|python_history|sqlite_history|hushlogin|sudo_as\S*)\Z"
 )
 """Files that programs write into an administrator's home."""
 UNITS = ("/usr/lib/systemd/system", "/etc/systemd/system")
-UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/]+$")
+UNIT_LINK = re.compile(r"^/(etc|run)/systemd/system/([^/]+\.(wants|requires)/)?[^/\n]+\Z")
 AUTHORITIES = "/etc/ssl/certs/"
-BUNDLED = re.compile(r"^[^/]+$|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
+BUNDLED = re.compile(r"^[^/]+\Z|^/usr/share/ca-certificates/|^/usr/local/share/ca-certificates/")
 """Where the links of update-ca-certificates lead; their targets are scanned there."""
 
 

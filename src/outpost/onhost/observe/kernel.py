@@ -8,7 +8,7 @@ import re
 from outpost.onhost.observe.reading import content, lines_in, named
 
 UNSTEADY = re.compile(
-    r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)$"
+    r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)\Z"
 )
 """Kernel settings that the kernel computes itself, or that nobody may read."""
 NETWORK_SETTINGS = (

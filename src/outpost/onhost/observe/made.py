@@ -22,7 +22,7 @@ def is_its_source(path: str) -> bool:
         if f".{sys.implementation.cache_tag}." not in path:
             return True
         source = importlib.util.source_from_cache(path)
-        level = re.search(r"\.opt-([12])\.pyc$", path)
+        level = re.search(r"\.opt-([12])\.pyc\Z", path)
         made = compile(
             content(source).encode(errors="surrogateescape"),
             source,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
 
 IPV6 = "/proc/net/if_inet6"
 """It exists if the kernel has IPv6."""
-OF_THE_KERNEL = re.compile(r"127\.0\.0\.1$|::1$|fe80:")
+OF_THE_KERNEL = re.compile(r"127\.0\.0\.1\Z|::1\Z|fe80:")
 SOCKET = re.compile(r"(tcp|udp)\s+\S+\s+\d+\s+\d+\s+(\S+):(\d+)\s.*?\bino:(\d+)\s")
 """A line of ss(8): protocol, local address and port, inode."""
 

@@ -23,9 +23,9 @@ GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAG
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev", "/dev/shm", "/run", "/srv/mail", "/tmp", "/var/tmp")
 OF_THE_SYSTEM = re.compile(
-    r"(tmpfs|ramfs) /(dev|run(/(credentials/.+|lock|netns|qemu|user/\d+))?|sys/fs/cgroup)$|devtmpfs /dev$"
-    r"|(sysfs|securityfs|cgroup2?|pstore|bpf|debugfs|tracefs|configfs|efivarfs|selinuxfs|fusectl) /sys(/.*)?$|fuse\S* /run/user/\d+/.+$"
-    r"|(devpts|mqueue|hugetlbfs) /dev/.+$|nsfs /run/(docker/)?netns(/.*)?$|proc /proc$|binfmt_misc /proc/sys/fs/binfmt_misc$|rpc_pipefs /run/rpc_pipefs$"
+    r"(tmpfs|ramfs) /(dev|run(/(credentials/.+|lock|netns|qemu|user/\d+))?|sys/fs/cgroup)\Z|devtmpfs /dev\Z"
+    r"|(sysfs|securityfs|cgroup2?|pstore|bpf|debugfs|tracefs|configfs|efivarfs|selinuxfs|fusectl) /sys(/.*)?\Z|fuse\S* /run/user/\d+/.+\Z"
+    r"|(devpts|mqueue|hugetlbfs) /dev/.+\Z|nsfs /run/(docker/)?netns(/.*)?\Z|proc /proc\Z|binfmt_misc /proc/sys/fs/binfmt_misc\Z|rpc_pipefs /run/rpc_pipefs\Z"
 )
 """Types and places of the file systems of the kernel and systemd."""
 DEVICES = (" b", " c")

@@ -142,9 +142,9 @@ def unconfined(contract: dict[str, object], programs: dict[str, str]) -> list[st
     return sorted(set(found))
 
 
-PASSING = re.compile(r"/(dev|proc|run|sys)(/.*)?$|/(home|root|tmp|var/tmp|var/(cache|lib|log)/private)$")
+PASSING = re.compile(r"/(dev|proc|run|sys)(/.*)?\Z|/(home|root|tmp|var/tmp|var/(cache|lib|log)/private)\Z")
 """Where systemd mounts for any sandbox (systemd.exec(5))."""
-HIDDEN = re.compile(r"/systemd/inaccessible/\w+$")
+HIDDEN = re.compile(r"/systemd/inaccessible/\w+\Z")
 """The parts of /run that it mounts on places that a service may not see."""
 DECLARED = r"^(?:TemporaryFileSystem|Bind(?:ReadOnly)?Paths)=(?:.*[\s:])?-?{}(?:[\s:]|$)"
 
@@ -186,7 +186,7 @@ def _seen(place: str, ours: dict[str, tuple[str, str]]) -> tuple[str, str]:
     return device, f"{root.rstrip('/')}{rest}" or "/"
 
 
-OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+$|dovecot/(dns-client|imap-urlauth|indexer)$")
+OPEN = re.compile(r"user/|systemd/\w+/io\.systemd\.\w+\Z|dovecot/(dns-client|imap-urlauth|indexer)\Z")
 """Below /run: sessions, whose directories only their user may enter, and what is public by design (systemd-networkd, Dovecot's base)."""
 
 

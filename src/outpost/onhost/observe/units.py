@@ -14,7 +14,7 @@ COMES_AND_GOES = re.compile(
     r"^((user|user-runtime-dir)@\d+\.service|(init|session-c?\d+)\.scope|(getty|serial-getty)@\w+\.service|outpost-undo-\w+\.timer|(apt-daily|apt-daily-upgrade|apt-listchanges|dpkg-db-backup|"
     r"e2scrub_\w+|fstrim|logrotate|man-db|packagekit|phpsessionclean|polkit|roundcube-\w+|unattended-upgrades|outpost-[\w@-]+|"
     r"systemd-(hostnamed|timedated|localed|tmpfiles-\S+|journal\S+|logind|udevd\S*|networkd\S*|resolved\S*|timesyncd|fsck\S*|initctl|sysext|creds)"
-    r")\.(service|socket))$"
+    r")\.(service|socket))\Z"
 )
 NOTED = (
     ("session-", ".scope", "/run/systemd/sessions/"),
