@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from outpost.drift.differences import Difference
+from outpost.drift.differences import Difference, directory
 from outpost.drift.findings import Beside, findings, found
 from outpost.office.tables.topology import FOUND
 from outpost.onhost import observe
@@ -899,7 +899,20 @@ def test_a_command_that_was_killed_has_no_answer() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"evil\xff", b"a\tb", b"a\nfile\t/etc/passwd\t", b"back\\slash", "Főtanúsítvány".encode(), b"it's"],
+    [
+        b"evil\xff",
+        b"a\tb",
+        b"a\nfile\t/etc/passwd\t",
+        b"back\\slash",
+        "Főtanúsítvány".encode(),
+        b"it's",
+        b"a\n",
+        b"a\n\n",
+        b"\xff\n",
+        b"\n",
+        rb"a\x0a",
+        b"d\n/x\n",
+    ],
 )
 def test_any_name_of_a_file_stands_in_a_fact_and_comes_back_in_the_shell(name: bytes, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(name)
@@ -908,6 +921,9 @@ def test_any_name_of_a_file_stands_in_a_fact_and_comes_back_in_the_shell(name: b
     fact = f"file\t{named(str(path))}\tabc"
     assert (fact.count("\t"), fact.isprintable() or "\t" in fact, plain(fact)) == (2, True, fact)
     quoted = Difference("file", named(str(path)), ("abc",)).quoted
+    above = directory(named(str(path)))
+    printed = subprocess.run(["sh", "-euc", f"printf %s/ {quoted} {above}"], check=True, capture_output=True)
+    assert printed.stdout == os.fsencode(f"{path}/{path.parent}/")
     subprocess.run(["sh", "-euc", f"rm {quoted}"], check=True)
     assert not path.exists()
 

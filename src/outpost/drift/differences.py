@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,16 @@ def named(path: str) -> str:
     """A path for the shell; bytes that are not text are written as octal numbers (printf(1), %b)."""
     if "\\" not in path:
         return shlex.quote(path)
-    octal = re.sub(r"\\x([0-9a-f]{2})", lambda found: f"\\0{int(found[1], 16):03o}", path)
-    return f'"$(printf %b {shlex.quote(octal)})"'
+    # SYS-08: without it the shell drops line feeds at the end, and a repair changes another file, which only lacks them.
+    head = re.sub(r"(\\x0a)+\Z", "", path)
+    feeds = "\n" * ((len(path) - len(head)) // len(r"\x0a"))
+    octal = re.sub(r"\\x([0-9a-f]{2})", lambda found: f"\\0{int(found[1], 16):03o}", head)
+    return f'"$(printf %b {shlex.quote(octal)})"' + (shlex.quote(feeds) if feeds else "")
+
+
+def directory(path: str) -> str:
+    """A path's directory for the shell; dirname(1) in a substitution would drop line feeds at its end."""
+    return named(str(PurePosixPath(path).parent))
 
 
 # A difference --------------------------------------------------------------------------------------------------

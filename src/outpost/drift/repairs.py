@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import PurePosixPath
 
-from outpost.drift.differences import Difference, named
+from outpost.drift.differences import Difference, directory, named
 from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
@@ -34,7 +34,7 @@ def with_mode(it: Difference) -> str:
         kind, missing = ("-d", f"mkdir {it.quoted}")
     aside = f"{ASIDE}{named(it.thing)}"
     return (
-        f'{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "$(dirname {aside})"; '
+        f"{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p {ASIDE}{directory(it.thing)}; "
         f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown -h {owner}:{group} {it.quoted} && chmod -h {mode} {it.quoted}"
     )
 
@@ -178,7 +178,7 @@ def linked_again(path: str, target: str) -> str:
     """The same, and whatever has taken the link's place is moved aside first."""
     quoted = named(path)
     return (
-        f'[ -L {quoted} ] || [ ! -e {quoted} ] || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p "{ASIDE}$(dirname {quoted})"; '
+        f"[ -L {quoted} ] || [ ! -e {quoted} ] || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p {ASIDE}{directory(path)}; "
         f"mv -T --backup=numbered {quoted} {ASIDE}{quoted}; }}; {linked(path, target)}"
     )
 

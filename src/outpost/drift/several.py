@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from outpost.drift import repairs
-from outpost.drift.differences import Difference, Finding, facts_of
+from outpost.drift.differences import Difference, Finding, directory, facts_of
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.facts import account_of
@@ -30,7 +30,7 @@ def _file(it: Difference) -> Iterator[Finding]:
     elif old:
         yield it.finding(
             "file", "edited by hand" if new else "removed by hand", "it belongs to the system, and daemons or administrators depend on it",
-            ("SYS-08",), f'{free}[ ! -e {copy} ] || {{ mkdir -p "$(dirname {quoted})"; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
+            ("SYS-08",), f'{free}[ ! -e {copy} ] || {{ mkdir -p {directory(thing)}; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
         )  # fmt: skip
     elif DEVICE in new:
         yield it.finding(
@@ -41,7 +41,7 @@ def _file(it: Difference) -> Iterator[Finding]:
         yield it.finding(
             "file", "put there by hand; neither a role nor a package has it",
             next((words for top, words in MEANINGS.items() if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
-            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p \"{ASIDE}$(dirname {quoted})\" && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
+            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p {ASIDE}{directory(thing)} && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
         )  # fmt: skip
 
 
