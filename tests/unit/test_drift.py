@@ -549,7 +549,7 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
         "/proc/7/fd": [],
         "/proc/8/fd": ["3", "4"],
     }
-    links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x (deleted)"}
+    links = {"/proc/8/fd/3": "socket:[55]", "/proc/8/fd/4": "/var/log/journal/x\ny (deleted)"}
     links |= {f"/proc/{pid}/exe": program for pid, program in programs.items()}
     links |= {f"/proc/{pid}/root": "/" for pid in states} | {
         f"/proc/{pid}/ns/mnt": "mnt:[1]" for pid in states
@@ -574,7 +574,7 @@ def test_a_daemon_that_stands_still_and_a_log_that_nobody_sees_are_faults(
     assert seen_now.faults == [
         "traced\tc.service\tauth 77",
         "halted\ta.service\tdaemon 7",
-        "deleted\t/var/log/journal/x\tb.service",
+        "deleted\t/var/log/journal/x\\x0ay\tb.service",
         "foreign\t/tmp/preloaded.so\tdaemon 7 a.service",
         "foreign\t/memfd:x (deleted)\tmemfd:x (deleted) 8 b.service",
     ]

@@ -78,8 +78,8 @@ class Processes:
                     opened = os.readlink(f"/proc/{pid}/fd/{number}")
                     if opened.startswith("socket:["):
                         self.holders[opened[8:-1]] = name, pid
-                    elif opened.startswith("/var/log/") and opened.endswith(" (deleted)"):
-                        faults.append(f"deleted\t{opened.removesuffix(' (deleted)')}\t{unit_of(pid)}")
+                    elif opened.startswith("/var/log/") and opened.endswith(DELETED):
+                        faults.append(f"deleted\t{named(opened.removesuffix(DELETED))}\t{unit_of(pid)}")
         known = shipped(strange)
         faults += [fact for program, facts in strange.items() if program not in known for fact in facts]
         self.faults = list(dict.fromkeys(faults))
