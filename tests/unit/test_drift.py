@@ -191,6 +191,7 @@ def test_what_appears_by_hand_is_named_and_removed(
             "mount",
             "systemctl try-restart nginx.service",
         ),
+        ("index\t/usr/lib/modules/6.12.9-x\t", "kernel modules", "depmod 6.12.9-x"),
         ("hushed\tssh.service\t/sys/fs/cgroup/system.slice/ssh.service", "unit", "os.removexattr"),
         ("scheduled\tshutdown\tpoweroff", "host", "shutdown -c"),
         (
@@ -1463,3 +1464,22 @@ def test_only_the_resolver_of_docker_passes_and_only_in_a_container(
     ruleset[-2:-2] = [f"\t\t{rule}"] if rule else []
     tables, _ = network.packet_filter(ruleset, "", contained=contained)
     assert tables[:1] == ([] if passes else ["table\tip nat\t"])
+
+
+def test_an_index_of_modules_that_depmod_does_not_make_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/depmod"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\n[ "$4" != failing ] || exit 1\nmkdir -p "$2/lib/modules/$4"\n'
+        'echo good > "$2/lib/modules/$4/modules.dep.bin"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(kernel, "MODULES", str(tmp_path))
+    for version, text in (("6.12-good", "good\n"), ("6.12 edited", "evil\n"), ("failing", "good\n")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "modules.dep.bin").write_text(text)
+        (tmp_path / version / "modules.order").touch()
+    assert kernel.indexes() == [f"index\t{tmp_path}/{name}\t" for name in ("6.12 edited", "failing")]

@@ -29,7 +29,7 @@ LATE = {
     "permissions and mounts": ("mode", "special", "capability", "mount"),
     "accounts and groups": ("group", "account", "shadow", "member", "keeper"),
     "host name in force": ("hostname",),
-    "kernel settings in force": ("sysctl", "setting", "module", "handler"),
+    "kernel settings in force": ("sysctl", "setting", "index", "module", "handler"),
     "environment of daemons": ("manager",),
     "addresses and routes": ("link", "address", "route", "moved", "learned", "rule", "neighbour", "namespace", "policy", "queue"),
     "packet filter in force": ("table", "rules", "filter"),

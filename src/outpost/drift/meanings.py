@@ -345,6 +345,10 @@ FAULTS = (
         ("LOG-01",), lambda it: restarted(shlex.quote(it.new[0]), only_running=True) if it.new[0].endswith(".service") else "", "file",
     ),
     Meaning(
+        "index", always, "its index of modules was changed by hand", "the kernel may load a module from anywhere", ("SYS-02",),
+        lambda it: f"depmod {named(it.thing.rpartition('/')[2])}", "kernel modules",
+    ),
+    Meaning(
         "module", always, "loaded by hand, although the office forbids it", "it gives an intruder more of the kernel to attack", ("SYS-02",),
         lambda it: f"modprobe --remove {it.quoted} || rmmod {it.quoted}", "kernel module",
     ),

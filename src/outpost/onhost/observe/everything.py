@@ -12,6 +12,7 @@ from outpost.onhost.observe.daemons import effective, libraries
 from outpost.onhost.observe.declared import CONTRACT, VERIFIED, contract_of
 from outpost.onhost.observe.files import files, files_among_packages
 from outpost.onhost.observe.kept_answers import identity, kept
+from outpost.onhost.observe.kernel import indexes
 from outpost.onhost.observe.network import packet_filter
 from outpost.onhost.observe.packages import conffiles, controls, packages, programs
 from outpost.onhost.observe.permissions import held_below_trees, privileges, special_elsewhere
@@ -23,6 +24,8 @@ from outpost.onhost.observe.units import enabled_units, shown_units, stale
 def everything(seen: Seen) -> tuple[list[str], list[str]]:
     declared_units, declared = seen.declared_units, seen.declared
     rest = (tree for tree in TREES if tree != "/usr")
+    # without a readable contract it counts as a machine, so that nothing is passed over
+    contained = not contract_of(CONTRACT).get("kernel", True)
     probes = Probes()
     nothing: list[str] = []
     among_packages = f"{seen.mark_of_usr}\n{sorted(declared)}" if seen.mark_of_usr else ""
@@ -53,10 +56,9 @@ def everything(seen: Seen) -> tuple[list[str], list[str]]:
         faults = [
             probe("stale units", stale, declared_units, declared, shown),
             probe("libraries", libraries, mark=seen.mark),
+            *([] if contained else [probe("indexes of modules", indexes, mark=seen.mark_of_usr)]),
             probe("attributes", held_below_trees, declared, mark=seen.mark),
         ]
-    # without a readable contract it counts as a machine, so that nothing is passed over
-    contained = not contract_of(CONTRACT).get("kernel", True)
     tables, rules = probes(
         "packet filter",
         lambda: packet_filter(seen.live["filter"], seen.mark, contained=contained),

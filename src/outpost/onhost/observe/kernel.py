@@ -4,8 +4,9 @@ import contextlib
 import glob
 import os
 import re
+import shlex
 
-from outpost.onhost.observe.reading import content, lines_in, named
+from outpost.onhost.observe.reading import content, lines_in, lines_of, named
 
 UNSTEADY = re.compile(
     r"(_mem|_key|_secret|/flush|_count|_max|_entries|_orphans|_buckets|_available\w*|mtu|/tcp_child_ehash\w*)\Z"
@@ -81,6 +82,25 @@ def modules(contract: dict[str, object]) -> list[str]:
         barred.update(re.findall(r"^install (\S+) /bin/false$", content(path), re.MULTILINE))
     loaded = {line.split()[0].replace("_", "-") for line in content("/proc/modules").splitlines()}
     return [f"module\t{name}\t" for name in sorted(loaded & {name.replace("_", "-") for name in barred})]
+
+
+MODULES = "/usr/lib/modules"
+
+
+# SYS-02: without it one line in an index of modules makes the kernel load a file from anywhere, and no scan reads that file.
+def indexes() -> list[str]:
+    """Kernels whose index of modules is not the one that depmod(8) makes."""
+    found = []
+    for path in sorted(glob.glob(f"{MODULES}/*/modules.dep.bin")):
+        top = os.path.dirname(path)
+        there, version = shlex.quote(top), shlex.quote(os.path.basename(top))
+        made = lines_of(
+            f'out=$(mktemp -d) && depmod -o "$out" -- {version} && cd "$out"/lib/modules/{version} && '
+            f'for each in modules.*; do cmp -s "$each" {there}/"$each" || echo "$each"; done && echo .; rm -rf "$out"'
+        )
+        if made != ["."]:
+            found.append(f"index\t{named(top)}\t")
+    return found
 
 
 HANDLERS = "/proc/sys/fs/binfmt_misc"
