@@ -111,7 +111,9 @@ def test_a_message_of_a_million_words_neither_stops_nor_fills_the_index(
         )
     failed = f"journalctl --quiet --unit=dovecot --since=@{since} --grep='indexer.*(Fatal|memory)' || true"
     assert not said_on(lab, "store", failed).strip()
-    index = said_on(lab, "store", f"du --summarize --block-size=1M /srv/mail/{alice.name}/Maildir")
+    index = said_on(
+        lab, "store", f"du --summarize --block-size=1M /srv/mail/{alice.address.partition('@')[0]}/Maildir"
+    )
     assert int(index.split()[0]) < 200, "STO-04"
 
 
