@@ -143,3 +143,22 @@ def test_the_reason_of_a_refused_upload_is_kept_for_its_operation(
     with pytest.raises(OSError, match="No space left"):
         there.put_file(str(tmp_path / "one"), "/two")
     assert there.host.connector_data[REFUSED] == {"files": "cat: write error: No space left on device"}
+
+
+@pytest.mark.control("SYS-08")
+@pytest.mark.parametrize("kind", [ContainerConnector, OpenSSHConnector])
+def test_no_host_is_given_a_password(
+    kind: type[BoundedConnector], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A host that asks for one gets no second command: pyinfra would ask the administrator, and send it there."""
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("the administrator is asked"))
+    monkeypatch.setattr(
+        "pyinfra.connectors.util.getpass", lambda *_: pytest.fail("the administrator is asked")
+    )
+    there = of(
+        kind, f"echo x >> {tmp_path}/runs; echo 'sudo: a password is required'; exit 1", tmp_path, monkeypatch
+    )
+    done, _ = there.run_shell_command(StringCommand("true"), _sudo=True)
+    assert not done
+    assert (tmp_path / "runs").read_text() == "x\n"
+    assert there.host.connector_data == {}

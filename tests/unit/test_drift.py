@@ -9,6 +9,7 @@ import json
 import os
 import py_compile
 import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -23,7 +24,8 @@ import pytest
 from outpost.converge import observation
 from outpost.converge.files import File, package
 from outpost.converge.reporting import file_finding
-from outpost.drift import repairs
+from outpost.drift import network_repairs, repairs
+from outpost.drift.differences import Difference, Meaning
 from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
@@ -122,7 +124,7 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: st
         (("account\tmallory\t1000:1000:/home/mallory:/bin/bash:password",), "account", "mallory", "usermod --lock"),
         (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i '/^toor:/d'"),
         (("member\tsudo\tnobody",), "group", "sudo: nobody", "gpasswd --delete"),
-        (("table\tinet evil\t",), "packet filter", "table inet evil", "nft delete table inet evil"),
+        (("table\tinet evil\t",), "packet filter", "table inet evil", network_repairs.table_away("inet evil")),
         (("hold\tknot\tdeinstall",), "package", "knot", "echo knot install | dpkg --set-selections"),
         (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "was=; package="),
         (("special\t/usr/bin/at\t644 root root",), "file", "/usr/bin/at", "was=; package="),
@@ -1483,3 +1485,39 @@ def test_an_index_of_modules_that_depmod_does_not_make_is_a_finding(
         (tmp_path / version / "modules.dep.bin").write_text(text)
         (tmp_path / version / "modules.order").touch()
     assert kernel.indexes() == [f"index\t{tmp_path}/{name}\t" for name in ("6.12 edited", "failing")]
+
+
+EVIL = "x;evil>z;$(evil)`evil`"
+"""What root on a host may choose as a name, or write into its known state: five commands, if a shell reads it without quotes."""
+
+
+@pytest.mark.parametrize("meaning", [*STATES, *FAULTS], ids=lambda it: it.of)
+@pytest.mark.parametrize("value", [EVIL, f"4 {EVIL}", " ".join([EVIL] * 3), f"{EVIL} {EVIL} up mtu {EVIL}"])
+def test_no_repair_runs_what_a_host_calls_its_things(meaning: Meaning, value: str) -> None:
+    """Each word of it stays one quoted word of the repair."""
+    for new, old in (((value,), ()), ((), (value,)), ((value,), (value,))):
+        with contextlib.suppress(ValueError, IndexError):
+            repair = meaning.about(Difference(meaning.of, value, new, old)).repair
+            assert not split(repair), repair
+
+
+@pytest.mark.parametrize("kind", ["link", "address", "route", "rule", "neighbour", "namespace"])
+def test_no_repair_of_a_network_runs_what_a_host_calls_its_things(kind: str) -> None:
+    value = f"4 {EVIL} {EVIL} mtu {EVIL}"
+    for new, old in (((value,), ()), ((), (value,)), ((value,), (value,))):
+        repair = network_repairs.network_repair(kind, value, new, old) or ""
+        assert not split(repair), repair
+
+
+def split(shell: str) -> list[str]:
+    """Words in which only a part of `EVIL` is left: the shell reads the rest of it as its own language."""
+    lexer = shlex.shlex(shell, posix=True, punctuation_chars=True)
+    lexer.commenters = ""
+    whole = (EVIL, re.escape(EVIL))
+    return [word for word in lexer if "evil" in word and not any(each in word for each in whole)]
+
+
+def test_a_table_of_the_packet_filter_may_have_any_name() -> None:
+    document = network_repairs.table_away('ip x";$(id)').removeprefix("printf %s ").rpartition(" | ")[0]
+    (quoted,) = shlex.split(document)
+    assert json.loads(quoted)["nftables"][0]["delete"]["table"] == {"family": "ip", "name": 'x";$(id)'}

@@ -2,7 +2,7 @@
 
 import shlex
 
-from outpost.drift import repairs
+from outpost.drift import network_repairs, repairs
 from outpost.drift.differences import (
     Difference,
     Meaning,
@@ -165,7 +165,7 @@ STATES = (
     ),
     Meaning(
         "group", went, "removed by hand", "files of the group belong to nobody, or to another group", ("SYS-09",),
-        lambda it: f"groupadd --gid {it.old[0]} {it.quoted}", shows=lines,
+        lambda it: f"groupadd --gid {shlex.quote(it.old[0])} {it.quoted}", shows=lines,
     ),
     Meaning(
         "keeper", came, lambda it: f"opened by hand to {it.new[0]}", "that account can add members to the group", ("SYS-09",),
@@ -183,7 +183,7 @@ STATES = (
         "mount", went, lambda it: "mounted with other options" if it.new else "not mounted",
         "programs may be stored and run where only data belongs", ("VIR-05",),
         lambda it: f"! systemctl is-enabled --quiet {MOUNTS} 2>/dev/null || systemctl restart {MOUNTS}; "
-        f"mount -o remount,bind,{it.old[0]} {it.quoted}", shows=lines,
+        f"mount -o {shlex.quote(f'remount,bind,{it.old[0]}')} {it.quoted}", shows=lines,
     ),
     Meaning(
         "mounted", came, "mounted by hand", "it hides the files below; the files that are visible instead may belong to anybody", ("VIR-05",),
@@ -200,7 +200,7 @@ STATES = (
     ),
     Meaning(
         "table", came, "added by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
-        lambda it: f"nft delete table {it.thing}", "packet filter", thing=lambda it: f"table {it.thing}",
+        lambda it: network_repairs.table_away(it.thing), "packet filter", thing=lambda it: f"table {it.thing}",
     ),
     Meaning(
         "rules", changed, "changed by hand", "it can refuse or redirect what the office's flows allow", ("NET-01",),
@@ -208,7 +208,7 @@ STATES = (
     ),
     Meaning(
         "queue", came, lambda it: f"traffic control set by hand ({', '.join(it.new)})", "it can delay, drop, copy or redirect every packet of that interface",
-        ("NET-02",), repairs.queue_away, "traffic control",
+        ("NET-02",), network_repairs.queue_away, "traffic control",
     ),
     Meaning(
         "queue", only_went, "the office's traffic control was removed by hand", "one large message holds the line for everybody", ("AMP-03",),
@@ -280,7 +280,7 @@ FAULTS = (
     ),
     Meaning(
         "halted", always, lambda it: f"stopped by a signal ({it.new[0]})", "its process exists, and does nothing", ("AVL-01",),
-        lambda it: f"kill -CONT {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
+        lambda it: f"kill -CONT {shlex.quote(it.new[0].rpartition(' ')[2])} 2>/dev/null || true", "unit",
     ),
     Meaning(
         "muted", always, lambda it: f"set to {it.new[0]} in the running systemd by hand",
@@ -312,7 +312,7 @@ FAULTS = (
     ),
     Meaning(
         "traced", always, "traced by hand (ptrace(2))", "who traces it can read its memory, passwords included, and can change what it does", ("SYS-08",),
-        lambda it: f"kill -KILL {it.new[0].rpartition(' ')[2]} 2>/dev/null || true", "unit",
+        lambda it: f"kill -KILL {shlex.quote(it.new[0].rpartition(' ')[2])} 2>/dev/null || true", "unit",
     ),
     Meaning(
         "foreign", always, lambda it: f"runs ({_running(it)}); no package and no role has this program or library",
@@ -368,14 +368,14 @@ FAULTS = (
     Meaning(
         "learned", always, lambda it: f"given to the host by another machine ({it.new[0].rpartition(' ')[2]})",
         "any machine on that network can redirect the host's IPv6 traffic", ("NET-02",),
-        lambda it: repairs.unlearned(it.thing, it.new[0]), "network route",
+        lambda it: network_repairs.unlearned(it.thing, it.new[0]), "network route",
     ),
     Meaning(
         "moved", always, lambda it: f"moved by hand from interface {it.new[0].split(' ')[0]} to {it.new[0].split(' ')[1]}",
         lambda it: "traffic of one zone is on the network of another. "
         f"Remedy: if it belongs there, put `network {it.thing}` into hosts.NAME.accepted of the office file"
         + ("; if not, move it back by hand: an apply does not do it, because interfaces were renamed as well" if it.new[0].endswith(UNSURE) else ""),
-        ("NET-02",), repairs.moved_back, "network interface",
+        ("NET-02",), network_repairs.moved_back, "network interface",
     ),
     Meaning(
         "filter", always, "the live rules are not those of /etc/nftables.conf", "packets may pass that no flow allows, or allowed packets may not", ("NET-01",),

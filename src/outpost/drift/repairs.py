@@ -8,7 +8,7 @@ from outpost.drift.differences import Difference, directory, named
 from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
-from outpost.onhost.observe.network import DEFAULT, XDP
+from outpost.onhost.observe.network import DEFAULT
 from outpost.onhost.observe.places import COMMANDS_BELOW
 from outpost.onhost.observe.units import EXPORTED, PATTERNS
 from outpost.units import restarted
@@ -33,21 +33,22 @@ def with_mode(it: Difference) -> str:
     if int(mode, 8) & 0o111:
         kind, missing = ("-d", f"mkdir {it.quoted}")
     aside = f"{ASIDE}{named(it.thing)}"
+    owner, mode = shlex.quote(f"{owner}:{group}"), shlex.quote(mode)
     return (
         f"{{ [ ! -L {it.quoted} ] && [ {kind} {it.quoted} ]; }} || {{ mkdir -p -m 0700 {ASIDE}; mkdir -p {ASIDE}{directory(it.thing)}; "
-        f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown -h {owner}:{group} {it.quoted} && chmod -h {mode} {it.quoted}"
+        f"[ ! -L {it.quoted} ] && [ ! -e {it.quoted} ] || mv -T --backup=numbered {it.quoted} {aside}; {missing}; }}; chown -h {owner} {it.quoted} && chmod -h {mode} {it.quoted}"
     )
 
 
 def capabilities(it: Difference) -> str:
     """Shell that restores a file's capabilities."""
     back = (
-        f"os.setxattr(path, name, bytes.fromhex('{it.old[0]}'), follow_symlinks=False)"
+        f"os.setxattr(path, name, bytes.fromhex({it.old[0]!r}), follow_symlinks=False)"
         if it.old
         else "os.removexattr(path, name, follow_symlinks=False)"
     )
     program = f"import os, sys; path, name = sys.argv[1], 'security.capability'; {back}"
-    return f'! [ -e {it.quoted} ] || python3 -c "{program}" {it.quoted}'
+    return f"! [ -e {it.quoted} ] || python3 -c {shlex.quote(program)} {it.quoted}"
 
 
 def usual(path: str, mode: str) -> str:
@@ -63,66 +64,6 @@ def usual(path: str, mode: str) -> str:
     if not path.startswith("/usr/"):
         return plain
     return f"if dpkg-query --search {quoted} >/dev/null 2>&1 && ! [ -d {quoted} ]; then {from_package(path, moded=False)}; else {plain}; fi"
-
-
-def unlearned(thing: str, value: str) -> str:
-    """Shell that deletes a route which another machine gave the host, if the host has a default route of its own; else it would be cut off."""
-    _, _, rest = thing.partition(" ")
-    device, _, protocol = value.partition(" ")
-    route = shlex.join([*rest.split(), "dev", device, "proto", protocol])
-    own = "ip -6 route show default | grep -v ' proto ra ' | grep -q ."
-    return f"! {own} || ip -6 route delete {route} || true"
-
-
-def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
-    """The ip(8) commands, one for each value that came or went; None if interfaces were renamed since a boot."""
-    if kind == "link":
-        name = shlex.quote(thing)
-        if new and not old:  # removing one end of a pair removes the other
-            return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
-        bare = f"ip link set dev {name} xdp off && " if any(value.endswith(XDP) for value in new) else ""
-        return f"{bare}ip link set dev {name} {' '.join(old[0].split()[:5])}" if new else ""
-    if kind == "namespace":
-        name = shlex.quote(thing)
-        return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else ""
-    if kind in ("address", "route") and new and old:
-        return None
-    values = (*((value, True) for value in new), *((value, False) for value in old))
-    return " && ".join(_network_change(kind, thing, value, came=came) for value, came in values)
-
-
-def _network_change(kind: str, thing: str, value: str, *, came: bool) -> str:
-    verb = "delete" if came else "add"
-    family, _, rest = thing.partition(" ")
-    device = f" dev {shlex.quote(value)}" if value else ""
-    if kind == "address":
-        return f"ip address {verb} {shlex.quote(thing)}{device}"
-    if kind == "route":
-        return f"ip -{family} route {verb} {rest}{device}"
-    if kind == "rule":
-        priority, _, selector = rest.partition(" ")
-        return f"ip -{family} rule {verb} {selector} priority {priority}"
-    first, _, device = value.rpartition(" ")
-    place = f"{shlex.quote(thing)} dev {shlex.quote(device)}"
-    if first == "proxy":
-        return f"ip neighbour {verb} proxy {place}"
-    return f"ip neighbour {verb} {place}" + ("" if came else f" lladdr {shlex.quote(first)} nud permanent")
-
-
-def moved_back(it: Difference) -> str:
-    """Shell that puts an address or a route back on its interface; if names have changed, too, a person has to do it."""
-    kind, _, thing = it.thing.partition(" ")
-    old, new, *unsure = it.new[0].split(" ")
-    if unsure:
-        return ""
-    return f"{_network_change(kind, thing, new, came=True)}; {_network_change(kind, thing, old, came=False)}"
-
-
-def queue_away(it: Difference) -> str:
-    """Shell that removes a queueing discipline; the office's own one is made again if there was one."""
-    device, (kind, *_) = shlex.quote(it.thing), it.new[0].split(" ")
-    place = kind if kind in ("ingress", "clsact") else "root"
-    return f"tc qdisc delete dev {device} {place} || true; {restarted('outpost-shaping.service', only_running=True)} 2>/dev/null || true"
 
 
 DROP_ALL = """import sqlite3, sys
@@ -159,7 +100,7 @@ def policy_away(it: Difference) -> str:
 def unset_timer(zone: str, value: str) -> str:
     """Shell that resets a date of a signing key; a person has to handle an additional or a missing key."""
     key, timer, moment = (*value.split(" "), "", "")[:3]
-    if not moment.isdigit():
+    if not (moment.isdigit() and timer.isalpha()):
         return ""
     name = shlex.quote(zone)
     return f"keymgr {name} set {shlex.quote(key)} {timer}=0 >/dev/null && knotc --blocking zone-keys-load {name} >/dev/null"
@@ -230,7 +171,10 @@ def unit_reading(path: str) -> str:
 
 def numbered(group: str, gid: str) -> str:
     """It does not use groupmod: if somebody had given the group root's number, root would get the new one, too."""
-    return rf"sed -i -E 's|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|' /etc/group"
+    if not gid.isdigit():
+        return ""
+    program = rf"s|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|"
+    return f"sed -i -E {shlex.quote(program)} /etc/group"
 
 
 def shadow(name: str) -> str:
@@ -267,7 +211,7 @@ def ended(pid: str, unit: str) -> str:
     """Shell that restarts the service of a process as its files say, or kills a process of no service."""
     if unit.endswith(".service") and not unit.startswith("user@"):
         return restarted(shlex.quote(unit), only_running=True)
-    return f"kill -KILL {pid} 2>/dev/null || true"
+    return f"kill -KILL {shlex.quote(pid)} 2>/dev/null || true"
 
 
 def _times(values: tuple[str, ...]) -> int:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from outpost.drift import repairs
+from outpost.drift import network_repairs, repairs
 from outpost.drift.differences import Difference, Finding, directory, facts_of
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
@@ -153,7 +153,7 @@ def _special(it: Difference) -> Iterator[Finding]:
 def _network(it: Difference) -> Iterator[Finding]:
     """Interfaces, addresses and routes that came or went by hand."""
     new, old = it.new, it.old
-    repair = repairs.network_repair(it.kind, it.thing, new, old)
+    repair = network_repairs.network_repair(it.kind, it.thing, new, old)
     if repair is None:
         return
     cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"

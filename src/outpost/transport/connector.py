@@ -20,7 +20,6 @@ from pyinfra.connectors.base import BaseConnector, DataMeta
 from pyinfra.connectors.util import (
     CommandOutput,
     OutputLine,
-    execute_command_with_sudo_retry,
     extract_control_arguments,
     make_unix_command_for_host,
 )
@@ -57,21 +56,18 @@ class BoundedConnector(BaseConnector):
         # a session's own umask (SYS-09) would hide files of an apply from the daemons that need them
         command = StringCommand("umask 022;", command)
 
-        def execute() -> tuple[int, CommandOutput]:
-            unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
-            if print_input:
-                echo(f"{self.host.print_prefix}>>> {unix}", err=True)
-            logger.debug("%s: %s", self.host.name, unix)
-            status, output = self._run(
-                self.passed_on(unix.get_raw_value(), terminal=bool(control.get("_get_pty"))),
-                stdin=_lines(control.get("_stdin")),
-                timeout=control.get("_timeout"),
-            )
-            if print_output:
-                self._show(output)
-            return status, output
-
-        status, output = execute_command_with_sudo_retry(self.host, arguments, execute)  # type: ignore[arg-type]
+        unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
+        if print_input:
+            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+        logger.debug("%s: %s", self.host.name, unix)
+        # SYS-08: not by execute_command_with_sudo_retry. It asks the administrator for a password if the host prints one line, and sends it there.
+        status, output = self._run(
+            self.passed_on(unix.get_raw_value(), terminal=bool(control.get("_get_pty"))),
+            stdin=_lines(control.get("_stdin")),
+            timeout=control.get("_timeout"),
+        )
+        if print_output:
+            self._show(output)
         return status in (control.get("_success_exit_codes") or (0,)), output
 
     @override
