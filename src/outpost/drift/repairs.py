@@ -204,7 +204,7 @@ def close(pid: str, unit: str, declared: frozenset[str]) -> str:
         return restarted(shlex.quote(unit))
     if unit.endswith(".service") and not unit.startswith(("user@", "init")):
         return f"systemctl disable --now --quiet {shlex.quote(unit)} 2>/dev/null || systemctl stop {shlex.quote(unit)}"
-    return f"kill {pid} 2>/dev/null || true"
+    return f"kill {shlex.quote(pid)} 2>/dev/null || true"
 
 
 def ended(pid: str, unit: str) -> str:
