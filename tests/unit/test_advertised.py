@@ -10,7 +10,7 @@ import time
 import pytest
 
 from outpost.drift.findings import Beside, findings
-from outpost.drift.repairs import unlearned
+from outpost.drift.network_repairs import unlearned
 from outpost.engine import preflight
 from outpost.evidence import opinions
 from outpost.office import load
