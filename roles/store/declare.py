@@ -33,7 +33,6 @@ from roles.store.learning import learning
 from roles.store.view import (
     DELIVERIES_PER_USER,
     FOLDERS,
-    INDEXED,
     QUOTA_GRACE,
     StoreView,
     decoy,
@@ -185,7 +184,6 @@ def _mailboxes(view: StoreView, certificates: Sequence[File], *, some_hash: str,
         "store": view, "ports": ports, "shared_root": SHARED, "deliveries_per_user": DELIVERIES_PER_USER,
         "quota_grace": QUOTA_GRACE, "folders": FOLDERS, "room_beyond_quota": ROOM_BEYOND_QUOTA, "logins_port": ports.LOGINS,
         "readers": READERS, "own": OWN, "used": USED, "decoy": decoy(some_hash), "calendars": bool(view.calendars),
-        "indexed": INDEXED, "shared_quota": sum(int(view.office.quota(mailbox)) for mailbox in view.office.shared),
         "logins_nonce": hashlib.sha256(b"logins " + secret.encode()).hexdigest(),
     }  # fmt: skip
     yield service(

@@ -17,8 +17,6 @@ from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress, IPNetwork
 from outpost.onhost.passwords import words_of
 
-INDEXED = 1024**2
-"""Octets of a message's text and attachments that the search index takes at most."""
 QUOTA_GRACE = 10 * 1024**2
 """Bytes by which one delivery may exceed the quota of a mailbox that is not full yet, so that the last message is not refused at random."""
 
@@ -60,6 +58,16 @@ class StoreView(HostView):
     def rights(mailbox: SharedMailbox) -> dict[str, str]:
         """Login → its rights in a shared mailbox (RFC 4314): readers see and read, members do everything but grant rights."""
         return dict.fromkeys(mailbox.readers, "lrs") | dict.fromkeys(mailbox.members, "lrwstipekx")
+
+    @property
+    def indexed(self) -> int:
+        """Octets of a message's text and attachments that the search index takes at most."""
+        return 1024**2
+
+    @property
+    def shared_quota(self) -> int:
+        """What members may store in all shared mailboxes together, in bytes."""
+        return sum(int(self.office.quota(mailbox)) for mailbox in self.office.shared)
 
     @property
     def most_messages(self) -> int:
