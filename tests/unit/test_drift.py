@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import py_compile
@@ -16,6 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,8 +27,8 @@ from outpost.converge import observation
 from outpost.converge.files import File, package
 from outpost.converge.reporting import file_finding
 from outpost.drift import network_repairs, repairs
-from outpost.drift.differences import Difference, Meaning
-from outpost.drift.findings import BLIND, ORDER, Beside, findings, folded
+from outpost.drift.differences import Difference
+from outpost.drift.findings import BLIND, ORDER, Beside, _as_findings, findings, folded
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import close, end_listening, reload_for, restart
 from outpost.drift.several import SEVERAL
@@ -122,9 +124,9 @@ def test_an_observer_that_answers_something_else_is_one_that_was_lost(output: st
         (("unit\tknot.service\tmasked",), "unit", "knot.service", "systemctl unmask"),
         (("package\ttelnetd\t",), "package", "telnetd", "apt-get"),
         (("account\tmallory\t1000:1000:/home/mallory:/bin/bash:password",), "account", "mallory", "usermod --lock"),
-        (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i '/^toor:/d'"),
+        (("account\ttoor\t0:0:/root:/bin/bash:locked",), "account", "toor", "sed -i -E '/^toor:/d'"),
         (("member\tsudo\tnobody",), "group", "sudo: nobody", "gpasswd --delete"),
-        (("table\tinet evil\t",), "packet filter", "table inet evil", network_repairs.table_away("inet evil")),
+        (("table\tinet evil\t",), "packet filter", "table inet evil", '{"delete": {"table": {"family": "inet", "name": "evil"}}}]}\' | nft --json --file -'),
         (("hold\tknot\tdeinstall",), "package", "knot", "echo knot install | dpkg --set-selections"),
         (("special\t/usr/bin/at\t700 root root",), "file", "/usr/bin/at", "was=; package="),
         (("special\t/usr/bin/at\t644 root root",), "file", "/usr/bin/at", "was=; package="),
@@ -317,7 +319,7 @@ def test_what_is_moved_while_interfaces_get_other_names_is_a_persons_to_put_back
         ("", "capability\t/usr/bin/ping\t01000002", "os.setxattr"),
         ("special\t/etc/x\t666 root root", "special\t/etc/x\t4755 root root", "chmod -h 4755 /etc/x"),
         ("shadow\troot\tabc", "shadow\troot\tdef", "/var/lib/outpost/known-files/etc/shadow"),
-        ("group\tgames\t0", "group\tgames\t60", r"s|^(games:[^:]*):[0-9]+:|\1:60:|"),
+        ("group\tgames\t0", "group\tgames\t60", r"s/^(games:[^:]*):[0-9]+:/\1:60:/"),
         ("version\tknot\t3.4.5", "version\tknot\t3.4.6", "--allow-downgrades install knot=\"$version\""),
         ("", "version\tlibfstrm0\t0.6.1", "--fix-broken install"),
         ("alias\t/usr/bin/sh\tlink to bash", "alias\t/usr/bin/sh\tlink to dash", "ln -sfnT dash /usr/bin/sh"),
@@ -336,6 +338,91 @@ def test_what_keeps_a_file_from_being_replaced_goes_first(fault: str) -> None:
     stray = "file\t/etc/cron.d/evil\tabc"
     first, _ = findings(seen(appeared=(stray,), faults=(fault,)))
     assert "observe release /etc/hosts" in first.repair
+
+
+HOSTILE = ("x;HARM;$(HARM)`HARM`", "x';HARM;'", 'x";HARM;"')
+THINGS = (
+    "/etc/x", "/etc/systemd/system/x.service", "/etc/alternatives/x", "x", "x.service", "inet x", "default fwd", "zone x", "4 unicast 192.0.2.0/24",
+    "4 100 from all iif x lookup 7", "route 4 unicast 192.0.2.0/24", "file x@1",
+)  # fmt: skip
+VALUES = (
+    "", "missing", "masked", "60", "01000002", "eth0", "eth0 eth1", "rw,nosuid", "link to /x", "644 root root", "4755 root root", "0:0:/x:/bin/sh:locked",
+    "100:100:/x:/bin/sh:password", "up mtu 1500 promisc off veth", "x 77 x.service", "x 77 session-3.scope", "proxy eth0", "02:00:00:00:00:01 eth0", "eth0 proto ra",
+    "k retire 99999", "trigger 0abc x", packages.REMOVED,
+)  # fmt: skip
+
+
+def bare(command: str) -> bool:
+    """Whether the word HARM is anywhere in it outside single quotes, where the shell would interpret it."""
+    within, position = ["("], 0
+    while found := re.compile(r"\\.|['\"()]|\$\(|HARM").search(command, position):
+        position, text = found.end(), found[0]
+        if text == "HARM":
+            return True
+        if text == '"':
+            within.append(text) if within[-1] == "(" else within.pop()
+        elif text == "$(" or (text == "(" and within[-1] == "("):
+            within.append("(")
+        elif within[-1] == "(" and text == "'":
+            position = command.index("'", position) + 1
+        elif within[-1] == "(" and text == ")":
+            within.pop()
+    return False
+
+
+def forms(kind: str) -> Iterator[Difference]:
+    """Differences of one kind, with a hostile word in its thing or in a value."""
+    for thing, value in itertools.product(THINGS, VALUES):
+        for each, separator in ((thing, " "), (value, " "), (value, ":")):
+            parts = each.split(separator)
+            for place, hostile in itertools.product(range(len(parts)), HOSTILE):
+                changed = separator.join((*parts[:place], hostile, *parts[place + 1 :]))
+                if each is thing:
+                    yield Difference(kind, changed, (value,))
+                    yield Difference(kind, changed, (), (value,))
+                    yield Difference(kind, changed, (VALUES[0],), (value,))
+                else:
+                    yield Difference(kind, thing, (changed,))
+                    yield Difference(kind, thing, (), (changed,))
+                    yield Difference(kind, thing, (value,), (changed,))
+
+
+@pytest.mark.control("SYS-08")
+@pytest.mark.parametrize("kind", ORDER)
+def test_no_repair_runs_what_an_intruder_wrote(kind: str) -> None:
+    """The shell is not started: a test that failed would repair this machine."""
+    assert bare("echo '$(x)' \"$(dirname 'x' HARM)\"")
+    assert not bare("echo \"$(dirname 'HARM')\" 'x'\"'\"'HARM'")
+    made, among = set(), FAULTS if any(each.of == kind for each in FAULTS) else STATES
+    for it in forms(kind):
+        with contextlib.suppress(ValueError, IndexError):  # no host's answer has that form
+            made |= {finding.repair for finding in _as_findings(it, among)}
+    assert made
+    assert [repair for repair in sorted(made) if bare(repair)] == []
+
+
+@pytest.mark.control("SYS-08")
+@pytest.mark.parametrize("hostile", ["x/e touch HARM;s/", "x|e touch HARM;s|", "/e touch HARM #"])
+def test_no_name_is_a_command_of_sed(tmp_path: Path, hostile: str) -> None:
+    old, new = f"0:{hostile}:{hostile}:{hostile}:password", "0:0:/:/bin/sh:password"
+    repaired = [
+        *(Difference("group", name, ("0",), (gid,)) for name, gid in (("x", hostile), (hostile, "60"))),
+        Difference("account", hostile, ("0:0:/root:/bin/sh:password",)),
+        *(Difference("account", name, (new,), (old,)) for name in ("x", hostile)),
+    ]
+    for it in repaired:
+        (tmp_path / "file").write_text(f"x:x:0:0::/:/bin/sh\n{hostile}:x:0:0::/:/bin/sh\n")
+        (finding,) = _as_findings(it, STATES)
+        assert finding.repair.startswith("sed -i -E ")
+        script = shlex.split(finding.repair)[3]
+        subprocess.run(["sed", "-i", "-E", script, "file"], cwd=tmp_path, check=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+        assert (tmp_path / "file").read_text() != f"x:x:0:0::/:/bin/sh\n{hostile}:x:0:0::/:/bin/sh\n"
+
+
+def test_a_rule_of_a_missing_interface_is_one_that_ip_takes() -> None:
+    (finding,) = findings(seen(appeared=("rule\t4 100 from all iif x [detached] lookup 7\t",)))
+    assert finding.repair == "ip -4 rule delete from all iif x lookup 7 priority 100"
 
 
 def test_no_repair_deletes_data() -> None:
@@ -1485,36 +1572,6 @@ def test_an_index_of_modules_that_depmod_does_not_make_is_a_finding(
         (tmp_path / version / "modules.dep.bin").write_text(text)
         (tmp_path / version / "modules.order").touch()
     assert kernel.indexes() == [f"index\t{tmp_path}/{name}\t" for name in ("6.12 edited", "failing")]
-
-
-EVIL = "x;evil>z;$(evil)`evil`"
-"""What root on a host may choose as a name, or write into its known state: five commands, if a shell reads it without quotes."""
-
-
-@pytest.mark.parametrize("meaning", [*STATES, *FAULTS], ids=lambda it: it.of)
-@pytest.mark.parametrize("value", [EVIL, f"4 {EVIL}", " ".join([EVIL] * 3), f"{EVIL} {EVIL} up mtu {EVIL}"])
-def test_no_repair_runs_what_a_host_calls_its_things(meaning: Meaning, value: str) -> None:
-    """Each word of it stays one quoted word of the repair."""
-    for new, old in (((value,), ()), ((), (value,)), ((value,), (value,))):
-        with contextlib.suppress(ValueError, IndexError):
-            repair = meaning.about(Difference(meaning.of, value, new, old)).repair
-            assert not split(repair), repair
-
-
-@pytest.mark.parametrize("kind", ["link", "address", "route", "rule", "neighbour", "namespace"])
-def test_no_repair_of_a_network_runs_what_a_host_calls_its_things(kind: str) -> None:
-    value = f"4 {EVIL} {EVIL} mtu {EVIL}"
-    for new, old in (((value,), ()), ((), (value,)), ((value,), (value,))):
-        repair = network_repairs.network_repair(kind, value, new, old) or ""
-        assert not split(repair), repair
-
-
-def split(shell: str) -> list[str]:
-    """Words in which only a part of `EVIL` is left: the shell reads the rest of it as its own language."""
-    lexer = shlex.shlex(shell, posix=True, punctuation_chars=True)
-    lexer.commenters = ""
-    whole = (EVIL, re.escape(EVIL))
-    return [word for word in lexer if "evil" in word and not any(each in word for each in whole)]
 
 
 def test_a_table_of_the_packet_filter_may_have_any_name() -> None:

@@ -8,6 +8,7 @@ from outpost.drift.differences import Difference, directory, named
 from outpost.office.role import every_role
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.declared import KNOWN
+from outpost.onhost.observe.kept_by_daemons import TIMERS
 from outpost.onhost.observe.network import DEFAULT
 from outpost.onhost.observe.places import COMMANDS_BELOW
 from outpost.onhost.observe.units import EXPORTED, PATTERNS
@@ -21,6 +22,16 @@ KEEPS = "is selected for removal$"
 """What apt-get(8) says of a package without which it could not work itself."""
 USUAL = (0o644, 0o755, 0o444, 0o555)
 """Permissions of an ordinary file of root."""
+
+
+def in_pattern(text: str) -> str:
+    """A text in a pattern of sed -E between slashes. SYS-08: sed has a command that starts programs."""
+    return re.escape(text).replace("/", r"\/")
+
+
+def in_replacement(text: str) -> str:
+    """A text in a replacement of sed between slashes."""
+    return re.sub(r"[\\/&]", r"\\\g<0>", text)
 
 
 def with_mode(it: Difference) -> str:
@@ -100,7 +111,7 @@ def policy_away(it: Difference) -> str:
 def unset_timer(zone: str, value: str) -> str:
     """Shell that resets a date of a signing key; a person has to handle an additional or a missing key."""
     key, timer, moment = (*value.split(" "), "", "")[:3]
-    if not (moment.isdigit() and timer.isalpha()):
+    if timer not in TIMERS or not moment.isdigit():
         return ""
     name = shlex.quote(zone)
     return f"keymgr {name} set {shlex.quote(key)} {timer}=0 >/dev/null && knotc --blocking zone-keys-load {name} >/dev/null"
@@ -171,9 +182,7 @@ def unit_reading(path: str) -> str:
 
 def numbered(group: str, gid: str) -> str:
     """It does not use groupmod: if somebody had given the group root's number, root would get the new one, too."""
-    if not gid.isdigit():
-        return ""
-    program = rf"s|^({re.escape(group)}:[^:]*):[0-9]+:|\1:{gid}:|"
+    program = rf"s/^({in_pattern(group)}:[^:]*):[0-9]+:/\1:{in_replacement(gid)}:/"
     return f"sed -i -E {shlex.quote(program)} /etc/group"
 
 

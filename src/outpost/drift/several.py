@@ -1,6 +1,5 @@
 """Kinds of differences that may become several findings: files, units, accounts, members of groups, the network."""
 
-import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator
@@ -84,7 +83,7 @@ def _account(it: Difference) -> Iterator[Finding]:
         shut = state == "locked" and shell.endswith(("nologin", "false"))
         if shut and uid != "0":
             return  # nobody can log in to a locked account; the repair locks it, too
-        drop = f"sed -i '/^{re.escape(thing)}:/d' /etc/passwd /etc/shadow"
+        drop = f"sed -i -E {shlex.quote(f'/^{repairs.in_pattern(thing)}:/d')} /etc/passwd /etc/shadow"
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
         yield it.finding(
             "account", f"added by hand (uid {uid}, {shell}, {state})",
@@ -95,12 +94,17 @@ def _account(it: Difference) -> Iterator[Finding]:
         return  # its password was locked: nothing has to be undone
     elif old:
         uid, gid, home, shell, state = account_of(old[0])
-        options = f"--uid {uid} --gid {gid} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
+        options = f"--uid {shlex.quote(uid)} --gid {shlex.quote(gid)} --home-dir {shlex.quote(home)} --shell {shlex.quote(shell)}"
         repair = f"useradd --no-create-home --non-unique --system {options} {quoted}"
         if new:
             repair = f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
         if uid == "0" and new:
-            repair = rf"sed -i -E 's|^({thing}:[^:]*):[^:]*:[^:]*:([^:]*):.*|\1:0:{gid}:\2:{home}:{shell}|' /etc/passwd"
+            name, gid, home, shell = (
+                repairs.in_pattern(thing),
+                *map(repairs.in_replacement, (gid, home, shell)),
+            )
+            script = rf"s/^({name}:[^:]*):[^:]*:[^:]*:([^:]*):.*/\1:0:{gid}:\2:{home}:{shell}/"
+            repair = f"sed -i -E {shlex.quote(script)} /etc/passwd"
         if new and state == "locked" and new[0].endswith(":password"):
             repair = f"{repair}; passwd --quiet --lock {quoted}"
             if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]:
@@ -131,7 +135,7 @@ def _special(it: Difference) -> Iterator[Finding]:
     new, old, quoted = it.new, it.old, it.quoted
     mode, owner, group = (old or new)[0].split(" ")
     calm = (
-        f"chown -h {owner}:{group} {quoted} && chmod -h {mode} {quoted}"
+        f"chown -h {shlex.quote(f'{owner}:{group}')} {quoted} && chmod -h {shlex.quote(mode)} {quoted}"
         if old
         else repairs.usual(it.thing, mode)
     )
