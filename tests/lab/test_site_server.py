@@ -197,6 +197,7 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, tang: Any, imag
     addresses = desk.asks("ip -brief -4 address show scope global")
     assert all(str(each) in addresses for zone in host.addresses for each in office.interfaces(host, zone))
     assert int(desk.asks("df --output=size -BM / | tail -n 1").rstrip("M")) > 4000, "it takes the whole disk"
+    assert desk.asks("sudo apt-get -qq check && echo sound") == "sound", "packages can be installed on it"
 
     left = run(desk.server, "sh", "-c", "ls /var/lib/libvirt/images/outpost")
     assert "ns1.iso" not in left, "the seed is erased"

@@ -61,7 +61,7 @@ def test_packages_come_from_the_offices_archive_by_its_proxy(place: Path) -> Non
 
 def test_an_image_has_what_every_host_has_and_no_role(place: Path) -> None:
     names = image.packages(load(place, uncertified=True), secrets_file.read(place))
-    assert {"unbound", "chrony", "nftables", "cloud-init", "linux-image-amd64"} <= set(names)
+    assert {"apt", "unbound", "chrony", "nftables", "cloud-init", "linux-image-amd64"} <= set(names)
     assert not {"postfix", "dovecot-imapd", "knot", "nginx"} & set(names)
 
 

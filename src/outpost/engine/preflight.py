@@ -283,7 +283,9 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         seen = f"no packages: {', '.join(missing)} is not reached{by} ({answer})"
         remedy = "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]"
-        if "resolv" in answer:
+        if "apt-helper" in answer:
+            remedy = "install Debian's package apt: the image of this machine lacks it"
+        elif "resolv" in answer:
             server = next((server for server in wanted if server in given), "ADDRESS")
             remedy = f"run echo 'nameserver {server}' > /etc/resolv.conf, as root on the host: until its first apply it resolves by itself"
         yield Finding(host.name, "bad", seen, remedy)

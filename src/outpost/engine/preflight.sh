@@ -52,7 +52,7 @@ for url in $urls; do
       # apt-cacher-ng answers 503 where two hosts ask for the same index in the same second: they ask again, each at another time
       case $output in *"  5"??"  "*) sleep "$(shuf -i 1-4 -n 1)" ;; *) break ;; esac
     done
-    echo "unfetched $url $(printf '%s\n' "$output" | sed -n '/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
+    echo "unfetched $url $(printf '%s\n' "$output" | sed -n '/^timeout: /{p;q};/^E: /{s/^E: Failed to fetch [^ ]* *//;p;q}')" ) &
 done
 wait
 echo "asked yes"

@@ -27,10 +27,10 @@ from outpost.tools import run
 FILES = Path(__file__).with_suffix(".files")
 """The files for mkosi, as templates; the path mirrors its directory."""
 BOOTS = (
-    "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "grub-efi-amd64-signed", "grub-pc-bin", "initramfs-tools",
+    "apt", "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "fdisk", "grub-efi-amd64-signed", "grub-pc-bin", "initramfs-tools",
     "iproute2", "linux-image-amd64", "procps", "shim-signed", "systemd", "systemd-resolved", "systemd-sysv", "tzdata", "udev", "zstd",
 )  # fmt: skip
-"""Packages for booting and for reading a seed, besides the office's own packages."""
+"""Packages for booting, for reading a seed and for installing packages: mkosi starts with less than Debian's installer."""
 FAILED = "check that the archive can be reached; where mkosi's tools are missing or do not fit, use --tools default"
 TOOLS = {"mkosi": "mkosi grub-pc-bin grub-common", "qemu-img": "qemu-utils"}
 
