@@ -18,7 +18,7 @@ from outpost.machines import image as disk_image
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import Guest
 from outpost.machines.keys import kept_seeds, passphrases
-from outpost.office import load
+from outpost.office import Office, load
 from outpost.target import Target, find
 
 app = App()
@@ -27,8 +27,8 @@ machines = app.group("machines")
 
 @machines.named("seed")
 def write_seeds(office: OfficeArgument, output: Path, limit: list[str] | None = None) -> None:
-    target = _real(office)
-    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    target, loaded = _real(office)
+    kept = secrets_file.read(target.data)
     hosts = [loaded.host(name) for name in chosen_hosts(loaded, limit) or loaded.hosts_by_name]
     images = seed.write(kept_seeds(target, loaded, kept, hosts), output)
     table = Table("host", "seed", "zone", "hardware address", "addresses")
@@ -164,8 +164,7 @@ def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None
 def remove_guests(
     office: OfficeArgument, on: str, limit: list[str] | None = None, erase_disks: str = "", yes: bool = False
 ) -> int:
-    target = _real(office)
-    loaded = load(target.data, uncertified=True)
+    target, loaded = _real(office)
     if erase_disks not in ("", loaded.domain):
         problem = f"{erase_disks} is not the office's domain, nothing was deleted"
         raise OutpostError(problem, f"type {loaded.domain}")
@@ -196,8 +195,8 @@ def build_image(
     device: Path | None = None,
     yes: bool = False,
 ) -> int:
-    target = _real(office)
-    loaded, kept = load(target.data, uncertified=True), secrets_file.read(target.data)
+    target, loaded = _real(office)
+    kept = secrets_file.read(target.data)
     if device is not None:
         disk_image.describe(device, 0)
     chosen = chosen_hosts(loaded, [host]) if host else ()
@@ -230,13 +229,13 @@ def build_image(
 
 
 def _examined(office: str, on: str, limit: list[str] | None) -> up.Work:
-    target = _real(office)
-    loaded = load(target.data, uncertified=True)
+    target, loaded = _real(office)
     return up.examined(target, loaded, on, chosen_hosts(loaded, limit))
 
 
-def _real(office: str) -> Target:
+def _real(office: str) -> tuple[Target, Office]:
+    """An office with hosts of its own; its provided certificates may be missing yet."""
     target = find(office)
     if target.instance:
         raise OutpostError("the lab's hosts are containers", "name an office of yours")
-    return target
+    return target, load(target.data, uncertified=True)

@@ -125,7 +125,7 @@ class Suite:
 
     def __init__(self, *, yes: bool, keep: bool, arguments: list[str]) -> None:
         self.yes, self.keep, self.arguments = yes, keep, arguments
-        self.lab_runs = self.lab_ended = self.lab_failed = False
+        self.lab_runs = self.lab_failed = False
         self.beside: Future[None] | None = None
         self.log: bytearray | None = None
         """Collects the output of commands that is not shown at once."""
@@ -214,10 +214,7 @@ class Suite:
         self.lab_failed = not self.lab_runs
 
     def lab_ends(self) -> None:
-        """On a failure print the machines' state once; then remove them, unless the user keeps them."""
-        if self.lab_ended:
-            return
-        self.lab_ended = True
+        """On a failure print the machines' state; then remove them, unless the user keeps them."""
         if self.lab_failed:
             self.lab_evidence()
         if not self.keep:

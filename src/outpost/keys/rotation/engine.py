@@ -31,15 +31,7 @@ Rows = list[tuple[str, str, str]]
 
 
 class NotYetError(OutpostError):
-    """The next step would break what others rely on now.
-
-    Attributes:
-        until: When it is safe; None if that depends on others.
-    """
-
-    def __init__(self, message: str, remedy: str, until: datetime | None = None) -> None:
-        super().__init__(message, remedy)
-        self.until = until
+    """The next step would break what others rely on now."""
 
 
 @dataclass
@@ -95,7 +87,6 @@ def expect_usable(desk: Desk, what: str, seen: datetime) -> None:
             f"{what} was seen at every name server at {spoken(seen)}; resolvers may have cached for {desk.office.dns.ttl} s that it "
             "did not exist, and Outpost waits twice that",
             f"run this command again in {(until - desk.now()).total_seconds():.0f} s, after {spoken(until)}",
-            until,
         )
 
 
