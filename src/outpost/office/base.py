@@ -5,7 +5,7 @@ Pure. `BaseView` is what the templates of the base role are rendered with.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_address, ip_network
+from ipaddress import collapse_addresses, ip_network
 
 from outpost.office import ports
 from outpost.office.flows import Flow, Where, inbound, listeners, outbound
@@ -13,7 +13,7 @@ from outpost.office.model import Office
 from outpost.office.role import role_of, serving
 from outpost.office.size import STRANGERS, Size, size_of
 from outpost.office.tables.topology import Host, ZoneKind
-from outpost.office.tables.values import IPAddress, IPNetwork
+from outpost.office.tables.values import IPAddress, IPNetwork, address_in
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,9 @@ class BaseView(HostView):
 
     def _may_reach(self, server: IPAddress | str, port: int) -> bool:
         """Whether a flow leads there: a server in a zone without this host serves others."""
-        try:
-            network = ip_network(ip_address(str(server)))
-        except ValueError:
+        if (address := address_in(str(server))) is None:
             return True  # a name: the flow to any outside address covers it
+        network = ip_network(address)
         flows = (flow for flow in outbound(self.office, self.me) if flow.port == port)
         return any(network in flow.destination.networks for flow in flows)
 

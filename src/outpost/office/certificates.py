@@ -8,7 +8,6 @@ records can be derived and a rebuilt host comes back with the same key. Pure.
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from outpost.office.model import Office
 from outpost.office.role import role_of, serving
@@ -61,10 +60,6 @@ def challenges(office: Office, host: Host) -> tuple[str, ...]:
     """The names that a host's key may write, relative to the office's zone."""
     labels = (name.removesuffix(f".{office.domain}") for name in public_names(office, host))
     return tuple(f"{CHALLENGE}.{label}" for label in labels)
-
-
-def acme_port(office: Office) -> int:
-    return urlsplit(office.acme.directory).port or 443
 
 
 def caa_issuer(office: Office, host: Host, account: str = "") -> str:

@@ -5,16 +5,16 @@ tests and for the README's diagram. What is not here is refused (invariant 5; co
 """
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from itertools import product
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from outpost.office import ports
-from outpost.office.certificates import acme_hosts, acme_port
+from outpost.office.certificates import AcmeView, acme_hosts
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host, Zone
-from outpost.office.tables.values import IPAddress, IPNetwork
+from outpost.office.tables.values import IPAddress, IPNetwork, address_in
 
 Protocol = Literal["tcp", "udp"]
 BOTH: tuple[Protocol, ...] = ("udp", "tcp")
@@ -234,13 +234,8 @@ def _groupware(office: Office) -> Iterator[Flow]:
 
 def _certificates(office: Office) -> Iterator[Flow]:
     for host in acme_hosts(office):
-        outside = office.addresses_of_kind(host, "internet")
-        if not outside and office.acme.proxy:
-            proxy = urlsplit(office.acme.proxy)
-            server, port = proxy.hostname or "", proxy.port or 80
-        else:
-            server, port = "", acme_port(office)
-        yield from _outside(office, host, (server,), "tcp", port, "certificates")
+        proxy = AcmeView(office, host).proxy
+        yield from _fetching(office, host, proxy, (office.acme.directory,), "certificates")
         for name_server in office.with_role("dns"):
             yield _between(office, host, name_server, ports.DNS, "proving names to the certificate authority")
 
@@ -267,30 +262,34 @@ def _keeping(office: Office) -> Iterator[Flow]:
             places = tuple(map(str, office.logs.addresses)) or (office.logs.collector,)
             yield from _outside(office, host, places, "tcp", office.logs.port, "logs to head office")
         yield from _telling(office, host)
-        if office.archive.proxy:
-            proxy = urlsplit(office.archive.proxy)
-            server, archive_ports = proxy.hostname or "", {proxy.port or 80}
-        else:
-            server = ""
-            archive_ports = {_url_port(office.archive.mirror), _url_port(office.archive.security_mirror)}
-        for port in sorted(archive_ports):
-            yield from _outside(office, host, (server,), "tcp", port, "packages and upgrades")
+        mirrors = (office.archive.mirror, office.archive.security_mirror)
+        yield from _fetching(office, host, office.archive.proxy, mirrors, "packages and upgrades")
     if office.scanner.signatures == "freshclam":
         for mta in office.with_role("mta"):
             yield from _outside(office, mta, ("",), "tcp", ports.HTTPS, "virus signatures")
 
 
-TELLING_PORTS = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.HTTPS, "http": ports.HTTP}
+SCHEMES = {"smtp": ports.SMTP, "smtps": ports.SUBMISSIONS, "https": ports.HTTPS, "http": ports.HTTP}
+"""Scheme of a URL → the port where the URL has none."""
+
+
+def _url_port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or SCHEMES[parts.scheme]
+
+
+def _fetching(office: Office, host: Host, proxy: str, urls: tuple[str, ...], why: str) -> Iterator[Flow]:
+    """To the servers of URLs: through a proxy if there is one, else anywhere outside."""
+    for port in sorted({_url_port(url) for url in ((proxy,) if proxy else urls)}):
+        yield from _outside(office, host, (urlsplit(proxy).hostname or "",), "tcp", port, why)
 
 
 def _telling(office: Office, host: Host) -> Iterator[Flow]:
     """Alarms; only hosts on the Internet may send them to a name."""
     for path in office.alarms.tell:
-        url = urlsplit(path)
-        server = url.hostname or ""
-        if _address(server) is not None or office.addresses_of_kind(host, "internet"):
-            port = url.port or TELLING_PORTS[url.scheme]
-            yield from _outside(office, host, (server,), "tcp", port, "alarms")
+        server = urlsplit(path).hostname or ""
+        if address_in(server) or office.addresses_of_kind(host, "internet"):
+            yield from _outside(office, host, (server,), "tcp", _url_port(path), "alarms")
 
 
 def _resolving(office: Office, host: Host) -> Iterator[Flow]:
@@ -303,7 +302,7 @@ def _outside(
     office: Office, host: Host, servers: tuple[str, ...], protocol: Protocol, port: int, why: str
 ) -> Iterator[Flow]:
     """From a host to services outside the office: to an address if it is known, else anywhere outside."""
-    addresses = tuple(address for address in (_address(server) for server in servers) if address is not None)
+    addresses = [address for server in servers if (address := address_in(server))]
     for address in addresses:
         around = (each for each in office.zones.values() if any(address in net for net in each.networks))
         zone = next((each.name for each in around), "")
@@ -313,15 +312,3 @@ def _outside(
         yield Flow(_at(host, zone), there, protocol, port, zone or "outside", why)
     if len(addresses) < len(servers):
         yield Flow(_at(host, ""), _internet(office), protocol, port, "outside", why)
-
-
-def _address(text: str) -> IPAddress | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None
-
-
-def _url_port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)

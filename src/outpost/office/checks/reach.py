@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from functools import partial
-from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from outpost.office.certificates import mode
@@ -11,7 +10,7 @@ from outpost.office.checks.rule import ends, placed, rule
 from outpost.office.model import Office
 from outpost.office.problems import Problem
 from outpost.office.tables.topology import Host
-from outpost.office.tables.values import IPAddress
+from outpost.office.tables.values import IPAddress, address_in
 
 
 @rule()
@@ -38,7 +37,7 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
         if value and (host := hosts.get(str(value))):
             message = f"{host.name} of this office has this address: {why}"
             yield Problem(field, str(value), message, "name a machine outside")
-        address = _address(str(value))
+        address = address_in(str(value))
         if address and (what := ends(address, networks)):
             yield Problem(field, str(value), f"{what}: no machine can have it", "name a machine")
 
@@ -104,14 +103,7 @@ def _alarms_leave(office: Office) -> Iterator[Problem]:
 
 
 def _literal(url: str) -> IPAddress | None:
-    return _address(urlsplit(url).hostname or "")
-
-
-def _address(text: str) -> IPAddress | None:
-    try:
-        return ip_address(text)
-    except ValueError:
-        return None
+    return address_in(urlsplit(url).hostname or "")
 
 
 @rule("hosts", "zones", "backup")

@@ -124,6 +124,14 @@ def _to_address(value: object) -> object:
     return address
 
 
+def address_in(text: str) -> IPAddress | None:
+    """The address that a text is; None for a name."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 def _to_network(value: object) -> object:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
