@@ -62,12 +62,12 @@ def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
             "[yellow]no SSH public key was given: the hosts keep the keys that they have. To allow only yours, "
             "write it into `authorized_keys` below \\[ssh][/]"
         )
-    if plan.certificates == "acme" and not plan.acme_proxy:
+    if given["certificates"] == "acme" and not given["acme_proxy"]:
         err.print(
             "the store cannot reach a public certificate authority, so the office's own authority certifies it. Mail programs "
             f"must trust the certificate that `./outpost secrets ca {office}` prints; with a proxy in \\[acme] that is not needed"
         )
-    if not plan.proxy:
+    if not given["proxy"]:
         err.print(
             "the store has no way to Debian's archive yet: write a proxy, or a mirror that it can reach, into \\[archive]"
         )
@@ -90,26 +90,16 @@ def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
 
 def _plan(name: str, given: dict[str, str]) -> new.Plan:
     domain = given["domain"].strip().lower().rstrip(".")
-    postmaster, *others = (
-        _address(local, domain) for local in (given["postmaster"], *given["users"].split(",")) if local.strip()
-    )  # fmt: skip
+    locals_ = (given["postmaster"], *given["users"].split(","))
+    people = (_address(local, domain) for local in locals_ if local.strip())
     return new.Plan(
         name=name,
-        organisation=given["organisation"],
+        given=given,
         domain=domain,
-        postmaster=postmaster,
-        wan=new.networks(given["wan"], "wan"),
-        core=new.networks(given["core"], "core"),
-        lan=new.networks(given["lan"], "lan"),
-        mgmt=new.networks(given["mgmt"], "mgmt"),
-        people=tuple((address, "") for address in dict.fromkeys((postmaster, *others))),
-        certificates=given["certificates"],
-        proxy=given["proxy"],
-        acme_proxy=given["acme_proxy"],
+        people=tuple(dict.fromkeys(people)),
+        networks={zone: new.networks(given[zone], zone) for zone in ("wan", "core", "lan", "mgmt")},
         rate_kbit=new.number(given["rate"], "rate"),
-        smarthost=given["smarthost"],
         forwarders=tuple(filter(None, (part.strip() for part in given["forwarders"].split(",")))),
-        ssh_user=given["ssh_user"],
         authorized_keys=new.keys_of(given["key"]),
     )
 

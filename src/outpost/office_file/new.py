@@ -3,8 +3,8 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -34,31 +34,20 @@ class Plan:
     """The answers.
 
     Attributes:
-        people: Address and full name of each user.
-        rate_kbit: The line to the Internet.
-        smarthost: A relay for mail to the Internet; empty: the MTA delivers it.
+        given: All of them, by question, as they were typed.
+        people: The address of each user, the postmaster's first.
+        networks: Zone → its networks.
         forwarders: Resolvers that the hosts ask; empty: they ask from the root on.
-        proxy: An apt proxy that the hosts use; empty: they reach Debian's mirrors.
-        acme_proxy: A proxy by which the store reaches the certificate authority; empty: the office certifies it.
     """
 
     name: str
-    organisation: str
+    given: Mapping[str, str]
     domain: str
-    postmaster: str
-    wan: tuple[IPNetwork, ...]
-    core: tuple[IPNetwork, ...]
-    lan: tuple[IPNetwork, ...]
-    mgmt: tuple[IPNetwork, ...]
-    people: tuple[tuple[str, str], ...]
-    certificates: str = "acme"
-    rate_kbit: int = 10_000
-    proxy: str = ""
-    acme_proxy: str = ""
-    smarthost: str = ""
-    forwarders: tuple[str, ...] = ()
-    ssh_user: str = "root"
-    authorized_keys: tuple[str, ...] = field(default=())
+    people: tuple[str, ...]
+    networks: Mapping[str, tuple[IPNetwork, ...]]
+    rate_kbit: int
+    forwarders: tuple[str, ...]
+    authorized_keys: tuple[str, ...]
 
     @property
     def hosts(self) -> tuple[tuple[RoleName, NewHost], ...]:
@@ -69,7 +58,7 @@ class Plan:
         """A host's addresses in a zone, counted from its networks, as TOML."""
         found = []
         every = [host for _, host in self.hosts]
-        for network in self.networks(zone):
+        for network in self.networks[zone]:
             place = new.number
             if network.num_addresses <= max(host.number for host in every) + 1:
                 place = 2 + every.index(new)  # 1 is the router's
@@ -78,10 +67,6 @@ class Plan:
                 raise OutpostError(f"{network} has no room for {new.name} and a router", remedy)
             found.append(str(network[place]))
         return json.dumps(found)
-
-    def networks(self, zone: str) -> tuple[IPNetwork, ...]:
-        found: tuple[IPNetwork, ...] = getattr(self, zone)
-        return found
 
     @staticmethod
     def listed(values: Iterable[object]) -> str:
