@@ -19,6 +19,7 @@ from outpost.keys import secrets_file
 from outpost.keys.rotation import aftermath
 from outpost.office.role import serves, serving
 from outpost.office.tables.topology import Host
+from outpost.office_file.people import whole
 from outpost.recovery import backup
 from outpost.recovery import restore as recovery
 from outpost.recovery.decommission import STEPS, WORDS, Closing
@@ -93,7 +94,7 @@ def restore_host(at: At, host: str, archive: str = "latest", yes: bool = False) 
 
 @restore.of_office("mailbox")
 def restore_mailbox(at: At, address: str, folder: str = "", archive: str = "latest") -> None:
-    full = address if "@" in address else f"{address}@{at.office.domain}"
+    full = whole(address, at.office.domain)
     into, messages = recovery.mailbox(at.target, at.office, full, folder=folder, archive=archive, via=at.via)
     out.print(f"[green]{count(messages, 'message')}[/] of {escape(full)} below the folder {escape(into)}")
 

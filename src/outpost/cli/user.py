@@ -15,7 +15,7 @@ from outpost.keys import secrets_file
 from outpost.keys.rotation.engine import Desk
 from outpost.office import Office
 from outpost.office.role import Duty, serving
-from outpost.office_file.people import Kind, Roster
+from outpost.office_file.people import Kind, Roster, whole
 from outpost.transport.remote import run_script
 
 app = App()
@@ -97,16 +97,14 @@ def passwd(at: At, address: str) -> None:
 def reset_factor(at: At, address: str) -> None:
     with at_desk(at) as desk:
         full = _user(desk.office, address)
-        for store in serving(desk.office, "mailboxes"):
-            script = f"/usr/local/lib/outpost/reset-factor {shlex.quote(full)}"
-            run_script(desk.target, desk.office, store, script, desk.via)
+        _on_stores(desk, "reset-factor", full)
         desk.report(f"{full} has no second factor; webmail sessions have ended")
 
 
 @user.of_office("sign-out")
 def sign_out(at: At, address: str) -> None:
     with at_desk(at) as desk:
-        _end_sessions(desk, _full(desk.office, address))
+        _end_sessions(desk, whole(address, desk.office.domain))
 
 
 @user.of_office("forward")
@@ -132,16 +130,15 @@ def _set(at: At, address: str, *, urgent: bool = False, **values: Any) -> None:
     change(at, edit, duties=STORE, urgent=urgent)
 
 
-def _end_sessions(desk: Desk, address: str) -> None:
+def _on_stores(desk: Desk, program: str, address: str) -> None:
     for store in serving(desk.office, "mailboxes"):
-        script = f"/usr/local/lib/outpost/end-sessions {shlex.quote(address)}"
+        script = f"/usr/local/lib/outpost/{program} {shlex.quote(address)}"
         run_script(desk.target, desk.office, store, script, desk.via)
+
+
+def _end_sessions(desk: Desk, address: str) -> None:
+    _on_stores(desk, "end-sessions", address)
     desk.report(f"open sessions of {address} have ended")
-
-
-def _full(office: Office, address: str) -> str:
-    """An address with the office's domain where none is given."""
-    return address if "@" in address else f"{address}@{office.domain}"
 
 
 def _user(office: Office, address: str) -> str:
@@ -150,7 +147,7 @@ def _user(office: Office, address: str) -> str:
     Raises:
         OutpostError: The office has no such user.
     """
-    full = _full(office, address)
+    full = whole(address, office.domain)
     if full not in {one.address for one in office.users}:
         raise OutpostError(
             f"{full} is not a user of {office.domain}", "run ./outpost user list OFFICE to see all users"

@@ -22,6 +22,13 @@ Kind = Literal["users", "aliases", "shared"]
 _HEADER = re.compile(r"^\s*\[")
 
 
+def whole(address: str, domain: str) -> str:
+    """An address; without a domain it gets the office's. The office's own are in lower case."""
+    found = address if "@" in address else f"{address}@{domain}"
+    lower = found.lower()
+    return lower if lower.endswith(f"@{domain}") else found
+
+
 @dataclass(frozen=True)
 class Entry:
     """One entry: its lines, counted from 0, and their content."""
@@ -39,10 +46,7 @@ class Roster:
     domain: str = ""
 
     def at(self, address: str) -> str:
-        """An address; without a domain it gets the office's. The office's own are in lower case."""
-        whole = address if "@" in address else f"{address}@{self.domain}"
-        lower = whole.lower()
-        return lower if lower.endswith(f"@{self.domain}") else whole
+        return whole(address, self.domain)
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """Every entry of a kind, in the order of the file."""
