@@ -43,16 +43,17 @@ def _lines(at: At) -> dict[str, list[Line]]:
     """Lines in effect, of the hosts that answer; all are asked side by side."""
     found: dict[str, list[Line]] = {}
 
-    def one(host: Host) -> dict[str, list[Line]]:
+    def one(host: Host) -> list[tuple[set[str], Line]]:
         try:
-            return in_effect(at.target, at.office, [host], at.via)
+            return list(in_effect(at.target, at.office, host, at.via))
         except OutpostError as error:
             err.print(f"[yellow]the lines of {escape(host.name)} are missing[/]: {escape(error.message)}")
-            return {}
+            return []
 
     for answer in of_each(at.office.hosts, one).values():
-        for control, lines in answer.items():
-            found.setdefault(control, []).extend(lines)
+        for controls, line in answer:
+            for control in controls:
+                found.setdefault(control, []).append(line)
     return found
 
 

@@ -1,7 +1,7 @@
 """The lines of configuration that are in effect on the hosts, by the control that they name."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from outpost.evidence.controls import named
@@ -43,19 +43,14 @@ def files(role: str) -> tuple[str, ...]:
 
 
 def in_effect(
-    target: Target, office: Office, hosts: Iterable[Host], via: str | None = None
-) -> dict[str, list[Line]]:
-    """Control → its lines, read from each host in one round trip; values of secrets stay on the host."""
-    found: dict[str, list[Line]] = {}
-    for host in hosts:
-        wanted = " ".join(files(host.role))
-        script = f"for file in {wanted}; do [ ! -r $file ] || {{ echo '{_BEGIN}'$file; cat $file; }}; done"
-        for part in run_script(target, office, host, script, via, most=MOST).split(_BEGIN)[1:]:
-            file, _, text = part.partition("\n")
-            for controls, line in explained(host.name, file, text):
-                for control in controls:
-                    found.setdefault(control, []).append(line)
-    return found
+    target: Target, office: Office, host: Host, via: str | None = None
+) -> Iterator[tuple[set[str], Line]]:
+    """Controls, and a line of a host for them; all are read in one round trip."""
+    wanted = " ".join(files(host.role))
+    script = f"for file in {wanted}; do [ ! -r $file ] || {{ echo '{_BEGIN}'$file; cat $file; }}; done"
+    for part in run_script(target, office, host, script, via, most=MOST).split(_BEGIN)[1:]:
+        file, _, text = part.partition("\n")
+        yield from explained(host.name, file, text)
 
 
 def explained(host: str, file: str, text: str) -> Iterator[tuple[set[str], Line]]:
