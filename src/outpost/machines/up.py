@@ -1,6 +1,5 @@
 """Make, change and remove the guests of a site: ask the server what it has, and let pyinfra do what is missing."""
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from outpost.errors import OutpostError
 from outpost.machines import guests, server
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import DIRECTORY, Guest, Site, site_of
+from outpost.machines.image import digest as digest_of
 from outpost.machines.server import Server
 from outpost.office.model import Office
 from outpost.office.tables.topology import LOGIN, Host, parted
@@ -132,10 +132,8 @@ def named(source: str, digest: str) -> Image:
             f"the SHA-512 of {source} is missing",
             "give it with --sha512; for Debian's images it is in the file SHA512SUMS beside them",
         )
-    if file.is_file():
-        with file.open("rb") as content:
-            if hashlib.file_digest(content, "sha512").hexdigest() != digest:
-                raise OutpostError(f"{source} does not have this SHA-512", "fetch or build the image again")
+    if file.is_file() and digest_of(file) != digest:
+        raise OutpostError(f"{source} does not have this SHA-512", "fetch or build the image again")
     return Image(source, digest)
 
 

@@ -54,9 +54,7 @@ class BackupView(HostView):
     @property
     def url(self) -> str:
         """The repository as borg names it."""
-        server = self.backup.server
-        shown = f"[{server}]" if server.version == 6 else str(server)
-        return f"ssh://{self.account}@{shown}:{self.backup.port}{self.path}"
+        return f"ssh://{self.account}@{self.socket(self.backup.server, self.backup.port)}{self.path}"
 
     @property
     def rate(self) -> int:

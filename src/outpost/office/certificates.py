@@ -91,7 +91,7 @@ class AcmeView(NamedTuple):
     @property
     def primary(self) -> IPAddress:
         """The name server that takes the challenges, as this host reaches it."""
-        return self.office.link_addresses(serving(self.office, "names")[0], self.me)[0]
+        return self.servers[0]
 
     @property
     def servers(self) -> tuple[IPAddress, ...]:

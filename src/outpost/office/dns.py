@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import ip_address
 from itertools import chain, product
 from typing import NamedTuple, Protocol
 
@@ -364,7 +363,7 @@ def _tlsa(office: Office, keys: PublicKeys) -> Iterable[Record]:
 
 def _addresses(name: str, addresses: Iterable[IPAddress], reason: str) -> Iterable[Record]:
     for address in addresses:
-        yield Record(f"{name}.", "A" if ip_address(address).version == 4 else "AAAA", str(address), reason)
+        yield Record(f"{name}.", "A" if address.version == 4 else "AAAA", str(address), reason)
 
 
 def _text(value: str) -> str:

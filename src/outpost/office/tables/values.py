@@ -110,12 +110,8 @@ def _mail_address(value: str) -> str:
 def _to_address(value: object) -> object:
     if isinstance(value, IPv4Address | IPv6Address):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not (address := address_in(value)):
         raise ValueError("not an IP address")
-    try:
-        address = ip_address(value)
-    except ValueError:
-        raise ValueError("not an IP address") from None
     special = address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local
     if special or address == IPv4Address("255.255.255.255") or getattr(address, "scope_id", None):
         raise ValueError("not an IP address of one machine that others can reach")
