@@ -28,7 +28,6 @@ from outpost.machines.hypervisor import (
     Virtualization,
     site_of,
 )
-from outpost.machines.keys import passphrases
 from outpost.machines.server import Server, wanted
 from outpost.office import load
 from outpost.office.load import check
@@ -624,16 +623,16 @@ def kept(place: Path) -> Path:
 
 def test_a_passphrase_is_kept_before_its_disk_is_made_and_stays(kept: Path) -> None:
     declared, target = encrypt(kept, "store"), find(str(kept))
-    first = passphrases(target, load(kept, uncertified=True), declared, bare(declared))
+    first = up.passphrases(target, load(kept, uncertified=True), declared, bare(declared))
     assert first == {"store": secrets_file.read(kept).disks["store"].get_secret_value()}
     assert len(first["store"]) == 44
-    assert passphrases(target, load(kept, uncertified=True), declared, bare(declared)) == first
+    assert up.passphrases(target, load(kept, uncertified=True), declared, bare(declared)) == first
 
 
 def test_a_disk_whose_passphrase_is_lost_is_not_given_another(kept: Path) -> None:
     declared = encrypt(kept, "store")
     with pytest.raises(OutpostError, match="no passphrase for the disk of store"):
-        passphrases(
+        up.passphrases(
             find(str(kept)), load(kept, uncertified=True), declared, answer(declared, "encrypted store")
         )
     assert not secrets_file.read(kept).disks

@@ -17,7 +17,6 @@ from outpost.machines import guests, seed, server, up
 from outpost.machines import image as disk_image
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import Guest
-from outpost.machines.keys import kept_seeds, passphrases
 from outpost.office import Office, load
 from outpost.target import Target, find
 
@@ -30,7 +29,7 @@ def write_seeds(office: OfficeArgument, output: Path, limit: list[str] | None = 
     target, loaded = _real(office)
     kept = secrets_file.read(target.data)
     hosts = [loaded.host(name) for name in chosen_hosts(loaded, limit) or loaded.hosts_by_name]
-    images = seed.write(kept_seeds(target, loaded, kept, hosts), output)
+    images = seed.write(seed.kept(target, loaded, kept, hosts), output)
     table = Table("host", "seed", "zone", "hardware address", "addresses")
     for host, image in zip(hosts, images, strict=True):
         for number, zone in enumerate(host.addresses):
@@ -77,10 +76,10 @@ def make_guests(
         for guest in changed
         if restart or (not yes and agreed(f"Restart {guest.name} now?", f"{guest.name} stays on"))
     ]
-    keys = passphrases(target, loaded, work.site, work.found)
+    keys = up.passphrases(target, loaded, work.site, work.found)
     with tempfile.TemporaryDirectory(prefix="outpost-seeds-") as directory:
         kept = secrets_file.read(target.data)
-        made = kept_seeds(target, loaded, kept, [loaded.host(each.name) for each in new])
+        made = seed.kept(target, loaded, kept, [loaded.host(each.name) for each in new])
         images = seed.write(made, Path(directory))
         seeds = {each.name: path for each, path in zip(new, images, strict=True)}
         if of and new:
@@ -202,7 +201,7 @@ def build_image(
     chosen = chosen_hosts(loaded, [host]) if host else ()
     if len(chosen) > 1:
         raise OutpostError(f"{host} is several hosts", f"choose one of: {', '.join(chosen)}")
-    brings = kept_seeds(target, loaded, kept, [loaded.host(name) for name in chosen])
+    brings = seed.kept(target, loaded, kept, [loaded.host(name) for name in chosen])
     names = disk_image.packages(loaded, kept)
     files = disk_image.recipe(loaded, names, brings[0] if brings else None)
     name = chosen[0] if chosen else target.name

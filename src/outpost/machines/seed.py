@@ -7,6 +7,7 @@ secret.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from outpost.errors import OutpostError
-from outpost.keys.pairs import ssh_public
+from outpost.keys import secrets_file
+from outpost.keys.model import Secrets
+from outpost.keys.pairs import new_ssh_key, ssh_public
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
 from outpost.office.tables.values import IPAddress
+from outpost.target import Target, shown
 from outpost.tools import run
 from outpost.transport.ssh import target
 
@@ -151,3 +155,31 @@ def pins(office: Office, keys: dict[str, SecretStr]) -> dict[str, str]:
         )
         lines[name] = f"{','.join(names)} {ssh_public(key)}"
     return lines
+
+
+def kept(where: Target, office: Office, secrets: Secrets, hosts: Sequence[Host]) -> list[Seed]:
+    """The hosts' seeds; the keys in them are kept and pinned."""
+    keys = {host.name: secrets.ssh_hosts.get(host.name) or new_ssh_key() for host in hosts}
+    for host in hosts:
+        known = set(office.ssh.host_keys.get(host.name, ()))
+        if known - {ssh_public(keys[host.name])}:
+            raise OutpostError(
+                f"{host.name} is in known_hosts with a key of its own: its machine exists already",
+                f"remove its lines from {shown(where.data / 'known_hosts')} if you replace it, or choose other hosts with --limit",
+            )
+    made = [seed(office, host, keys[host.name]) for host in hosts]
+    if {host.name for host in hosts} - set(secrets.ssh_hosts):
+        secrets = secrets.model_copy(update={"ssh_hosts": {**secrets.ssh_hosts, **keys}})
+        secrets_file.write(where.data, secrets, office.secrets.recipients)
+    if made:
+        _pin(where.data / "known_hosts", pins(office, keys))
+    return made
+
+
+def _pin(file: Path, lines: dict[str, str]) -> None:
+    """Add missing lines to ``known_hosts``."""
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    new = [line for line in lines.values() if line not in before.splitlines()]
+    if before and not before.endswith("\n"):
+        before += "\n"
+    file.write_text(before + "".join(f"{line}\n" for line in new), encoding="utf-8")

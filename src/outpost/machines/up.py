@@ -12,6 +12,7 @@ from pathlib import Path
 from outpost.engine import run
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
+from outpost.keys import secrets_file
 from outpost.machines import guests, server
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import DIRECTORY, Guest, Site, site_of
@@ -158,6 +159,28 @@ def reopened(work: Work) -> Iterator[Finding]:
             seen = f"no tang server opens the disk of {guest.name}: it stays off after a start of the server"
             remedy = "let the server reach the URLs of disks.tang, and run `./outpost machines up`"
             yield Finding(work.login, "bad", seen, remedy)
+
+
+def passphrases(target: Target, office: Office, site: Site, found: Server) -> dict[str, str]:
+    """The passphrases of this site's encrypted disks, by guest. A new one is kept before its disk is made.
+
+    Raises:
+        OutpostError: A disk exists, and the secrets do not have its passphrase.
+    """
+    names = [guest.name for guest in site.guests if guest.encrypted]
+    if not names:
+        return {}
+    kept = secrets_file.read(target.data)
+    if missing := [name for name in names if found.guests[name].disk and name not in kept.disks]:
+        raise OutpostError(
+            f"the secrets have no passphrase for the disk of {', '.join(missing)}",
+            "restore the secrets.age with which the disk was made, for example from version control",
+        )
+    if set(names) - set(kept.disks):
+        made = {name: secrets_file.random_key() for name in names} | kept.disks
+        kept = kept.model_copy(update={"disks": made})
+        secrets_file.write(target.data, kept, office.secrets.recipients)
+    return {name: kept.disks[name].get_secret_value() for name in names}
 
 
 def upload(work: Work, image: Image) -> None:
