@@ -50,9 +50,9 @@ def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
     return tuple(Opinion(**entry | {"findings": tuple(entry["findings"])}) for entry in entries)
 
 
-def reasons(path: Path = REASONS) -> dict[str, dict[str, str]]:
+def reasons() -> dict[str, dict[str, str]]:
     """Tool → finding → why it stays."""
-    found: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = tomllib.loads(REASONS.read_text(encoding="utf-8"))
     return found
 
 

@@ -3,7 +3,6 @@
 Pure, except `pages`, which reads the checkout.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from outpost.evidence import opinions as others
 from outpost.evidence.controls import FAMILIES, catalogue, measured
 from outpost.office import Office, ports
+from outpost.office.checks.schema import toml
 from outpost.office.flows import Flow, flows
 from outpost.office.load import parse
 from outpost.office.tables.tls import TrustedAuthority
@@ -63,12 +63,12 @@ def pages() -> tuple[Page, ...]:
     return (
         Page(docs / "reference" / "office.md", NOTE + office_reference()),
         Page(docs / "reference" / "flows.md", NOTE + flow_reference(office)),
-        Page(docs / "reference" / "faults.md", of_catalogue("faults")),
-        Page(docs / "reference" / "controls.md", of_catalogue("controls")),
-        Page(docs / "reference" / "attacks.md", of_catalogue("attacks")),
-        Page(docs / "explanation.md", of_catalogue("explanation")),
+        *(
+            Page(docs / "reference" / f"{name}.md", of_catalogue(name))
+            for name in ("faults", "controls", "attacks")
+        ),
+        *(Page(docs / f"{name}.md", of_catalogue(name)) for name in ("explanation", "appendices")),
         Page(docs / "reference" / "opinions.md", OPINIONS_NOTE + opinions()),
-        Page(docs / "appendices.md", of_catalogue("appendices")),
         Page(readme, replaced(readme.read_text(encoding="utf-8"), diagram(office))),
         Page(measurements, replaced(measurements.read_text(encoding="utf-8"), scanned, OPINIONS)),
     )
@@ -178,7 +178,7 @@ def _sections(
             name = f"{path}.{key}".removeprefix(".")
             header = {"tables": f"[[{name}]]", "tables by name": f"[{name}.NAME]"}.get(form, f"[{name}]")
             below.append((tables[kind], tables, header.strip("[]"), f"`{header}`"))
-        example = f"`{_toml(about['examples'][0])}`" if "examples" in about else ""
+        example = f"`{toml(about['examples'][0])}`" if "examples" in about else ""
         meaning = " ".join(about.get("description", "").split())
         cells = (f"`{key}`", form, _default(about), example, meaning)
         rows.append([cell.replace("|", "\\|") for cell in cells])
@@ -220,10 +220,4 @@ def _default(about: Schema) -> str:
     if "default" not in about:
         return "required"
     empty = about["default"] in (None, "", []) or isinstance(about["default"], dict)
-    return "–" if empty else f"`{_toml(about['default'])}`"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_toml(entry)}' for key, entry in value.items())} }}"
-    return json.dumps(value, ensure_ascii=False)
+    return "–" if empty else f"`{toml(about['default'])}`"

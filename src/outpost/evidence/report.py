@@ -112,9 +112,8 @@ class Evidence:
     def checks_of(self, control: str) -> tuple[Checked, ...]:
         return tuple(each for each in self.latest if control in each.result.controls)
 
-    def attacks_on(self, controls: Sequence[Control]) -> tuple[Attacked, ...]:
-        plans = {plan.id: plan for control in controls for plan in self.data.attacks_on(control.id)}
-        return self.recorded(plans.values())
+    def attacks_on(self, control: Control) -> tuple[Attacked, ...]:
+        return self.recorded(self.data.attacks_on(control.id))
 
     def attacks_of(self, fault: Fault) -> tuple[Attacked, ...]:
         return self.recorded(self.data.attacks_of(fault.id))
@@ -165,7 +164,7 @@ def cell(evidence: Evidence, fault: Fault, host: Host) -> Cell:
 def state_of_control(evidence: Evidence, control: Control) -> State:
     """Proven by its checks; by its attacks if it has none."""
     checked = [each for each in evidence.checks_of(control.id) if each.result.outcome != "skipped"]
-    attacked = [each.state for each in evidence.attacks_on((control,))] if evidence.lab else []
+    attacked = [each.state for each in evidence.attacks_on(control)] if evidence.lab else []
     return worst([*([state_of(checked)] if checked else []), *attacked, "open"])
 
 
@@ -187,7 +186,7 @@ def not_verified(evidence: Evidence) -> list[tuple[str, str, str]]:
             skipped = [each.skipped for each in evidence.checks_of(control.id)]
             tried = "its proof is an attack, and attacks are carried out against the lab"
             suite = "its proof is a test of the project's suite, not a live check"
-            lab_only = not evidence.lab and evidence.attacks_on((control,))
+            lab_only = not evidence.lab and evidence.attacks_on(control)
             why = skipped[0] if skipped else tried if lab_only else suite
             found.append((control.id, control.title, why))
     for each in evidence.recorded(evidence.data.attacks.values()):

@@ -12,7 +12,7 @@ from outpost.office.flows import Flow, Where, inbound, listeners, outbound
 from outpost.office.model import Office
 from outpost.office.role import role_of, serving
 from outpost.office.size import STRANGERS, Size, size_of
-from outpost.office.tables.topology import Host, ZoneKind
+from outpost.office.tables.topology import Host, ZoneKind, parted
 from outpost.office.tables.values import IPAddress, IPNetwork, address_in
 
 
@@ -173,8 +173,7 @@ class BaseView(HostView):
 
     @property
     def admin(self) -> str:
-        user, at, _ = self.me.ssh.rpartition("@")
-        return user if at else self.office.ssh.user
+        return parted(self.me.ssh)[0] or self.office.ssh.user
 
     @property
     def is_machine(self) -> bool:

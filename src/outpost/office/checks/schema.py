@@ -266,12 +266,13 @@ def _example(location: tuple[int | str, ...]) -> str:
     )
     if found == {}:
         return ""
-    return _toml(found[0] if isinstance(found, list) and isinstance(location[-1], int) else found)
+    return toml(found[0] if isinstance(found, list) and isinstance(location[-1], int) else found)
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """A value as the office file has it; nothing for an empty text."""
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {toml(item)}' for key, item in value.items())} }}"
     return json.dumps(value, ensure_ascii=False) if value != "" else ""
 
 
