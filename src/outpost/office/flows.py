@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 from outpost.office import ports
 from outpost.office.certificates import AcmeView, acme_hosts
 from outpost.office.model import Office
-from outpost.office.tables.topology import Host, Zone
+from outpost.office.tables.topology import Host, RoleName, Zone, ZoneKind
 from outpost.office.tables.values import IPAddress, IPNetwork, address_in
 
 Protocol = Literal["tcp", "udp"]
 BOTH: tuple[Protocol, ...] = ("udp", "tcp")
-REDIRECT = "redirect from HTTP to HTTPS"
 
 
 class Where(NamedTuple):
@@ -71,7 +70,7 @@ class Listener(NamedTuple):
 def flows(office: Office) -> tuple[Flow, ...]:
     """Every permitted flow of the office, in the order of a message's path: names, mail in, mail out, users, upkeep."""
     families = (
-        _names, _mail_in, _mail_inside, _mail_out, _users, _webmail, _groupware, _certificates, _time, _keeping
+        _names, _mail_in, _mail_inside, _mail_out, _users, _certificates, _time, _keeping
     )  # fmt: skip
     return tuple(flow for family in families for flow in family(office))
 
@@ -198,24 +197,27 @@ def _mail_out(office: Office) -> Iterator[Flow]:
             yield Flow(_at(mta, peer.zone), target, "tcp", peer.port, peer.zone, f"mail to {peer.name}")
 
 
+def _served(office: Office, kind: ZoneKind, role: RoleName, services: dict[int, str]) -> Iterator[Flow]:
+    """Services of each host of a role for everybody in zones of a kind."""
+    for host, zone in product(office.with_role(role), office.zones_of_kind(kind)):
+        source = _internet(office) if kind == "internet" else _everyone_in(zone)
+        for port, why in services.items():
+            yield _into(source, host, zone.name, port, why)
+
+
 def _users(office: Office) -> Iterator[Flow]:
-    for zone in office.zones_of_kind("users"):
-        for store in office.with_role("store"):
-            yield _into(_everyone_in(zone), store, zone.name, ports.IMAPS, "reading mail")
-            yield _into(_everyone_in(zone), store, zone.name, ports.SUBMISSIONS, "sending mail")
-            yield _into(_everyone_in(zone), store, zone.name, ports.MANAGESIEVE, "managing filters")
-        for webmail in office.with_role("webmail"):
-            yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTPS, "webmail and client set-up")
-            yield _into(_everyone_in(zone), webmail, zone.name, ports.HTTP, REDIRECT)
-
-
-def _webmail(office: Office) -> Iterator[Flow]:
-    for webmail in office.with_role("webmail"):
-        for zone in office.zones_of_kind("internet"):
-            why = "MTA-STS policy and client set-up"
-            yield _into(_internet(office), webmail, zone.name, ports.HTTPS, why)
-            if office.webmail.open_to_internet:
-                yield _into(_internet(office), webmail, zone.name, ports.HTTP, REDIRECT)
+    mail = {
+        ports.IMAPS: "reading mail",
+        ports.SUBMISSIONS: "sending mail",
+        ports.MANAGESIEVE: "managing filters",
+    }
+    yield from _served(office, "users", "store", mail)
+    redirect = {ports.HTTP: "redirect from HTTP to HTTPS"}
+    pages = {ports.HTTPS: "webmail and client set-up"} | redirect
+    yield from _served(office, "users", "webmail", pages)
+    public = {ports.HTTPS: "MTA-STS policy and client set-up"}
+    public |= redirect if office.webmail.open_to_internet else {}
+    yield from _served(office, "internet", "webmail", public)
     services = {
         ports.IMAPS: "webmail reads with the user's login",
         ports.SUBMISSIONS: "webmail sends with the user's login",
@@ -223,12 +225,7 @@ def _webmail(office: Office) -> Iterator[Flow]:
         ports.ACCOUNTS: "webmail logs in and changes passwords",
     }
     yield from _links(office, "webmail", "store", services)
-
-
-def _groupware(office: Office) -> Iterator[Flow]:
-    for groupware in office.with_role("groupware"):
-        for zone in office.zones_of_kind("users"):
-            yield _into(_everyone_in(zone), groupware, zone.name, ports.HTTPS, "calendars and contacts")
+    yield from _served(office, "users", "groupware", {ports.HTTPS: "calendars and contacts"})
     yield from _links(office, "groupware", "store", {ports.CALENDARS: "whether a login opens calendars"})
 
 
