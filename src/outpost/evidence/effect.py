@@ -45,7 +45,7 @@ def files(role: str) -> tuple[str, ...]:
 def in_effect(
     target: Target, office: Office, host: Host, via: str | None = None
 ) -> Iterator[tuple[set[str], Line]]:
-    """Controls, and a line of a host for them; all are read in one round trip."""
+    """Controls, and a line of a host for them, all read in one round trip; values of secrets are not shown."""
     wanted = " ".join(files(host.role))
     script = f"for file in {wanted}; do [ ! -r $file ] || {{ echo '{_BEGIN}'$file; cat $file; }}; done"
     for part in run_script(target, office, host, script, via, most=MOST).split(_BEGIN)[1:]:
