@@ -124,6 +124,7 @@ def test_a_mistake_leaves_no_half_made_office_behind(
         (("--domain", f"{'x' * 50}.example"), "by 2"),
         (("--postmaster", "o'brien"), '"obrien@po.example.com"'),
         (("--users", "josé"), '"jose@po.example.com"'),
+        (("--postmaster", ""), "write it like"),
     ],
 )
 def test_one_wrong_answer_is_one_mistake_and_no_placeholder(

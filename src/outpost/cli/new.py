@@ -90,8 +90,8 @@ def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
 
 def _plan(name: str, given: dict[str, str]) -> new.Plan:
     domain = given["domain"].strip().lower().rstrip(".")
-    names = (given["postmaster"], *given["users"].split(","))
-    people = (_address(local, domain) for local in names if local.strip())
+    names = (given["postmaster"], *filter(str.strip, given["users"].split(",")))
+    people = (_address(local, domain) for local in names)
     return new.Plan(
         name=name,
         given=given,
