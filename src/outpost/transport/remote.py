@@ -99,7 +99,7 @@ REASONS = (
         "add it to known_hosts beside the office file: ssh-keyscan -t ed25519 ADDRESS, compared with its console",
     ),
     (
-        "permission denied (",  # ssh lists the methods that it tried; a host's program that may not read a file does not
+        r"permission denied \(",  # ssh lists the methods that it tried; a host's program that may not read a file does not
         "it refuses your SSH keys",
         "run ssh-copy-id USER@ADDRESS; run ssh-add -l to see your keys",
     ),
@@ -110,8 +110,11 @@ REASONS = (
         "run echo 'Defaults:USER !requiretty' >> /etc/sudoers.d/outpost-admin, as root on the host",
     ),
     ("unmatched '", "the login shell of its account is csh, which misreads commands", SHELL),
-    ("sudo: command not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
-    ("sudo: not found", "it has no sudo", "run apt-get install sudo, as root on the host"),
+    (
+        "sudo: (command )?not found",
+        "it has no sudo",
+        "run apt-get install sudo, as root on the host",
+    ),
     ("not in the sudoers file", "its account may not use sudo", SUDOERS),
     (
         "password change required",
@@ -133,21 +136,15 @@ REASONS = (
         "it does not answer",
         "switch it on; compare its address with office.toml; allow SSH in the site's firewall",
     ),
-    *(
-        (
-            words,
-            "it does not answer any more, or a login there takes longer than 30 s",
-            "check its console and its network; if logins are slow there, run journalctl -u ssh and correct what they wait for (DNS, LDAP, PAM)",
-        )
-        for words in ("failed to connect to new control master", LOST[0])
+    (
+        f"failed to connect to new control master|{LOST[0]}",
+        "it does not answer any more, or a login there takes longer than 30 s",
+        "check its console and its network; if logins are slow there, run journalctl -u ssh and correct what they wait for (DNS, LDAP, PAM)",
     ),
-    *(
-        (
-            words,
-            "it does not answer any more",
-            "check its console and its network; then run the same command again",
-        )
-        for words in LOST[1:]
+    (
+        "|".join(LOST[1:]),
+        "it does not answer any more",
+        "check its console and its network; then run the same command again",
     ),
     (
         "no route to host",
@@ -159,33 +156,27 @@ REASONS = (
         "nothing listens for SSH at its address",
         "run systemctl start ssh at its console",
     ),
-    *(
-        (
-            words,
-            "it closes the connection before anybody logs in",
-            "read journalctl -u ssh at its console; allow your address where something counts logins there (fail2ban, MaxStartups)",
-        )
-        for words in ("connection closed by ", "kex_exchange_identification: ")
+    (
+        "connection closed by |kex_exchange_identification: ",
+        "it closes the connection before anybody logs in",
+        "read journalctl -u ssh at its console; allow your address where something counts logins there (fail2ban, MaxStartups)",
     ),
-    *(
-        (
-            words,
-            "its disk is full",
-            "run df -h and df -i, as root on the host; delete what is not needed, or enlarge the full file system; then run the same command again",
-        )
-        for words in FULL
+    (
+        "|".join(FULL),
+        "its disk is full",
+        "run df -h and df -i, as root on the host; delete what is not needed, or enlarge the full file system; then run the same command again",
     ),
     ("could not resolve hostname", NAMELESS, "write an address into hosts.NAME.ssh"),
     ("is not running", "its container does not run", "run ./outpost lab up"),
 )
-"""Message of ssh, sudo or docker (in lower case) → meaning and remedy."""
+"""Pattern of a message of ssh, sudo or docker (in lower case) → meaning and remedy."""
 
 
 def failure(host: str, message: str) -> OutpostError | None:
     """Why a host was not reached, with the remedy for that; None if it was reached and something else failed."""
     text = message.lower()
-    for words, means, remedy in REASONS:
-        if words in text:
+    for pattern, means, remedy in REASONS:
+        if re.search(pattern, text):
             return OutpostError(f"{host}: {means}", remedy)
     return None
 
