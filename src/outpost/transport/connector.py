@@ -158,7 +158,7 @@ class OpenSSHData(TypedDict):
 
 
 class OpenSSHConnector(BoundedConnector):
-    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for later commands."""
+    """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for later commands, until ControlPersist ends it."""
 
     data_cls = OpenSSHData
     data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
@@ -184,10 +184,6 @@ class OpenSSHConnector(BoundedConnector):
             status, output = self._run(self.ssh("-N", "-f", self.host.name))
             if status:
                 _refused("ssh", output.stderr_lines)
-
-    @override
-    def disconnect(self) -> None:
-        """Leave it open: ControlPersist ends it."""
 
 
 class ContainerData(TypedDict):
@@ -222,10 +218,6 @@ class ContainerConnector(BoundedConnector):
         status, output = self._run(self.passed_on("true"))
         if status:
             _refused("docker", output.stderr_lines)
-
-    @override
-    def disconnect(self) -> None:
-        """Nothing has to be closed."""
 
     @override
     def _exchange(
