@@ -7,8 +7,8 @@ from outpost.office import Host, Office
 from outpost.office.flows import listeners
 from outpost.onhost import observe
 from outpost.onhost.observe import OBSERVER
+from outpost.onhost.observe.declared import CONTRACT
 
-CONTRACT = "/etc/outpost/contract.json"
 PYTHON = f"{LIB}/python"
 START = f"""#!/usr/bin/python3 -IS
 import gc

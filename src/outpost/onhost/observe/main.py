@@ -7,44 +7,11 @@ import os
 import sys
 import time
 
+from outpost.onhost.observe import daemons, kept_by_daemons, kernel, network, permissions, processes, units
 from outpost.onhost.observe.asking import LIVE, SURVEYED, Asked, Seen, answer_to
-from outpost.onhost.observe.daemons import LIVE as OF_DAEMONS
-from outpost.onhost.observe.daemons import UNBOUND_ANSWERS, paused, steady, unbound
-from outpost.onhost.observe.declared import CONTRACT, LOCAL, records
+from outpost.onhost.observe.declared import CONTRACT, LOCAL, contract_of, records
 from outpost.onhost.observe.kept_answers import Marking, kept, mark_with
-from outpost.onhost.observe.kept_by_daemons import (
-    anchors,
-    functions,
-    granted,
-    links_in_mail,
-    on_hold,
-    set_by_hand,
-    triggers,
-)
-from outpost.onhost.observe.kernel import handlers, host_name, kernel, modules, settings_in_force
-from outpost.onhost.observe.network import (
-    Waiting,
-    learned,
-    listeners,
-    loopback,
-    network,
-    policies,
-    queues,
-    sniffers,
-    waiting,
-)
-from outpost.onhost.observe.permissions import capable_elsewhere, held_elsewhere, modes, release, set_mode
-from outpost.onhost.observe.processes import (
-    Processes,
-    exposed,
-    frozen,
-    in_background,
-    mounted_within,
-    opened_sockets,
-    unconfined,
-)
-from outpost.onhost.observe.reading import Probes, content, lines_of
-from outpost.onhost.observe.units import hushed, manager, muted, running_units, shutdown, troubled_units
+from outpost.onhost.observe.reading import Probes, lines_of
 
 FLEETING = ("stale\\t", "blind\\t", "effective\\t")
 """Facts that may change although no file is touched: a daemon restarts, a probe works again."""
@@ -60,63 +27,63 @@ def seen_now() -> Seen:
     """What the running host answers, and the mark of its files."""
     probes = Probes()
     lines = probes.lines
-    contract: dict[str, object] = {}
-    with contextlib.suppress(OSError, ValueError):
-        contract = json.loads(content(CONTRACT))
+    contract = contract_of(CONTRACT)
     marking = Marking()
-    there = {unit: command for unit, _, needed, command in OF_DAEMONS if os.path.exists(needed)}
+    there = {unit: command for unit, _, needed, command in daemons.LIVE if os.path.exists(needed)}
     asking = Asked(LIVE | there)
     declared_units, declared = records()
-    processes: Processes | None = probes("processes", Processes, otherwise=None)
-    holders = processes.holders if processes else {}
+    running: processes.Processes | None = probes("processes", processes.Processes, otherwise=None)
+    holders = running.holders if running else {}
     states = [
-        *lines("modes", modes),
-        *lines("kernel settings", settings_in_force, contract),
-        *lines("databases", triggers),
+        *lines("modes", permissions.modes),
+        *lines("kernel settings", kernel.settings_in_force, contract),
+        *lines("databases", kept_by_daemons.triggers),
     ]
     faults = [
-        *lines("kernel settings that are declared", kernel),
-        *lines("kernel modules", modules, contract),
-        *lines("binary formats", handlers, contract),
-        *lines("host name", host_name, contract),
-        *(processes.faults if processes else []),
-        *lines("sockets of services", opened_sockets, holders, contract.get("units", ())),
-        *lines("exposed files", exposed),
-        *lines("frozen units", frozen),
-        *lines("profiles of AppArmor", unconfined, contract, processes.programs if processes else {}),
-        *lines("mounts of services", mounted_within, processes.views if processes else {}),
-        *lines("raw sockets", sniffers, holders),
-        *lines("messages of units", hushed),
-        *lines("shutdown", shutdown),
-        *lines("attributes elsewhere", held_elsewhere, declared),
-        *lines("mail queue", on_hold),
-        *lines("links among mail", links_in_mail),
-        *lines("rights in shared mailboxes", granted),
-        *lines("signing keys", set_by_hand),
-        *lines("trust anchors", anchors),
+        *lines("kernel settings that are declared", kernel.kernel),
+        *lines("kernel modules", kernel.modules, contract),
+        *lines("binary formats", kernel.handlers, contract),
+        *lines("host name", kernel.host_name, contract),
+        *(running.faults if running else []),
+        *lines("sockets of services", processes.opened_sockets, holders, contract.get("units", ())),
+        *lines("exposed files", processes.exposed),
+        *lines("frozen units", processes.frozen),
+        *lines("profiles of AppArmor", processes.unconfined, contract, running.programs if running else {}),
+        *lines("mounts of services", processes.mounted_within, running.views if running else {}),
+        *lines("raw sockets", network.sniffers, holders),
+        *lines("messages of units", units.hushed),
+        *lines("shutdown", units.shutdown),
+        *lines("attributes elsewhere", permissions.held_elsewhere, declared),
+        *lines("mail queue", kept_by_daemons.on_hold),
+        *lines("links among mail", kept_by_daemons.links_in_mail),
+        *lines("rights in shared mailboxes", kept_by_daemons.granted),
+        *lines("signing keys", kept_by_daemons.set_by_hand),
+        *lines("trust anchors", kept_by_daemons.anchors),
     ]
-    options = lines("unbound", unbound)
+    options = lines("unbound", daemons.unbound)
     answers = asking.answers()
-    live = probes("answers of daemons", steady, answers, otherwise=answers) | {UNBOUND_ANSWERS[0]: options}
-    no_sockets: list[Waiting] = []
-    sockets = probes("sockets", waiting, live, holders, otherwise=no_sockets)
-    states += lines("loopback", loopback, sockets)
-    states += lines("running units", lambda: running_units(answer_to("units", live)))
-    states += lines("environment", lambda: manager(answer_to("environment", live)))
-    states += lines("network", network, live, holders)
-    states += lines("capabilities elsewhere", lambda: capable_elsewhere(live["special"]))
-    states += lines("traffic control", queues, live)
-    states += lines("network policies", policies, live)
-    faults += lines("listeners", listeners, contract, sockets)
+    live = probes("answers of daemons", daemons.steady, answers, otherwise=answers) | {
+        daemons.UNBOUND_ANSWERS[0]: options
+    }
+    no_sockets: list[network.Waiting] = []
+    sockets = probes("sockets", network.waiting, live, holders, otherwise=no_sockets)
+    states += lines("loopback", network.loopback, sockets)
+    states += lines("running units", lambda: units.running_units(answer_to("units", live)))
+    states += lines("environment", lambda: units.manager(answer_to("environment", live)))
+    states += lines("network", network.network, live, holders)
+    states += lines("capabilities elsewhere", lambda: permissions.capable_elsewhere(live["special"]))
+    states += lines("traffic control", network.queues, live)
+    states += lines("network policies", network.policies, live)
+    faults += lines("listeners", network.listeners, contract, sockets)
     faults += lines(
         "processes in the background",
-        lambda: in_background(processes.adopted if processes else {}, answer_to("units", live)),
+        lambda: processes.in_background(running.adopted if running else {}, answer_to("units", live)),
     )
-    faults += lines("failed units", troubled_units, live.get("units", []))
-    faults += lines("systemd's messages", lambda: muted(answer_to("messages", live)))
-    faults += lines("functions", lambda: functions(live["functions"]))
-    faults += lines("paused daemons", lambda: paused(live.get("paused", [])))
-    faults += lines("learned routes", learned, live)
+    faults += lines("failed units", units.troubled_units, live.get("units", []))
+    faults += lines("systemd's messages", lambda: units.muted(answer_to("messages", live)))
+    faults += lines("functions", lambda: kept_by_daemons.functions(live["functions"]))
+    faults += lines("paused daemons", lambda: daemons.paused(live.get("paused", [])))
+    faults += lines("learned routes", network.learned, live)
     faults += probes.blind
     return Seen(*marking.marks(), states, faults, live, declared_units, declared)
 
@@ -170,9 +137,9 @@ def main() -> None:
     os.environ["PATH"] = PROGRAMS
     verb, *words = sys.argv[1:] or ["look"]
     if verb == "release":
-        release(words)
+        permissions.release(words)
     elif verb == "mode":
-        set_mode(*words)
+        permissions.set_mode(*words)
     elif verb in ("seal", "is-sealed"):
         from outpost.onhost.observe.known import is_sealed, seal
 

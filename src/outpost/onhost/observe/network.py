@@ -274,9 +274,9 @@ def entries(lines: list[str], answers: int) -> list[list[dict[str, typing.Any]]]
 DHCP_CLIENTS = ("systemd-networkd", "dhclient", "dhcpcd", "NetworkManager")
 
 
-def listeners(contract: dict[str, object], sockets: list[Waiting]) -> list[str]:
+def listeners(contract: dict[str, typing.Any], sockets: list[Waiting]) -> list[str]:
     """Listening sockets that no flow allows."""
-    allowed = {tuple(entry) for entry in contract.get("listeners", ())}  # type: ignore[attr-defined]
+    allowed = {tuple(entry) for entry in contract.get("listeners", ())}
     found = []
     for protocol, address, port, program, pid in sockets:
         if address.startswith("127.") or address == "::1" or (protocol, address, port) in allowed:
