@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
@@ -60,15 +60,6 @@ def directory(path: str) -> str:
 # A difference --------------------------------------------------------------------------------------------------
 
 
-def facts_of(kind: str, thing: str, values: Iterable[str]) -> frozenset[str]:
-    return frozenset(f"{kind}\t{thing}\t{value}" for value in values)
-
-
-def as_lines(new: tuple[str, ...], old: tuple[str, ...]) -> tuple[str, ...]:
-    """The lines as a diff shows them."""
-    return (*(f"-{line}" for line in old), *(f"+{line}" for line in new))
-
-
 @dataclass(frozen=True)
 class Difference:
     """An object of one kind that has changed since the last apply, or that is wrong in any case.
@@ -91,7 +82,7 @@ class Difference:
 
     @property
     def facts(self) -> frozenset[str]:
-        return facts_of(self.kind, self.thing, (*self.new, *self.old))
+        return frozenset(f"{self.kind}\t{self.thing}\t{value}" for value in (*self.new, *self.old))
 
     def finding(
         self,
@@ -104,7 +95,7 @@ class Difference:
         diff: bool = False,
     ) -> Finding:
         """The finding that it is; with `diff` old and new values are shown."""
-        shown = as_lines(self.new, self.old) if diff else ()
+        shown = lines(self) if diff else ()
         return Finding(kind, self.thing, cause, consequence, controls, repair, shown, self.facts)
 
 
@@ -138,7 +129,7 @@ def always(_it: Difference) -> bool:
 
 def lines(it: Difference) -> tuple[str, ...]:
     """Its old and new values, as a diff shows them."""
-    return as_lines(it.new, it.old)
+    return (*(f"-{line}" for line in it.old), *(f"+{line}" for line in it.new))
 
 
 # Findings ---------------------------------------------------------------------------------------------------

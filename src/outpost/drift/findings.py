@@ -14,7 +14,7 @@ from outpost.drift.differences import Difference, Finding, Meaning
 from outpost.drift.meanings import FAULTS, STATES
 from outpost.drift.repairs import from_packages
 from outpost.drift.several import SEVERAL
-from outpost.onhost.observe.facts import words
+from outpost.onhost.observe.facts import parts, words
 
 EARLY = (
     "blind", "edited", "frozen", "locked", "acl", "linked", "mounted", "library", "file", "alias", "compiled", "conffile", "unit", "hold", "diversion", "override", "control",
@@ -115,7 +115,7 @@ def findings(
         new, old = appeared.get(key, ()), vanished.get(key, ())
         found.extend(_as_findings(Difference(kind, thing, new, old, packages=packages), STATES))
     for line in sorted(seen.faults, key=lambda line: _order((line.split("\t")[0], line))):
-        kind, thing, value = (*line.split("\t", 2), "", "")[:3]
+        kind, thing, value = parts(line)
         found.extend(_as_findings(Difference(kind, thing, (value,), units=units), FAULTS))
     return tuple(sorted(_merged(found), key=_place))
 
@@ -138,7 +138,7 @@ def _order(key: tuple[str, str]) -> tuple[int, str]:
 def _by_object(lines: Iterable[str]) -> dict[tuple[str, str], tuple[str, ...]]:
     found: dict[tuple[str, str], list[str]] = {}
     for line in sorted(lines):
-        kind, thing, value = (*line.split("\t", 2), "", "")[:3]
+        kind, thing, value = parts(line)
         found.setdefault((kind, thing), []).append(value)
     return {key: tuple(values) for key, values in found.items()}
 

@@ -30,21 +30,18 @@ def table_away(table: str) -> str:
     return f"printf %s {shlex.quote(document)} | nft --json --file -"
 
 
-def network_repair(kind: str, thing: str, new: tuple[str, ...], old: tuple[str, ...]) -> str | None:
-    """The ip(8) commands, one for each value that came or went; None if interfaces were renamed since a boot."""
-    if kind == "link":
-        name = shlex.quote(thing)
+def network_repair(it: Difference) -> str:
+    """The ip(8) commands, one for each value that came or went."""
+    name, new, old = it.quoted, it.new, it.old
+    if it.kind == "link":
         if new and not old:  # removing one end of a pair removes the other
             return f"! ip link show dev {name} >/dev/null 2>&1 || ip link delete dev {name} || ip link set dev {name} down"
         bare = f"ip link set dev {name} xdp off && " if any(value.endswith(XDP) for value in new) else ""
         return f"{bare}ip link set dev {name} {words(' '.join(old[0].split()[:5]))}" if new else ""
-    if kind == "namespace":
-        name = shlex.quote(thing)
+    if it.kind == "namespace":
         return f"ip netns pids {name} | xargs --no-run-if-empty kill; ip netns delete {name}" if new else ""
-    if kind in ("address", "route") and new and old:
-        return None
     values = (*((value, True) for value in new), *((value, False) for value in old))
-    return " && ".join(_network_change(kind, thing, value, came=came) for value, came in values)
+    return " && ".join(_network_change(it.kind, it.thing, value, came=came) for value, came in values)
 
 
 def _network_change(kind: str, thing: str, value: str, *, came: bool) -> str:

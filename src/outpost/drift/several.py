@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from outpost.drift import network_repairs, repairs
-from outpost.drift.differences import Difference, Finding, directory, facts_of
+from outpost.drift.differences import Difference, Finding, changed, directory, only_came
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.facts import account_of
@@ -126,7 +126,7 @@ def _members(it: Difference) -> Iterator[Finding]:
             yield Finding(
                 "group", f"{thing}: {name}", cause, consequence, ("SYS-09",),
                 f"! getent group {shlex.quote(thing)} >/dev/null || gpasswd {option} {shlex.quote(name)} {shlex.quote(thing)} >/dev/null 2>&1 || true",
-                facts=facts_of("member", thing, (name,)),
+                facts=frozenset((f"member\t{thing}\t{name}",)),
             )  # fmt: skip
 
 
@@ -155,14 +155,13 @@ def _special(it: Difference) -> Iterator[Finding]:
 
 
 def _network(it: Difference) -> Iterator[Finding]:
-    """Interfaces, addresses and routes that came or went by hand."""
-    new, old = it.new, it.old
-    repair = network_repairs.network_repair(it.kind, it.thing, new, old)
-    if repair is None:
+    """Interfaces, addresses and routes that came or went by hand; nothing if interfaces were renamed since a boot."""
+    if changed(it) and it.kind in ("address", "route"):
         return
-    cause = "changed by hand" if new and old else "added by hand" if new else "removed by hand"
+    cause = "changed by hand" if changed(it) else "added by hand" if it.new else "removed by hand"
     undeclared = "traffic takes a path that no flow declares"
-    consequence = undeclared if new and not old else "what the office sends does not arrive"
+    consequence = undeclared if only_came(it) else "what the office sends does not arrive"
+    repair = network_repairs.network_repair(it)
     yield it.finding(f"network {it.kind}", cause, consequence, ("NET-02",), repair, diff=True)
 
 
