@@ -5,6 +5,7 @@ Everything else is reported until it is repaired, even after interrupted applies
 
 import collections.abc
 import contextlib
+import functools
 import gzip
 import os
 import re
@@ -50,7 +51,6 @@ class Expected:
         self.witnesses = before
         self._known = {parts(fact)[:2] for fact in before}
         self._kinds = {kind for kind, _ in self._known}
-        self._owned: set[str] | None = None
         self.arrived = {fact for fact in now - before if fact.startswith("version\t")}
         """Packages that are new, or have another version: what they bring is explained."""
         self._administrator = next(iter(contract.get("administrator", ())), "root")
@@ -103,8 +103,10 @@ class Expected:
             return True  # the same line in the form of an earlier observer
         if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
             return True
-        if kind in ("member", "unit"):  # kinds of which one thing may have several
-            return self._member(thing, value) if kind == "member" else self._unit(thing, value)
+        if kind == "member":
+            return value in (thing, self._administrator)
+        if kind == "unit":
+            return self._unit(thing, value)
         if kind == "account":
             return self._account(thing, value, new=new)
         if kind == "control":
@@ -112,8 +114,8 @@ class Expected:
         if kind == "compiled":
             return kind not in self._kinds or made.is_its_source(thing)
         rule: collections.abc.Callable[[str, str], bool] | None = {
-            "alias": self.leads_to_a_package, "setting": _always, "mount": _always, "link": self._first, "address": self._first, "route": self._first,
-            "shadow": _always, "group": self._group, "running": self._running, "package": self._package,
+            "alias": self.leads_to_a_package, "setting": lambda *_: True, "mount": lambda *_: True, "link": self._first, "address": self._first, "route": self._first,
+            "shadow": lambda *_: True, "group": self._group, "running": self._running, "package": self._package,
             "diversion": self._diversion,
             "override": lambda thing, value: debian.OVERRIDES.get(thing) == value,
             "rule": lambda thing, _: thing.partition(" ")[2] in debian.RULES, "mounted": self._mounted,
@@ -216,9 +218,6 @@ class Expected:
             and (new or (was and self._has("accounts", name)))
         )
 
-    def _member(self, group: str, name: str) -> bool:
-        return name in (group, self._administrator)
-
     def _unit(self, name: str, value: str) -> bool:
         if value.startswith("enabled for "):
             top = f"{HELPER}/{value.removeprefix('enabled for ')}"
@@ -230,16 +229,14 @@ class Expected:
         # SYS-08: without it a link in a declared unit's name leads to somebody's program, or to another package's unit.
         if not target.startswith(("/usr/lib/systemd/system/", "/lib/systemd/system/")):
             return False
-        noted = os.path.lexists(f"{HELPER}/{name}") and self._came_with(
-            f"{UNITS[0]}/{os.path.basename(target)}"
-        )
         led = os.path.basename(target)
+        noted = os.path.lexists(f"{HELPER}/{name}") and self._came_with(f"{UNITS[0]}/{led}")
         return noted or debian.ALIASES.get(name) == led or (self._has("units", name) and led == name)
 
     def _of_package(self, name: str) -> bool:
         """Whether it is a unit of a package, or a declared one."""
         return self._has("units", name) or any(
-            os.path.exists(f"{UNITS[0]}/{file}") and f"{UNITS[0]}/{file}" in self._packages_own()
+            os.path.exists(f"{UNITS[0]}/{file}") and f"{UNITS[0]}/{file}" in self._packages_own
             for file in _files_of(name)
         )
 
@@ -300,15 +297,14 @@ class Expected:
             ("/opt/", "/root/")
         ):  # no package's and no daemon's: somebody keeps something for himself
             return True
-        if self._before and path in self._packages_own():
+        if self._before and path in self._packages_own:
             return path in self._brought()
         return self._came(f"file\t{path}\t")
 
     # SYS-08: without it the mode of any package's file, changed by hand, is taken as known while some other package is installed.
     def _brought(self) -> set[str]:
         """Files of the new packages."""
-        names = {parts(fact)[1] for fact in self.arrived}
-        return files_of(names)
+        return files_of({parts(fact)[1] for fact in self.arrived})
 
     # SYS-08: without it root writes what Debian's tools record about units, and any upgrade explains it.
     def _came_with(self, path: str) -> bool:
@@ -355,7 +351,7 @@ class Expected:
     def _of_scripts(self, path: str, value: str, target: str) -> bool:
         """What a package's scripts make only during its installation."""
         if path.startswith("/etc/alternatives/") and target != value:
-            return os.path.realpath(target) in self._packages_own() or target.startswith("/usr/share/man/")
+            return os.path.realpath(target) in self._packages_own or target.startswith("/usr/share/man/")
         if target.startswith("/etc/alternatives/"):
             return path.startswith("/usr/") and not path.startswith("/usr/local/") and os.path.lexists(target)
         if (
@@ -374,10 +370,9 @@ class Expected:
             return noted and (path in debian.WRITTEN or is_shipped(path, digest))
         return False
 
+    @functools.cached_property
     def _packages_own(self) -> set[str]:
-        if self._owned is None:
-            self._owned = owned_by_packages()
-        return self._owned
+        return owned_by_packages()
 
 
 def _lines(path: str) -> set[str]:
@@ -386,10 +381,6 @@ def _lines(path: str) -> set[str]:
     return {
         line for line in map(str.strip, lines_in(path)) if line not in ("", "#") and not line.startswith("# ")
     }
-
-
-def _always(_thing: str, _value: str) -> bool:
-    return True
 
 
 def _files_of(unit: str) -> tuple[str, ...]:

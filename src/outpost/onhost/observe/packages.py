@@ -29,15 +29,12 @@ def packages() -> list[str]:
     marks = "\n".join(lines_in("/var/lib/apt/extended_states"))
     automatic = set(re.findall(r"^Package: (\S+)\n(?:.+\n)*?Auto-Installed: 1", marks, re.MULTILINE))
     found = []
-    for block in content("/var/lib/dpkg/status").split("\n\n"):
-        # with any lines in between: a package that calls itself essential counts, too
-        name = re.match(r"Package: (\S+)\n(?:.+\n)*?Status: (\w+) ok (?!not-installed|config-files)", block)
-        if name and name[1] not in automatic:
-            found.append(f"package\t{name[1]}\t")
-        if name and (version := re.search(r"^Version: (\S+)", block, re.MULTILINE)):
-            found.append(f"version\t{name[1]}\t{version[1]}")
-        if name and name[2] != "install":
-            found.append(f"hold\t{name[1]}\t{name[2].removeprefix('hold')}")
+    for name, selected, flag, state, version in _recorded():
+        if flag != "ok" or state in ("not-installed", "config-files"):
+            continue
+        found += [f"package\t{name}\t"] if name not in automatic else []
+        found += [f"version\t{name}\t{version}"] if version else []
+        found += [f"hold\t{name}\t{selected.removeprefix('hold')}"] if selected != "install" else []
     found += [f"architecture\t{name}\t" for name in lines_in("/var/lib/dpkg/arch")[1:]]
     diverted = lines_in("/var/lib/dpkg/diversions")
     found += [
@@ -62,14 +59,20 @@ def controls() -> list[str]:
         if package.partition(":")[0] in versions
     ]
     return there + [
-        f"control\t{named(name)}\t{REMOVED}" for name, state in _states() if state == "config-files"
+        f"control\t{named(name)}\t{REMOVED}"
+        for name, _, _, state, _ in _recorded()
+        if state == "config-files"
     ]
 
 
-def _states() -> list[tuple[str, str]]:
-    """Name and state of each package that dpkg knows."""
-    pattern = r"^Package: (\S+)\n(?:.+\n)*?Status: \w+ \w+ (\S+)"
-    return re.findall(pattern, content(f"{DATABASE}/status"), re.MULTILINE)
+def _recorded() -> collections.abc.Iterator[tuple[str, ...]]:
+    """Each package that dpkg knows: name, selection, flag, state and version; empty if it has none (dpkg(1))."""
+    for block in content(f"{DATABASE}/status").split("\n\n"):
+        # with any lines in between: a package that calls itself essential counts, too
+        status = re.search(r"^Package: (\S+)\n(?:.+\n)*?Status: (\w+) (\w+) (\S+)", block, re.MULTILINE)
+        version = re.search(r"^Version: (\S+)", block, re.MULTILINE)
+        if status:
+            yield (*status.groups(), version[1] if version else "")
 
 
 # SYS-06: without it root installs a package of his own, or a higher version of one, marked as automatic, and all of it counts as Debian's.
@@ -96,9 +99,11 @@ def is_lower(version: str, other: str) -> bool:
 
 def _installed() -> dict[str, str]:
     """Name and version of each installed package."""
-    pattern = r"Package: (\S+)\n(?:.+\n)*?Status: \w+ ok installed\n(?:.+\n)*?Version: (\S+)"
-    blocks = content(f"{DATABASE}/status").split("\n\n")
-    return {match[1]: match[2] for block in blocks if (match := re.match(pattern, block))}
+    return {
+        name: version
+        for name, _, flag, state, version in _recorded()
+        if (flag, state) == ("ok", "installed") and version
+    }
 
 
 def expect_lists() -> None:
@@ -144,7 +149,7 @@ def listed_by_packages() -> list[str]:
 # SYS-08: without it root writes a list in the name of a package that dpkg does not know, and each file in it counts as a package's.
 def _listed(pattern: str) -> collections.abc.Iterator[str]:
     """The paths in the lists of these packages. Lists from before the merge of directories have other paths."""
-    recorded = {name for name, state in _states() if state != "not-installed"}
+    recorded = {name for name, _, _, state, _ in _recorded() if state != "not-installed"}
     for listing in glob.iglob(f"{DATABASE}/info/{pattern}"):
         if os.path.basename(listing).removesuffix(".list").partition(":")[0] in recorded:
             yield from map(_merged, content(listing).removesuffix("\n").split("\n"))
