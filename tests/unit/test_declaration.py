@@ -13,8 +13,8 @@ from outpost.keys import secrets_file
 from outpost.keys.model import Secrets
 from outpost.office import Office, load
 from outpost.office.role import role_of
+from outpost.onhost.observe.declared import CONTRACT
 from outpost.target import ROOT
-from roles.base.observer import CONTRACT
 
 
 @pytest.fixture(scope="module")
