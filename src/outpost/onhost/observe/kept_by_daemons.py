@@ -169,6 +169,8 @@ def _refused(path: str) -> bool:
 
 
 CONFIGURATION = "/etc/knot/knot.conf"
+LIFETIME = re.compile(r"^ +(ksk|zsk)-lifetime: (\d+)$", re.MULTILINE)
+"""Lifetimes of keys by role, in that file."""
 KEYS = "/var/lib/knot/keys/data.mdb"
 TIMERS = ("publish", "ready", "active", "retire-active", "retire", "post-active", "revoke", "remove")
 SLACK = 300
@@ -183,16 +185,20 @@ def set_by_hand() -> list[str]:
 
 
 def _timers() -> list[str]:
-    found, lifetimes = [], _lifetimes()
+    lifetimes = {role: int(seconds) for role, seconds in LIFETIME.findall(content(CONFIGURATION))}
+    found = []
     for zone in lines_of("keymgr --list"):
-        found += times_to_come(
-            zone, "\n".join(lines_of(f"keymgr --json {shlex.quote(zone)} list")), time.time(), lifetimes
-        )
+        listed = "\n".join(lines_of(f"keymgr --json {shlex.quote(zone)} list"))
+        found += times_to_come(zone, listed, time.time(), lifetimes)
     return found
 
 
 def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int]) -> list[str]:
-    """Facts about one zone, from its keys as keymgr(8) prints them in JSON."""
+    """Facts about one zone, from its keys as keymgr(8) prints them in JSON.
+
+    Args:
+        lifetimes: Seconds by role of a key.
+    """
     if not listed:
         raise BlindError(f"keymgr(8) did not answer for {zone}")
     keys = json.loads(listed)
@@ -211,26 +217,14 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
     if keys and not all(any(key[role] for key in signs) for role in ("ksk", "zsk")):
         found.append(f"timer\t{zone}\tno key signs")
     for role in lifetimes:
-        first, *more = sorted((key for key in signs if key[role]), key=lambda key: int(key["publish"])) or [
-            {}
-        ]
+        own = sorted((key for key in signs if key[role]), key=lambda key: int(key["publish"]))
         # Knot makes the next key when the first has reached its lifetime (knot.conf(5), Policy section)
         found += [
             f"timer\t{zone}\ta second {role.upper()} signs: {key['id']}"
-            for key in more
-            if key["publish"] + SLACK < (first["active"] or first["ready"]) + (lifetimes[role] or 1 << 40)
+            for key in own[1:]
+            if key["publish"] + SLACK < (own[0]["active"] or own[0]["ready"]) + (lifetimes[role] or 1 << 40)
         ]
     return found
-
-
-def _lifetimes() -> dict[str, int]:
-    """Lifetimes of keys by role, from Knot's configuration."""
-    return {
-        role: int(seconds)
-        for role, seconds in re.findall(
-            r"^ +(ksk|zsk)-lifetime: (\d+)$", content(CONFIGURATION), re.MULTILINE
-        )
-    }
 
 
 ANCHORS, PACKAGES_ANCHORS = "/var/lib/unbound/root.key", "/usr/share/dns/root.key"

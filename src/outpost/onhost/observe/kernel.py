@@ -1,5 +1,6 @@
 """Kernel settings and modules, and the kernel's host name."""
 
+import collections.abc
 import contextlib
 import glob
 import os
@@ -37,15 +38,16 @@ def settings_in_force(contract: dict[str, object]) -> list[str]:
     paths = [f"{top}/{name}" for top in places for name in os.listdir(top)]
     if contract.get("kernel"):
         paths += [path for place in MACHINE_SETTINGS for path in glob.glob(f"/proc/sys/{place}")]
-    declared = set(wanted_settings())
-    found = []
+    declared = wanted_settings()
+    others = (path for path in paths if path not in declared and not UNSTEADY.search(path))
+    return [f"setting\t{name}\t{value}" for _, name, value in _live(others)]
+
+
+def _live(paths: collections.abc.Iterable[str]) -> collections.abc.Iterator[tuple[str, str, str]]:
+    """Path, name and value of each setting that can be read."""
     for path in paths:
-        if path in declared or UNSTEADY.search(path):
-            continue
         with contextlib.suppress(OSError):
-            value = " ".join(content(path).split())
-            found.append(f"setting\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{value}")
-    return found
+            yield path, path.removeprefix("/proc/sys/").replace("/", "."), " ".join(content(path).split())
 
 
 def wanted_settings() -> dict[str, str]:
@@ -62,15 +64,12 @@ def wanted_settings() -> dict[str, str]:
 
 def kernel() -> list[str]:
     """Live settings that differ from the declared file."""
-    found = []
-    for path, value in wanted_settings().items():
-        with contextlib.suppress(OSError):
-            live = " ".join(content(path).split())
-            if live != value:
-                found.append(
-                    f"sysctl\t{path.removeprefix('/proc/sys/').replace('/', '.')}\t{live} instead of {value}"
-                )
-    return found
+    wanted = wanted_settings()
+    return [
+        f"sysctl\t{name}\t{live} instead of {wanted[path]}"
+        for path, name, live in _live(wanted)
+        if live != wanted[path]
+    ]
 
 
 def modules(contract: dict[str, object]) -> list[str]:

@@ -81,10 +81,11 @@ def network(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> 
             words += ["table", entry["table"]] if "table" in entry else []
             found.append(f"route\t{family} {' '.join(words)}\t{entry.get('dev', '')}")
         found += [f"rule\t{family} {rule}\t" for rule in selected(family, order)]
-    for entry in neighbours:
-        if entry.get("lladdr", "")[:5] in KERNELS_NEIGHBOURS:
-            continue
-        found.append(f"neighbour\t{entry['dst']}\t{entry.get('lladdr', '')} {entry['dev']}")
+    found += [
+        f"neighbour\t{entry['dst']}\t{entry['lladdr']} {entry['dev']}"
+        for entry in neighbours
+        if entry.get("lladdr", "")[:5] not in KERNELS_NEIGHBOURS
+    ]
     found += [f"neighbour\t{entry['dst']}\tproxy {entry.get('dev', '')}" for entry in proxies]
     return found + [f"namespace\t{os.path.basename(path)}\t" for path in glob.iglob("/run/netns/*")]
 
