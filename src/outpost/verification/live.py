@@ -136,16 +136,12 @@ def sentence(nodeid: str) -> str:
 
 def _seen(report: pytest.TestReport | pytest.CollectReport) -> str:
     """The observation, made safe to print anywhere."""
-    return printable(_reason(report)[:LONGEST])
-
-
-def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        return str(crash.message)
-    if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2])
-    return str(report.longrepr or "")
+    why = report.longrepr
+    if crash := getattr(why, "reprcrash", None):
+        why = crash.message
+    elif isinstance(why, tuple):
+        why = why[2]
+    return printable(str(why or "")[:LONGEST])
 
 
 @cache
