@@ -44,12 +44,12 @@ def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
     shown.write_text("as declared\n")
 
     def remember(*names: str) -> None:
+        digest = hashlib.sha256(shown.read_bytes()).hexdigest()
         surveys = {
-            name: unchanged.Survey(f"cat {shown}", hashlib.sha256(shown.read_bytes()).hexdigest(), "key")
+            name: unchanged.Survey(name, name, SHELL, f"cat {shown}", digest, "key")
             for name in names or ("mta", "store")
         }
-        hosts = [unchanged.Reach("mta", "mta", SHELL), unchanged.Reach("store", "store", SHELL)]
-        unchanged.remember(target, None, surveys, hosts, of=2)
+        unchanged.remember(target, None, {"mta": None, "store": None} | surveys, of=2)
 
     return remember
 
@@ -90,8 +90,8 @@ def test_a_host_without_a_cache_is_compared_in_full(target: Target, remember: Ca
 def test_a_host_that_does_not_answer_is_compared_in_full(
     target: Target,
 ) -> None:
-    hosts = [unchanged.Reach("mta", "mta", ["false", "-s"])]
-    unchanged.remember(target, None, {"mta": unchanged.Survey("true", "", "")}, hosts, of=1)
+    survey = unchanged.Survey("mta", "mta", ["false", "-s"], "true", "", "")
+    unchanged.remember(target, None, {"mta": survey}, of=1)
     assert printed(target) is None
 
 

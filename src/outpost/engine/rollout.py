@@ -92,7 +92,7 @@ def roll_out(
             return verify(target, hosts=hosts, files=files, connector=connector, on_result=on_result)
 
     planned = proposed or run.plan(target, limit=limit, connector=connector, watcher=watcher())
-    differing = tuple({change.host: None for change in planned.changes})
+    differing = _touched(planned)
     if planned.failed or not differing:
         waiting = tuple(host for host in differing if host not in planned.failed)
         return Rollout(

@@ -132,18 +132,19 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
     from outpost.transport.remote import shell_command
 
     office = load(target.data)
-    reaches = [
-        unchanged.Reach(host.name, host.role, shell_command(target, office, host, connector))
-        for host in office.hosts
-    ]
-    once = {  # asked twice, and it was never the same plan
-        name: unchanged.Survey(*survey)
-        for name, *survey in surveys
-        if sum(name == other for other, *_ in surveys) == 1
-    }
-    unchanged.remember(
-        target, connector, once, [reach for reach in reaches if reach.name in outcome.hosts], len(reaches)
-    )
+    known: dict[str, unchanged.Survey | None] = {}
+    for host in office.hosts:
+        if host.name in outcome.hosts:
+            shell = shell_command(target, office, host, connector)
+            found = [
+                unchanged.Survey(name, host.role, shell, *rest)
+                for name, *rest in surveys
+                if name == host.name
+            ]
+            known[host.name] = (
+                found[0] if len(found) == 1 else None
+            )  # asked twice, and it was never the same plan
+    unchanged.remember(target, connector, known, len(office.hosts))
 
 
 def apply(

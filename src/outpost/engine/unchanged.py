@@ -31,33 +31,28 @@ UNKNOWN = "unknown"
 
 
 class Survey(NamedTuple):
-    """A host's question and its answer.
+    """A host, its question and its answer.
 
     Attributes:
+        shell: Starts a root shell on it, which reads its script from standard input.
         command: Shell that only reads.
         digest: SHA-256 of its output.
         key: Seals what the host caches of its own state (`outpost.keys.model.Secrets.seal_of`).
     """
 
+    name: str
+    role: str
+    shell: list[str]
     command: str
     digest: str
     key: str
 
 
-class Reach(NamedTuple):
-    """A host, and the command that starts a root shell on it; the shell reads its script from standard input."""
-
-    name: str
-    role: str
-    shell: list[str]
-
-
-def remember(
-    target: Target, connector: str | None, surveys: Mapping[str, Survey], hosts: Sequence[Reach], of: int
-) -> None:
+def remember(target: Target, connector: str | None, surveys: Mapping[str, Survey | None], of: int) -> None:
     """Keep the answers of hosts that are all as declared.
 
     Args:
+        surveys: By host; None for one whose answer cannot be compared.
         of: Number of hosts in the office.
     """
     import hashlib
@@ -66,12 +61,11 @@ def remember(
     known = _read(file)
     declaration = declared(target)
     kept: dict[str, Any] = known.get("hosts", {}) if known.get("declaration") == declaration else {}
-    for host in hosts:
-        if survey := surveys.get(host.name):
+    for name, survey in surveys.items():
+        kept.pop(name, None)
+        if survey:
             question = hashlib.sha256(f"{survey.command}\n".encode()).hexdigest()
-            kept[host.name] = host._asdict() | survey._asdict() | {"question": question, "when": time.time()}
-        else:
-            kept.pop(host.name, None)
+            kept[name] = survey._asdict() | {"question": question, "when": time.time()}
     written(file, json.dumps({"declaration": declaration, "all": of, "hosts": kept}))
 
 
