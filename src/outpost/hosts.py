@@ -13,7 +13,6 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.office import OfficeError, load
 from outpost.office.model import Office
-from outpost.office.tables.topology import Host
 from outpost.target import INSTANCE_VARIABLE, LAB, labs
 from outpost.transport import ssh as openssh
 
@@ -33,37 +32,33 @@ def lab_directory() -> Path:
 
 def docker(directory: Path, instance: str | None = None) -> Inventory:
     instance = instance or os.environ.get(INSTANCE_VARIABLE, LAB)
-    office = _load(directory)
+    given = _given(directory)
     return [
-        (f"@container/outpost-{instance}-{host.name}", _data(office, host, directory))
-        for host in office.hosts
+        (f"@container/outpost-{instance}-{host.name}", given | {"machine": host.name})
+        for host in given["office"].hosts
     ]
 
 
 def ssh(directory: Path) -> Inventory:
     """Hosts over SSH with host keys pinned in ``known_hosts`` beside the office file."""
-    office = _load(directory)
-    configuration = str(openssh.configuration(office, directory))
+    given = _given(directory)
+    office: Office = given["office"]
+    given["openssh_config"] = str(openssh.configuration(office, directory))
     return [
         (
             f"@openssh/{host.name}",
-            _data(office, host, directory)
-            | {"openssh_config": configuration, "_sudo": openssh.target(office, host)[0] != "root"},
+            given | {"machine": host.name, "_sudo": openssh.target(office, host)[0] != "root"},
         )
         for host in office.hosts
     ]
 
 
-def _load(directory: Path) -> Office:
+def _given(directory: Path) -> dict[str, Any]:
+    """What the data of each host has."""
     try:
-        return load(directory)
+        return {"office": load(directory), "secrets": secrets_file.read(directory)}
     except OfficeError as error:
         raise SystemExit(f"{directory}/office.toml cannot be used:\n{error}") from None
-
-
-def _data(office: Office, host: Host, directory: Path) -> dict[str, Any]:
-    try:
-        return {"office": office, "secrets": secrets_file.read(directory), "machine": host.name}
     except OutpostError as error:
         raise SystemExit(str(error)) from None
 
