@@ -202,14 +202,13 @@ def find(office: str, instance: str | None = None) -> Target:
             raise OutpostError(
                 f"--name {instance} selects a lab instance, and {office} is not a lab", "leave it out"
             )
-        return _named_from_now_on(Target(directory.name, directory, directory))
-    instance = instance or LAB
-    state = labs() / instance
-    if not (state / "office.toml").is_file():
-        raise OutpostError(f"the lab instance {instance} does not run", f"./outpost lab up --name {instance}")
-    return _named_from_now_on(Target(LAB, directory, state, instance))
-
-
-def _named_from_now_on(target: Target) -> Target:
+        target = Target(directory.name, directory, directory)
+    else:
+        instance = instance or LAB
+        state = labs() / instance
+        if not (state / "office.toml").is_file():
+            remedy = f"./outpost lab up --name {instance}"
+            raise OutpostError(f"the lab instance {instance} does not run", remedy)
+        target = Target(LAB, directory, state, instance)
     _found[:] = [target]
     return target
