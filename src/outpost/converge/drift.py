@@ -15,7 +15,7 @@ from pyinfra.context import host, state
 
 from outpost.converge.failures import failures, watch
 from outpost.converge.observation import observe, operation, read_now, run, sealing, void
-from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differ, unpacked
+from outpost.converge.operations import UPGRADES_WAIT, Command, alone, differing, unpacked
 from outpost.converge.reporting import differs, report
 from outpost.drift.differences import Finding
 from outpost.drift.findings import EARLY, LATE, NEXT, Beside, findings, folded
@@ -47,13 +47,9 @@ def _now() -> Beside:
 
     SYS-08: without what the former one named an upgrade of the observer leaves to a person what was drift a moment before.
     """
-    seen = _scan()
+    seen = Beside.parse("\n".join(read_now(_observer("look"))))
     drift = seen.found & run().drift
     return replace(seen, appeared=seen.appeared | drift, found=seen.found - drift)
-
-
-def _scan() -> Beside:
-    return Beside.parse("\n".join(read_now(_observer("look"))))
 
 
 def _observer(*words: str) -> str:
@@ -88,7 +84,7 @@ def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     elif kinds == EARLY:
         own = run().known.changes["observer"].files
         # Somebody who edits the contract hides what it names; without a contract everything accepted is drift.
-        if _before().blind or (_before().usable and differ(own)):
+        if _before().blind or (_before().usable and differing(own)):
             yield from unpacked("observer", own)
             void()
             run().drift = _before().appeared

@@ -74,7 +74,7 @@ def converge(item: Change) -> Generator[Command, None, None]:
     wanted = {file.path for file in files}
     before = _named("path", record)
     gone = tuple(path for path in before if path not in wanted and path not in run().known.files)
-    changed = tuple(file for file in files if answer.files.get(file.path) != file.fingerprint)
+    changed = differing(files)
     digest = _digest(files + item.watches)
     loaded = f"digest {digest}" in record
     active, enabled = answer.units.get(unit, ("", ""))
@@ -160,10 +160,10 @@ def _digest(files: Sequence[File]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def differ(files: Sequence[File]) -> bool:
-    """Whether files on the host differ from the declared ones."""
+def differing(files: Sequence[File]) -> tuple[File, ...]:
+    """The declared files from which those on the host differ."""
     found = observe().files
-    return any(found.get(file.path) != file.fingerprint for file in files)
+    return tuple(file for file in files if found.get(file.path) != file.fingerprint)
 
 
 def _tar(files: Sequence[File]) -> io.BytesIO:
@@ -249,19 +249,13 @@ def _report(
 @operation()
 def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (all of the host's at once)
     known = run().known
+    listed = answer_to(known.are_installed)
     # the second letter is the state; for packages on hold the first one differs, which is reported separately
-    installed = {line.split("|")[1] for line in answer_to(known.are_installed) if line[1:2] == "i"}
-    automatic = sorted(
-        line.removeprefix(AUTOMATIC) for line in answer_to(known.are_installed) if line.startswith(AUTOMATIC)
-    )
+    installed = {line.split("|")[1] for line in listed if line[1:2] == "i"}
+    automatic = sorted(line.removeprefix(AUTOMATIC) for line in listed if line.startswith(AUTOMATIC))
     for each in automatic:
-        differs(
-            "package",
-            each,
-            "marked as installed automatically",
-            "an upgrade removes it when no other package needs it",
-            "SYS-04",
-        )
+        consequence = "an upgrade removes it when no other package needs it"
+        differs("package", each, "marked as installed automatically", consequence, "SYS-04")
     missing = sorted(known.package_names - installed)
     for each in missing:
         differs("package", each, "not installed", "its role does not work without it", "SYS-04")
