@@ -45,11 +45,12 @@ def remember(target: Target, tmp_path: Path) -> Callable[..., None]:
 
     def remember(*names: str) -> None:
         digest = hashlib.sha256(shown.read_bytes()).hexdigest()
-        surveys = {
+        surveys: dict[str, unchanged.Survey | None] = {"mta": None, "store": None}
+        surveys |= {
             name: unchanged.Survey(name, name, SHELL, f"cat {shown}", digest, "key")
             for name in names or ("mta", "store")
         }
-        unchanged.remember(target, None, {"mta": None, "store": None} | surveys, of=2)
+        unchanged.remember(target, None, surveys, of=2)
 
     return remember
 
