@@ -240,7 +240,7 @@ def _apart(path: str) -> None:
         status = os.fstat(file.fileno())
         if status.st_nlink < 2:
             return
-        new = f"{name}.outpost-new"
+        new = f"{name}{places.NEW}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new, dir_fd=place)
         made = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=place)
