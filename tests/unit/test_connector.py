@@ -28,11 +28,11 @@ def of(
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(path), prepend=":")
     made = kind.__new__(kind)
-    data: Any = {"docker_identifier": "mta", "openssh_config": "none"}
+    data = SimpleNamespace(docker_identifier="mta", openssh_config="none")
     host: Any = SimpleNamespace(
-        name="mta", print_prefix="", connector_data={}, get_temp_dir_config=lambda: "/tmp"
+        name="mta", data=data, print_prefix="", connector_data={}, get_temp_dir_config=lambda: "/tmp"
     )
-    made.state, made.host, made.data = SimpleNamespace(), host, data  # type: ignore[assignment]
+    made.state, made.host = SimpleNamespace(), host  # type: ignore[assignment]
     return made
 
 

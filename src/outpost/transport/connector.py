@@ -16,14 +16,14 @@ from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.output import echo, format_text
 from pyinfra.api.util import get_file_io
-from pyinfra.connectors.base import BaseConnector, DataMeta
+from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.util import (
     CommandOutput,
     OutputLine,
     extract_control_arguments,
     make_unix_command_for_host,
 )
-from typing_extensions import TypedDict, override
+from typing_extensions import override
 
 from outpost.transport import answers
 from outpost.transport.answers import MOST
@@ -151,18 +151,8 @@ class BoundedConnector(BaseConnector):
             echo(f"{self.host.print_prefix}{text}", err=True)
 
 
-class OpenSSHData(TypedDict):
-    """The data of a host in an inventory."""
-
-    openssh_config: str
-
-
 class OpenSSHConnector(BoundedConnector):
     """By ``ssh``, ``@openssh/NAME``; the first connection to a host stays open for later commands, until ControlPersist ends it."""
-
-    data_cls = OpenSSHData
-    data_meta = {"openssh_config": DataMeta("File for ssh -F that knows the host by its name")}  # noqa: RUF012
-    data: OpenSSHData
 
     @override
     @staticmethod
@@ -170,7 +160,8 @@ class OpenSSHConnector(BoundedConnector):
         yield name, {}, []
 
     def ssh(self, *arguments: str) -> list[str]:
-        return ["ssh", "-F", self.data["openssh_config"], *arguments]
+        """With the file that knows the host by its name, from the inventory."""
+        return ["ssh", "-F", self.host.data.openssh_config, *arguments]
 
     @override
     def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
@@ -186,21 +177,11 @@ class OpenSSHConnector(BoundedConnector):
                 _refused("ssh", output.stderr_lines)
 
 
-class ContainerData(TypedDict):
-    """The data in the name of a host."""
-
-    docker_identifier: str
-
-
 class ContainerConnector(BoundedConnector):
     """By ``docker exec``, ``@container/NAME``; it repeats a command that has not started.
 
     Of eight thousand ``docker exec`` one ends before it has started anything: runc's first process dies early.
     """
-
-    data_cls = ContainerData
-    data_meta = {"docker_identifier": DataMeta("Name of the container")}  # noqa: RUF012
-    data: ContainerData
 
     @override
     @staticmethod
@@ -209,7 +190,7 @@ class ContainerConnector(BoundedConnector):
 
     @override
     def passed_on(self, command: str, *, terminal: bool = False) -> list[str]:
-        name = self.data["docker_identifier"]
+        name = self.host.data.docker_identifier
         return ["docker", "exec", "-it" if terminal else "-i", name, "sh", "-c", command]
 
     @override
