@@ -57,6 +57,11 @@ from outpost.onhost.observe.reading import BlindError
 from outpost.onhost.observe.units import manager
 from roles.base.observer import PYTHON, START
 
+NOTHING: dict[str, object] = {"first": False, "unfinished": False, "news": False} | dict.fromkeys(
+    ("appeared", "vanished", "learned", "found", "faults"), ()
+)
+"""What the observer prints about a host without drift."""
+
 
 def seen(
     *,
@@ -65,15 +70,7 @@ def seen(
     faults: tuple[str, ...] = (),
 ) -> Beside:
     """An observation as the host prints it."""
-    data = {
-        "first": False,
-        "unfinished": False,
-        "news": False,
-        "appeared": appeared,
-        "vanished": vanished,
-        "faults": faults,
-    }
-    return Beside.parse(json.dumps(data))
+    return Beside.parse(json.dumps(NOTHING | {"appeared": appeared, "vanished": vanished, "faults": faults}))
 
 
 def test_every_kind_has_its_place_in_the_order_of_repair_and_a_meaning() -> None:
@@ -94,9 +91,9 @@ def test_a_host_without_the_observer_has_nothing_beside_its_files() -> None:
 @pytest.mark.parametrize(
     "output",
     [
-        "x", "{}", "[]", "null", "1", "[" * 100_000, '{"unfinished": false, "first": false, "appeared": 1, "vanished": [], "faults": []}',
-        '{"unfinished": false, "first": false, "appeared": [["x"]], "vanished": [], "faults": []}',
-        json.dumps({"unfinished": False, "first": False, "appeared": ["file\t/etc/x\n[ns1] Error: executed\tx"], "vanished": [], "faults": []}),
+        "x", "{}", "[]", "null", "1", "[" * 100_000,
+        *(json.dumps(NOTHING | {"appeared": appeared}) for appeared in (1, [["x"]], ["file\t/etc/x\n[ns1] Error: executed\tx"])),
+        *(json.dumps({key: value for key, value in NOTHING.items() if key != missing}) for missing in NOTHING),
     ],
 )  # fmt: skip
 def test_what_no_observer_says_is_a_host_without_one(output: str) -> None:

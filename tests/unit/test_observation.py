@@ -224,6 +224,8 @@ def test_what_the_replaced_observer_named_stays_drift(monkeypatch: pytest.Monkey
     answer = {
         "first": False,
         "unfinished": False,
+        "news": True,
+        "learned": [],
         "appeared": [],
         "vanished": [],
         "faults": [],

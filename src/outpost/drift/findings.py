@@ -79,11 +79,11 @@ class Beside:
             return cls(
                 usable=True,
                 unfinished=bool(data["unfinished"] or data["first"]),
-                news=bool(data.get("news", True)),
+                news=bool(data["news"]),
                 appeared=_facts(data["appeared"]),
                 vanished=_facts(data["vanished"]),
-                learned=_facts(data.get("learned", [])),
-                found=_facts(data.get("found", [])),
+                learned=_facts(data["learned"]),
+                found=_facts(data["found"]),
                 faults=_facts(data["faults"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -25,7 +25,7 @@ from outpost.units import restarted
 
 
 def _is_another_password(it: Difference) -> bool:
-    """False if a password was locked, or if only the way of recording the lock is new."""
+    """False if a password was locked."""
     old, new = (it.old[0] if it.old else ""), (it.new[0] if it.new else "")
     locks = new.endswith(" locked") and not old.endswith(" locked")
     return went(it) and not locks

@@ -106,11 +106,7 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
     ]
     named = {word for entry in hosts for word in (entry["name"], entry["role"])}
     complete = set(limit) <= named if limit else len(hosts) == known.get("all")
-    if (
-        not hosts
-        or not complete
-        or any(not 0 <= time.time() - entry["when"] < DAY or "key" not in entry for entry in hosts)
-    ):
+    if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
         return None
     return Asked(
         target,
