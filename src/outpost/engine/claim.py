@@ -120,16 +120,13 @@ class _Held:
 
     def end(self, record: Record | None) -> None:
         """Release the lock; with a record, the host stores that first. Its output is not read, so a pipe bounds it."""
-        try:
-            with self.process.stdin as stdin:  # type: ignore[union-attr]
-                stdin.write(f"{record.model_dump_json()}\n" if record else "")
-            self.process.wait(ANSWER)
-        except (subprocess.TimeoutExpired, OSError, ValueError):
-            self.process.kill()
-            self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+        with self.process:  # closes its streams
+            try:
+                with self.process.stdin as stdin:  # type: ignore[union-attr]
+                    stdin.write(f"{record.model_dump_json()}\n" if record else "")
+                self.process.wait(ANSWER)
+            except (subprocess.TimeoutExpired, OSError, ValueError):
+                self.process.kill()
 
 
 @dataclass
