@@ -54,15 +54,10 @@ class BoundedConnector(BaseConnector):
     ) -> tuple[bool, CommandOutput]:
         control = extract_control_arguments(arguments)  # type: ignore[arg-type]  # pyinfra's TypedDict of arguments
         # a session's own umask (SYS-09) would hide files of an apply from the daemons that need them
-        command = StringCommand("umask 022;", command)
-
-        unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
-        if print_input:
-            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
-        logger.debug("%s: %s", self.host.name, unix)
+        unix = self._unix(StringCommand("umask 022;", command), arguments, shown=print_input)
         # SYS-08: not by execute_command_with_sudo_retry. It asks the administrator for a password if the host prints one line, and sends it there.
         status, output = self._run(
-            self.passed_on(unix.get_raw_value(), terminal=bool(control.get("_get_pty"))),
+            self.passed_on(unix, terminal=bool(control.get("_get_pty"))),
             stdin=_lines(control.get("_stdin")),
             timeout=control.get("_timeout"),
         )
@@ -85,13 +80,9 @@ class BoundedConnector(BaseConnector):
         extract_control_arguments(arguments)  # type: ignore[arg-type]
         # the file may hold a secret, and gets its mode later
         write = StringCommand("umask", "077;", "cat", ">", QuoteString(remote_filename))
-        unix = make_unix_command_for_host(self.state, self.host, write, **arguments)
-        if print_input:
-            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
-        status, output = self._run(
-            self.passed_on(unix.get_raw_value()),
-            stdin=content.encode() if isinstance(content, str) else content,
-        )
+        unix = self._unix(write, arguments, shown=print_input)
+        stdin = content.encode() if isinstance(content, str) else content
+        status, output = self._run(self.passed_on(unix), stdin=stdin)
         if status:
             why = output.stderr or f"it ended with {status}"
             # pyinfra prints the error and keeps nothing of it
@@ -112,15 +103,21 @@ class BoundedConnector(BaseConnector):
         **arguments: Any,
     ) -> bool:
         extract_control_arguments(arguments)  # type: ignore[arg-type]
-        unix = make_unix_command_for_host(
-            self.state, self.host, StringCommand("cat", QuoteString(remote_filename)), **arguments
-        )
-        status, out, errors = self._exchange(self.passed_on(unix.get_raw_value()))
+        unix = self._unix(StringCommand("cat", QuoteString(remote_filename)), arguments, shown=print_input)
+        status, out, errors = self._exchange(self.passed_on(unix))
         if status:
             raise OSError(errors.decode(errors="replace") or f"it ended with {status}")
         with get_file_io(filename_or_io, "wb") as stream:  # type: ignore[arg-type]
             stream.write(out)
         return True
+
+    def _unix(self, command: StringCommand, arguments: dict[str, Any], *, shown: bool) -> str:
+        """The command with pyinfra's arguments (sudo, a directory, …), as the host's shell gets it."""
+        unix = make_unix_command_for_host(self.state, self.host, command, **arguments)
+        if shown:
+            echo(f"{self.host.print_prefix}>>> {unix}", err=True)
+        logger.debug("%s: %s", self.host.name, unix)
+        return unix.get_raw_value()
 
     def _run(
         self, command: list[str], *, stdin: bytes = b"", timeout: float | None = None
