@@ -152,16 +152,20 @@ def _found() -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
 
 
 def _of_kinds(kinds: tuple[str, ...]) -> tuple[Finding, ...]:
-    found = findings(_before(), packages=run().known.package_names, units=frozenset(run().known.units))
     chosen = tuple(
         finding
-        for finding in (*found, *_found()[1])
+        for finding in (*_judged(_before()), *_found()[1])
         if any(fact.split("\t")[0] in kinds for fact in finding.facts)
         and not any(_is_declared(fact) or _is_local(fact) for fact in finding.facts)
         and not (finding.kind in FOLLOWS and finding.thing in run().attended and not state.is_executing)
         and not (finding.kind == "effective configuration" and finding.thing in _moved_on())
     )
     return tuple(folded(chosen))
+
+
+def _judged(seen: Beside) -> tuple[Finding, ...]:
+    known = run().known
+    return findings(seen, packages=known.package_names, units=frozenset(known.units))
 
 
 def _is_declared(fact: str) -> bool:
@@ -231,8 +235,7 @@ def _remember() -> StringCommand:
 
 def _left(before: Beside, now: Beside) -> Iterator[Finding]:
     """Findings that this apply should have repaired and did not, and failed observations."""
-    found = findings(now, packages=run().known.package_names, units=frozenset(run().known.units))
-    for finding in folded(found):
+    for finding in folded(_judged(now)):
         was_there = finding.facts & before.differences and not finding.facts <= now.learned
         others = any(_is_local(fact) or _is_declared(fact) for fact in finding.facts)
         decided = finding.kind == "messages on hold"  # a person may have put it on hold on purpose

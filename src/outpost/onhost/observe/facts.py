@@ -19,7 +19,7 @@ WORDS = {
 SEVERAL = ("member", "unit", "effective", "keeper", "rule", "neighbour", "route", "queue", "trigger")
 """Kinds of which one thing may have more than one value."""
 GRAVE_KINDS = (
-    "account", "capability", "group", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "queue", "rule", "rules", "table",
+    "account", "capability", "group", "hold", "keeper", "manager", "member", "mounted", "namespace", "neighbour", "package", "policy", "program", "queue", "rule", "rules", "table",
     "trigger", "unit",
 )  # fmt: skip
 GRAVE_PLACES = (
@@ -61,7 +61,6 @@ def is_grave(fact: str) -> bool:
         return value != "missing"
     return (
         kind in GRAVE_KINDS
-        or kind == "program"
         or (kind, value) == ("file", DEVICE)
         or (kind in ("file", "alias") and thing.startswith(GRAVE_PLACES))
     )
