@@ -30,8 +30,8 @@ def lab_directory() -> Path:
     return directory
 
 
-def docker(directory: Path, instance: str | None = None) -> Inventory:
-    instance = instance or os.environ.get(INSTANCE_VARIABLE, LAB)
+def docker(directory: Path) -> Inventory:
+    instance = os.environ.get(INSTANCE_VARIABLE, LAB)
     given = _given(directory)
     return [
         (f"@container/outpost-{instance}-{host.name}", given | {"machine": host.name})

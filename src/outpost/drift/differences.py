@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 
@@ -29,9 +29,7 @@ class Finding:
     facts: frozenset[str] = field(default=frozenset(), repr=False)
 
     def as_data(self, host: str) -> dict[str, object]:
-        data = asdict(self)
-        del data["facts"]
-        return {"host": host, **data, "controls": list(self.controls), "diff": list(self.diff)}
+        return {"host": host} | {name: value for name, value in vars(self).items() if name != "facts"}
 
 
 FILES = (
