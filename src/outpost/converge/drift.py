@@ -47,9 +47,9 @@ def _now() -> Beside:
 
     SYS-08: without what the former one named an upgrade of the observer leaves to a person what was drift a moment before.
     """
-    seen = Beside.parse("\n".join(read_now(_observer("look"))))
-    drift = seen.found & run().drift
-    return replace(seen, appeared=seen.appeared | drift, found=seen.found - drift)
+    scan = Beside.parse("\n".join(read_now(_observer("look"))))
+    drift = scan.found & run().drift
+    return replace(scan, appeared=scan.appeared | drift, found=scan.found - drift)
 
 
 def _observer(*words: str) -> str:
