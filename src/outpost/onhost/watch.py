@@ -225,11 +225,8 @@ def disks(settings: Settings, _now: float) -> Iterator[Alarm]:
 
 def clock(settings: Settings, now: float) -> Iterator[Alarm]:
     """A clock that follows no time server, or is off: codes of a second factor, TSIG and certificates fail."""
-    unit = output_of(
-        "systemctl", "show", "chrony.service", "--property=StateChangeTimestamp", "--timestamp=unix"
-    )
     tracking = output_of("chronyc", "-c", "tracking").strip().split(",")
-    runs = _since(dict([unit.strip().partition("=")[::2]]), now)
+    runs = _since(_shown(("StateChangeTimestamp",), "chrony.service")[0], now)
     if len(tracking) < 14 or runs < min(CALM, settings["clock_age"]):
         return  # a daemon that is down is an alarm of its own
     if tracking[13] == "Not synchronised" or now - float(tracking[3]) > settings["clock_age"]:
@@ -323,10 +320,7 @@ def logs(settings: Settings, now: float) -> Iterator[Alarm]:
         return
     age = now - int(json.loads(oldest[0])["__REALTIME_TIMESTAMP"]) / 1e6
     if not place:  # nothing was sent yet: lines from before its first start are not late
-        shown = output_of(
-            "systemctl", "show", "outpost-logs", "--property=StateChangeTimestamp", "--timestamp=unix"
-        )
-        age = min(age, _since(dict([shown.strip().partition("=")[::2]]), now))
+        age = min(age, _since(_shown(("StateChangeTimestamp",), "outpost-logs.service")[0], now))
     if age > settings["logs_age"]:
         yield Alarm(
             "logs",
@@ -346,9 +340,7 @@ def _noted(path: Path) -> str:
 def units(settings: Settings, now: float) -> Iterator[Alarm]:
     """Units that should run and do not, that restart again and again, or that never came up."""
     names = ("Id", "Type", "LoadState", "ActiveState", "SubState", "NRestarts", "StateChangeTimestamp")
-    answer = output_of("systemctl", "show", "*", f"--property={','.join(names)}", "--timestamp=unix")
-    loaded = [dict(line.partition("=")[::2] for line in one.splitlines()) for one in answer.split("\n\n")]
-    shown = {one["Id"]: one for one in loaded if "Id" in one}
+    shown = {one["Id"]: one for one in _shown(names, "*") if "Id" in one}
     wanted = _declared_units(Path(settings["applied"]))
     for unit in sorted({*wanted, *(name for name, one in shown.items() if one["LoadState"] == "loaded")}):
         found = shown.get(unit, {"ActiveState": "inactive"})
@@ -368,6 +360,12 @@ def units(settings: Settings, now: float) -> Iterator[Alarm]:
             )
         elif unit in wanted and state not in ("active", "activating", "reloading", "refreshing"):
             yield Alarm(f"unit {unit}", f"{unit} does not run: `systemctl restart {unit}`")
+
+
+def _shown(names: tuple[str, ...], units: str) -> list[dict[str, str]]:
+    """Properties of units, by their names in systemctl(1)."""
+    answer = output_of("systemctl", "show", units, f"--property={','.join(names)}", "--timestamp=unix")
+    return [dict(line.partition("=")[::2] for line in one.splitlines()) for one in answer.split("\n\n")]
 
 
 def _declared_units(applied: Path) -> set[str]:
@@ -497,17 +495,15 @@ def news(sent: dict[str, float], found: list[Alarm], now: float) -> tuple[list[A
 def main(arguments: list[str]) -> int:
     settings = json.loads(SETTINGS.read_text())
     now = time.time()
-    found = alarms(settings, now)
-    if arguments == ["look"]:
-        for alarm in found:
-            sys.stdout.write(json.dumps(asdict(alarm)) + "\n")
-        return 0
     if arguments == ["test"]:
         trial = News(f"{settings['host']}: test alarm", "This is a test alarm.\n", {"host": settings["host"]})
-        for path in settings["tell"]:
-            if not _took(path, trial):
-                silent = Alarm(f"path {path.partition('?')[0]}", "alarms cannot be sent by this path")
-                sys.stdout.write(json.dumps(asdict(silent)) + "\n")
+        silent = (path.partition("?")[0] for path in settings["tell"] if not _took(path, trial))
+        found = [Alarm(f"path {path}", "alarms cannot be sent by this path") for path in silent]
+    else:
+        found = alarms(settings, now)
+    if arguments:
+        for alarm in found:
+            sys.stdout.write(json.dumps(asdict(alarm)) + "\n")
         return 0
     sent: dict[str, float] = {}
     for file in (STATE, MEMORY):  # the later one, if it exists
