@@ -56,10 +56,24 @@ class LateError(BaseException):
 
 
 def text_of(file: bytes) -> str:
-    """The words of a file; none if it is damaged or of another kind."""
-    if file.startswith(PDF):
-        return pages(file)
-    return unpacked(file) if file.startswith(ZIP) else ""
+    """The words of a file, as many as its time allows; none if it is damaged or of another kind."""
+    found, left = list[str](), WORDS
+    try:
+        if file.startswith(PDF):
+            logging.disable()  # it logs what is wrong with each file
+            pypdf = import_module("pypdf")
+            with in_time(file):
+                for page in pypdf.PdfReader(io.BytesIO(file)).pages:
+                    found.append(page.extract_text())
+                    left -= len(found[-1])
+                    if left < 0:
+                        break
+        elif file.startswith(ZIP):
+            with in_time(file):
+                unpack(file, found)
+    except Exception as error:  # there are as many kinds as ways to damage a file
+        sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
+    return " ".join(found)
 
 
 @contextmanager
@@ -81,39 +95,16 @@ def in_time(file: bytes) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def pages(file: bytes) -> str:
-    """The text of a PDF: as many pages as the time allows."""
-    logging.disable()  # it logs what is wrong with each file
-    found = ""
-    try:
-        pypdf = import_module("pypdf")
-        with in_time(file):
-            for page in pypdf.PdfReader(io.BytesIO(file)).pages:
-                found += page.extract_text() + " "
-                if len(found) > WORDS:
-                    break
-    except Exception as error:  # there are as many kinds as ways to damage a file
-        sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
-    return found
-
-
-def unpacked(file: bytes) -> str:
-    """The text of a document in XML, without its markup; no XML parser reads it."""
-    left, found = UNPACKED, []
-    with in_time(file):
-        try:
-            with zipfile.ZipFile(io.BytesIO(file)) as archive:
-                for member in archive.infolist():
-                    if left and PARTS.fullmatch(member.filename):
-                        with archive.open(member) as part:
-                            markup = part.read(left)
-                        left -= len(markup)
-                        found.append(unescape(re.sub(r"<[^<>]*>", " ", markup.decode(errors="replace"))))
-        except (OSError, RuntimeError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):  # fmt: skip
-            pass
-        except Exception as error:  # a codec's own (zlib.error, LZMAError)
-            sys.stderr.write(f"<6>attachment: {type(error).__name__}\n")
-    return " ".join(found)
+def unpack(file: bytes, found: list[str]) -> None:
+    """Find the text of a document in XML, without its markup; no XML parser reads it."""
+    left = UNPACKED
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        for member in archive.infolist():
+            if left and PARTS.fullmatch(member.filename):
+                with archive.open(member) as part:
+                    markup = part.read(left)
+                left -= len(markup)
+                found.append(unescape(re.sub(r"<[^<>]*>", " ", markup.decode(errors="replace"))))
 
 
 def carry() -> None:
