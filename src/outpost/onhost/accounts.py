@@ -286,10 +286,8 @@ class Accounts:
             return {"session": token} | self._required(address, chosen)
 
     def logout(self, address: str, session: str) -> dict[str, Any]:
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             del chosen.sessions[token_hash(session)]
-            self._keep(address, chosen)
         return {}
 
     def state(self, address: str, session: str) -> dict[str, Any]:
@@ -325,15 +323,12 @@ class Accounts:
             raise RefusedError("same")
         if objection := complaint(new, words=frozenset(json.loads(self.words.read_text())) | {address}):
             raise RefusedError(objection.reason, **objection.numbers)
-        with (
-            self.hashing
-        ):  # DOS-13: each takes 64 MiB; changes at the same time would take all memory of the store
+        # DOS-13: each takes 64 MiB; changes at the same time would take all memory of the store
+        with self.hashing:
             hashed = self.hash_password(new)
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             chosen.password = hashed
             chosen.keep_only(session)
-            self._keep(address, chosen)
         self.ended(address)
         return {}
 
@@ -346,8 +341,7 @@ class Accounts:
         made = "-".join(
             "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
         )
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             self._refuse_first(address, chosen)
             if self._required(address, chosen)["must_factor"]:
                 raise RefusedError("factor_first")
@@ -356,7 +350,6 @@ class Accounts:
             if len(chosen.applications) >= APPLICATIONS:
                 raise RefusedError("full", most=APPLICATIONS)
             chosen.applications[name], chosen.made[name] = token_hash(made), int(self.clock())
-            self._keep(address, chosen)
         host, imap, submission = self.server
         # Thunderbird's "Export for Mobile", version 1: 3 is TLS from the first octet, 1 a password
         server = (host, imap, 3, 1, address, None, made), (host, submission, 3, 1, address, made)
@@ -366,22 +359,18 @@ class Accounts:
 
     def remove_application(self, address: str, session: str, name: str) -> dict[str, Any]:
         """Remove the password of a program, and end its sessions."""
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             if (hashed := chosen.applications.pop(name, None)) is None:
                 raise RefusedError("unknown_name")
-            self._keep(address, chosen)
-            self._note_of_use(hashed).unlink(missing_ok=True)
+        self._note_of_use(hashed).unlink(missing_ok=True)
         self.ended(address)
         return {}
 
     def end_session(self, address: str, session: str, id: str) -> dict[str, Any]:  # noqa: A002 (the form's field)
         """End one of the user's webmail sessions, for instance one that was left open on another computer."""
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             for hashed in [one for one in chosen.sessions if short(one) == id]:
                 del chosen.sessions[hashed]
-            self._keep(address, chosen)
         return {}
 
     def begin_factor(
@@ -434,8 +423,7 @@ class Accounts:
     ) -> dict[str, Any]:
         """Remove a device or passkey. Without the last one the password alone is enough again, if the office allows that."""
         self._authorise(address, session, password, remote)
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             if name not in chosen.devices:
                 raise RefusedError("unknown_device")
             if len(chosen.devices) == 1 and self._declared(address).factor_from is not None:
@@ -443,7 +431,6 @@ class Accounts:
             (chosen.factors if name in chosen.factors else chosen.passkeys).pop(name)
             if not chosen.devices:
                 chosen.recovery = []
-            self._keep(address, chosen)
         return {}
 
     def _begin_device(
@@ -465,8 +452,7 @@ class Accounts:
         self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
     ) -> dict[str, Any]:
         """Add the device or passkey, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
-        with self.alone():
-            chosen = self._in_session(address, session)
+        with self._changing(address, session) as chosen:
             begun, name, until = self.pending.get((address, kind), (None, "", 0.0))
             if until <= self.clock():
                 raise RefusedError("not_begun")
@@ -477,7 +463,6 @@ class Accounts:
             chosen.recovery = [token_hash(one) for one in codes]
             del self.pending[address, kind]
             chosen.keep_only(session)
-            self._keep(address, chosen)
         self.ended(address)
         return {"recovery": [" ".join(re.findall(r"\d{5}", one)) for one in codes]}
 
@@ -513,6 +498,14 @@ class Accounts:
         with self.alone():
             self._in_session(address, session)
         self._prove(address, password, remote)
+
+    @contextmanager
+    def _changing(self, address: str, session: str) -> Iterator[Chosen]:
+        """What the user of a session has chosen; it is written afterwards, unless the change is refused."""
+        with self.alone():
+            chosen = self._in_session(address, session)
+            yield chosen
+            self._keep(address, chosen)
 
     def _in_session(self, address: str, session: str) -> Chosen:
         chosen, mine = self._chosen(address), token_hash(session)
