@@ -33,6 +33,8 @@ PATIENCE = 7 * 86400.0
 """Seconds: a first backup, or a whole mailbox, takes days on a slow line."""
 MANIFEST = 512 * 1024**2
 """Most bytes of a manifest: 150 for each of 3.5 million messages. They take 3 GiB of memory here (`answers.VALUES`)."""
+KEPT = {"every", "oldest", "hourly", "daily", "weekly", "monthly"}
+"""Keys of `[backup]` that the program on the backup server takes."""
 REFUSED = ": refused: "
 """How the backup server marks a host of which it deleted nothing."""
 
@@ -137,10 +139,12 @@ def views(office: Office, hosts: Iterable[Host] = ()) -> tuple[BackupView, ...]:
 def other_end(office: Office, secrets: Secrets) -> str:
     """A shell script for the backup server, to be run there as root; again after each change of hosts or keys."""
     shown, pruning = _with_keys(office, secrets)
+    backup, hosts = shown[0].backup, [view.me.name for view in shown]
+    settings = {"account": shown[0].account, "hosts": hosts, **backup.model_dump(include=KEPT)}
     template = environment(TEMPLATES).get_template("set-up.sh.j2")
     return template.render(
         office=office,
-        backup=shown[0].backup,
+        backup=backup,
         account=shown[0].account,
         directory=shown[0].directory,
         hosts=[
@@ -154,22 +158,9 @@ def other_end(office: Office, secrets: Secrets) -> str:
             for view in shown
         ],
         pruning=ssh_public(pruning),
-        settings=json.dumps(_there(shown)),
+        settings=json.dumps(settings),
         program=Path(vault.__file__).read_text(encoding="utf-8"),
     )
-
-
-def _there(shown: tuple[BackupView, ...]) -> dict[str, Any]:
-    """Settings of the program on the backup server."""
-    backup = shown[0].backup
-    return {
-        "account": shown[0].account,
-        "hosts": [view.me.name for view in shown],
-        **{
-            name: getattr(backup, name)
-            for name in ("every", "oldest", "hourly", "daily", "weekly", "monthly")
-        },
-    }
 
 
 def run_now(
