@@ -438,14 +438,13 @@ def rights_of(source: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def as_owner(source: dict[str, Any]) -> Iterator[None]:
     """Act with the rights of a source's owner; without an owner, or if this is not root, with its own."""
-    name = source.get("owner", "root")
-    if name == "root" or os.geteuid():
+    if not (rights := rights_of(source)):
         yield
         return
-    owner, groups = pwd.getpwnam(name), os.getgroups()
-    os.setgroups([])
-    os.setegid(owner.pw_gid)
-    os.seteuid(owner.pw_uid)
+    groups = os.getgroups()
+    os.setgroups(rights["extra_groups"])
+    os.setegid(rights["group"])
+    os.seteuid(rights["user"])
     try:
         yield
     finally:

@@ -134,10 +134,8 @@ def zone_signatures(settings: Settings, now: float) -> Iterator[Alarm]:
         answer = output_of(
             "kdig", f"@{settings['asked']}", "+dnssec", "+noall", "+answer", "+time=5", zone, "SOA"
         )
-        ends = [
-            _moment(match[1])
-            for match in re.finditer(r"\sRRSIG\s+SOA\s+\d+\s+\d+\s+\d+\s+(\d{14})\s", answer)
-        ]
+        found = re.findall(r"\sRRSIG\s+SOA\s+\d+\s+\d+\s+\d+\s+(\d{14})\s", answer)
+        ends = [calendar.timegm(time.strptime(text, "%Y%m%d%H%M%S")) for text in found]
         if not ends:
             yield Alarm(
                 f"signatures {zone}", f"this host gives no signed answer for {zone}: `systemctl status knot`"
@@ -552,10 +550,6 @@ def _took(path: str, news: News) -> bool:
 def _typed(settings: Settings, command: str, more: str = "") -> str:
     """A command of the controller, as it is typed there for this office."""
     return f"`./outpost {command} {settings.get('office', 'OFFICE')} {more}".rstrip() + "`"
-
-
-def _moment(text: str) -> float:
-    return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%S")))
 
 
 def _span(seconds: float) -> str:
