@@ -197,9 +197,10 @@ class Handler(BaseHTTPRequestHandler):
         """``?command=allow`` and ``?command=report``."""
         try:
             request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-            answer = self._answer(request)
+            login, remote = str(request.get("login", "")), str(request.get("remote", ""))
+            answer = self._answer(login, remote, request)
             # the same whether the account exists or not (AUT-04); webmail reads the number (accounts.SHUT)
-            minutes = self.logins.shut(str(request.get("login", "")), str(request.get("remote", "")))
+            minutes = self.logins.shut(login, remote)
         except (ValueError, TypeError, AttributeError):
             answer, minutes = 0, 0
         message = f"Too many wrong passwords: try again in {minutes} minutes."
@@ -210,8 +211,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _answer(self, request: dict[str, Any]) -> int:
-        login, remote = str(request.get("login", "")), str(request.get("remote", ""))
+    def _answer(self, login: str, remote: str, request: dict[str, Any]) -> int:
         if "command=allow" in self.path:
             return self.logins.allow(login, remote)
         # a login that was refused here was not tried
