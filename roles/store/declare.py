@@ -13,6 +13,7 @@ from typing import Any
 import outpost.onhost.accounts
 import outpost.onhost.attachment
 import outpost.onhost.davlogins
+import outpost.onhost.learn
 import outpost.onhost.logins
 import outpost.onhost.passkeys
 import outpost.onhost.passwords
@@ -28,8 +29,8 @@ from outpost.office.size import ROOM_BEYOND_QUOTA
 from outpost.office.tables.recipients import SharedMailbox
 from outpost.units import restarted
 from roles.base.declare import tls_files
+from roles.mta import MIN_LEARNS
 from roles.store import MAIL, OWN, TAUGHT
-from roles.store.learning import learning
 from roles.store.view import (
     DELIVERIES_PER_USER,
     FOLDERS,
@@ -65,6 +66,13 @@ READERS = 4
 FORMER = "/usr/local/lib/outpost/former"
 FORWARD = "/etc/dovecot/sieve/forward"
 OPENSSL = "/etc/dovecot/openssl.cnf"
+PIPES = "/usr/local/lib/outpost/sieve"
+"""Programs that the office's own Sieve scripts may start."""
+LESSONS = "/var/lib/dovecot/learn"
+LESSON_SIZE = 1024**2
+"""Bytes of a message that are learnt."""
+LESSONS_DAILY = 25
+"""Messages of one user that the filter learns in a day (JNK-02)."""
 # `doveconf` succeeds with a warning for a setting that Dovecot ignores: here that is an error.
 CHECK_DOVECOT = 'output=$(doveconf -n 2>&1 >/dev/null) && [ -z "$output" ] || { echo "$output"; exit 1; }'
 
@@ -93,7 +101,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     )
     yield from _chosen(view)
     yield from _ended()
-    yield from learning(view)
+    yield from _learning(view)
     yield from _listener("lmtp", view, certificates)
     yield from _listener("accounts", view, certificates)
     if view.calendars:
@@ -263,6 +271,33 @@ def _chosen(view: StoreView) -> Items:
             rendered("store", "/etc/systemd/system/outpost-accounts.service", own=OWN, used=USED),
         ],
     )
+
+
+def _learning(view: StoreView) -> Items:
+    """Send what users move into Junk and out of it to the MTAs' filter (JNK-01)."""
+    yield directory(LESSONS, owner="vmail", group="vmail", mode="0700")
+    content = {
+        "filters": [
+            {"address": str(address), "name": mta.fqdn, "spam": ports.LEARN_SPAM, "ham": ports.LEARN_HAM}
+            for mta in view.mtas
+            for address in view.office.link_addresses(mta, view.me)[:1]
+        ],
+        "spool": LESSONS,
+        "largest": LESSON_SIZE,
+        "daily": LESSONS_DAILY,
+        "alone": MIN_LEARNS // 2,
+        "domain": view.office.domain,
+    }
+    context: dict[str, Any] = {
+        "spool": LESSONS,
+        "largest": LESSON_SIZE,
+        "waiting": LESSONS_DAILY,
+        "domain": view.office.domain,
+    }
+    files = [rendered("store", f"{PIPES}/{name}", mode="0755", **context) for name in ("learn", "allowed")]
+    yield settings(name="learning", files=files, check=f"sh -n {PIPES}/learn && sh -n {PIPES}/allowed")
+    learn = program("/usr/local/lib/outpost/learn", outpost.onhost.learn)
+    yield job("store", "outpost-learn", learn, as_json("/etc/outpost/learn.json", content), spool=LESSONS)
 
 
 def _listener(name: str, view: StoreView, certificates: Sequence[File], *, runtime: str = "") -> Items:
