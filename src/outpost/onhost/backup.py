@@ -55,10 +55,8 @@ LEFT_OUT = (
 MAIL, REST = "mail", "rest"
 LONGEST_LIST = 1 << 28
 """Most octets of a mailbox's list of UIDs."""
-OF_HEADER, OF_MESSAGE = (
-    re.compile(r" ([VN])(\d{1,10})\b", re.ASCII),
-    re.compile(r"(\d{1,10})[^:]*:(.*)", re.ASCII),
-)
+OF_HEADER = re.compile(r" ([VN])(\d{1,10})\b", re.ASCII)
+OF_MESSAGE = re.compile(r"(\d{1,10})[^:]*:(.*)", re.ASCII)
 """Lines of such a list."""
 PIECE = 1 << 20
 SPARE = 1 << 29

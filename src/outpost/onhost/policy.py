@@ -267,10 +267,7 @@ class Decisions:
 
     def _guessing(self, request: dict[str, str]) -> str:
         """The refusal for a network that has named too many unknown recipients; an unknown one counts."""
-        address, recipient = (
-            request.get("client_address", ""),
-            request.get("recipient", "").lower().rstrip("."),
-        )
+        address, recipient = request.get("client_address", ""), request.get("recipient", "").rstrip(".")
         if address in self.settings.own_addresses or self._peer(address):
             return ""
         most, now = self.settings.unknown_recipients, self.clock()
@@ -278,7 +275,7 @@ class Decisions:
         buckets = [self._bucket("unknown", network, size=size) for network, size in sizes]
         if not all(bucket.fits(now) for bucket in buckets):
             return GUESSING
-        if recipient.endswith(f"@{self.settings.domain}") and not self._behind(recipient):
+        if recipient.lower().endswith(f"@{self.settings.domain}") and not self._behind(recipient):
             for bucket in buckets:
                 bucket.take(now)
         return ""

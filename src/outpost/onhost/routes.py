@@ -229,7 +229,7 @@ def main() -> int:
             if name in on_hold or time.time() - os.lstat(name, dir_fd=place).st_mtime > TIDIED:
                 os.unlink(name, dir_fd=place)
     if work.attempt:
-        _say(f"{len(work.attempt)} messages tried again, their next hop answers")
+        sys.stdout.write(f"{len(work.attempt)} messages tried again, their next hop answers\n")
     return 0
 
 
@@ -248,11 +248,7 @@ def _place() -> int | None:
 def _do(command: list[str], names: list[str], what: str) -> None:
     if names:
         subprocess.run(command, input="\n".join(names) + "\n", text=True, check=False)
-        _say(f"{len(names)} {what}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+        sys.stdout.write(f"{len(names)} {what}\n")
 
 
 if __name__ == "__main__":

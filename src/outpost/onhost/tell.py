@@ -58,10 +58,8 @@ def _by_mail(url: SplitResult, news: News) -> None:
         raise ValueError(f"{url.geturl()} names no password_file for {url.username}")
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = parameters["from"], parameters["to"], news.subject
-    message["Date"], message["Message-ID"] = (
-        formatdate(),
-        make_msgid(domain=parameters["from"].partition("@")[2]),
-    )
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain=parameters["from"].partition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation program answers it
     message.set_content(news.text)
     trust = ssl.create_default_context(cafile=parameters.get("ca"))
