@@ -80,7 +80,7 @@ def first_messages(instance: Instance) -> Iterator[tuple[str, str]]:
     """Write a message in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
     town = Town(info(instance))
     alice, bob = town.user("alice"), town.user("bob")
-    outside: tuple[Correspondent, ...] = (town.head_office, town.client_site, town.stranger)
+    outside = (town.head_office, town.client_site, town.stranger)
     pairs: list[tuple[Correspondent, Correspondent]] = [(alice, bob)]
     pairs += [(alice, neighbour) for neighbour in outside] + [(neighbour, alice) for neighbour in outside]
     with ThreadPoolExecutor(len(pairs)) as pool:

@@ -16,7 +16,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 
 from imap_tools import AND, BaseMailBox, MailMessage
 from imap_tools.mailbox import MailBox
@@ -30,20 +30,6 @@ PATIENCE = 60.0
 
 class NotArrivedError(AssertionError):
     """An expected message did not arrive in time."""
-
-
-class Correspondent(Protocol):
-    """A person with an address who sends and receives mail."""
-
-    address: str
-
-    def send(self, message: EmailMessage, recipients: Sequence[str]) -> None: ...
-
-    def receive(self, token: str, patience: float = PATIENCE) -> bytes:
-        """The message whose subject contains `token`; raises `NotArrivedError` if it does not arrive in time."""
-
-    def count(self, token: str) -> int:
-        """How many messages in the inbox have `token` in their subject, now."""
 
 
 def compose(
@@ -86,14 +72,8 @@ class OfficeUser:
             _log_in(session, self.address, self.password)
             yield session
 
-    @contextmanager
-    def mailbox(self) -> Iterator[BaseMailBox]:
-        """An IMAP session in the inbox."""
-        with self.log_in() as mailbox:
-            yield mailbox
-
-    def log_in(self) -> BaseMailBox:
-        """An IMAP session in the inbox, to be ended by `logout`."""
+    def mailbox(self) -> BaseMailBox:
+        """An IMAP session in the inbox, ended by `logout` or with the block."""
         box = MailBox(self.at, ssl_context=self.tls, timeout=30 * pace.load())
         return box.login(self.address, self.password)
 
@@ -104,11 +84,11 @@ class OfficeUser:
             session.send_message(message, self.address, list(recipients), rcpt_options=options)
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
-        """See ``Correspondent.receive``; waits with IMAP IDLE (RFC 2177)."""
+        """The message whose subject contains `token`; waits for it with IMAP IDLE (RFC 2177)."""
         return self.search(AND(subject=token), patience).obj.as_bytes()
 
     def search(self, criteria: Any, patience: float = PATIENCE) -> MailMessage:
-        """The first matching message; waits for it at most `patience` seconds."""
+        """The first matching message; raises `NotArrivedError` if it does not arrive in time."""
         wait = pace.Patience(patience)
         with self.mailbox() as mailbox:
             while True:
@@ -120,6 +100,7 @@ class OfficeUser:
                 mailbox.idle.wait(timeout=min(left, 5))
 
     def count(self, token: str) -> int:
+        """How many messages in the inbox have `token` in their subject, now."""
         with self.mailbox() as mailbox:
             return len(mailbox.uids(AND(subject=token)))
 
@@ -144,7 +125,7 @@ class Neighbour:
         subprocess.run(command, input=message.as_bytes(), capture_output=True, check=True)
 
     def receive(self, token: str, patience: float = PATIENCE) -> bytes:
-        """See ``Correspondent.receive``; waits on the machine itself."""
+        """The same as a user's; waits on the machine itself."""
         search = f'grep -rlsF -- "$1" {self.maildir}/new {self.maildir}/cur | head -n 1'
         wait = f'until found=$({search}) && [ -n "$found" ]; do sleep 0.2; done; cat "$found"'
         most = f"{patience * pace.load():.0f}"
@@ -160,6 +141,9 @@ class Neighbour:
     def _exec(self, command: list[str]) -> tuple[int, bytes]:
         done = subprocess.run(["docker", "exec", self.container, *command], capture_output=True, check=False)
         return done.returncode, done.stdout
+
+
+Correspondent = OfficeUser | Neighbour
 
 
 class Town:
@@ -195,16 +179,14 @@ class Town:
 
 def _log_in(session: smtplib.SMTP, user: str, password: str) -> None:
     """Log in as a mail program does: after a temporary failure (454, RFC 4954, section 6) it tries again."""
-    for pause in (1.0, 3.0):
+    for pause in (1.0, 3.0, 0.0):
         try:
             session.login(user, password)
-        except smtplib.SMTPAuthenticationError as refusal:
-            if refusal.smtp_code != 454:
-                raise
-            time.sleep(pause)
-        else:
             return
-    session.login(user, password)
+        except smtplib.SMTPAuthenticationError as refusal:
+            if refusal.smtp_code != 454 or not pause:
+                raise
+        time.sleep(pause)
 
 
 class _Named(ssl.SSLContext):

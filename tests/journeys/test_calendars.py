@@ -528,7 +528,7 @@ def test_guesses_at_calendars_lock_mail_as_well_and_the_other_way_round(
         assert set(answers) == {401}
         assert dave.ask("PROPFIND", "/", HOME_SET, Depth="0")[0] == 401
         with pytest.raises(MailboxLoginError):
-            user.log_in()
+            user.mailbox()
     finally:
         on(lab, "store", "systemctl restart outpost-logins.service")
         dealt_with(lab, "store")

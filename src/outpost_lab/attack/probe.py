@@ -208,7 +208,7 @@ async def _greetings(ground: Ground, window: Window, kind: str) -> None:
 async def _deliveries(ground: Ground, window: Window) -> None:
     """Alice writes to Bob, who has his mailbox open, again and again."""
     author, reader = ground.user(AUTHOR), ground.user(READER)
-    box = await asyncio.to_thread(reader.log_in)
+    box = await asyncio.to_thread(reader.mailbox)
     try:
         while True:
             started = time.monotonic()
