@@ -11,7 +11,7 @@ import re
 import pytest
 
 from outpost.evidence.controls import AttackPlan
-from outpost_lab.attack.registry import attacks
+from outpost_lab.attack import weakness
 from outpost_lab.attack.runner import Result
 from tests.attacks.conftest import READY, Campaign, printed
 
@@ -23,8 +23,8 @@ def plans(*, slow: bool) -> list[AttackPlan]:
 
 
 def switches(*, quick: bool) -> list[AttackPlan]:
-    known = attacks()
-    return [plan for plan in READY if known[plan.id].without and (plan.id in QUICK_CONTROLS) is quick]
+    switched = weakness.switches()
+    return [plan for plan in READY if plan.id in switched and (plan.id in QUICK_CONTROLS) is quick]
 
 
 def name(plan: AttackPlan) -> str:

@@ -31,10 +31,10 @@ from outpost.transport import answers
 from outpost_lab import pace
 from outpost_lab.attack import catalogue as catalogue_of
 from outpost_lab.attack import content, runner, tricks
+from outpost_lab.attack.catalogue import attacks, words
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
 from outpost_lab.attack.probe import Window, percentile
-from outpost_lab.attack.registry import Attack, attacks, words
 from outpost_lab.attack.weakness import RESTORES, SAVED, Weakness, switches
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply
 
@@ -134,7 +134,7 @@ def test_time_alone_breaches_nothing_on_a_busy_machine(
 
     plan = next(iter(catalogue().attacks.values()))
     for work, wanted in ((slow, verdict), (wrong, "BREACHED")):
-        done = asyncio.run(runner._one(cast(Ground, None), plan, Attack(plan.id, work, None)))
+        done = asyncio.run(runner._one(cast(Ground, None), plan, work))
         assert done.verdict == wanted, done
 
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from outpost.errors import OutpostError
 from outpost.evidence.controls import AttackPlan
 from outpost_lab import pace
+from outpost_lab.attack.catalogue import Work, attacks
 from outpost_lab.attack.evidence import Evidence, Finding
 from outpost_lab.attack.ground import HELLO, Ground
 from outpost_lab.attack.probe import Window, idle, watching
-from outpost_lab.attack.registry import Attack, attacks
-from outpost_lab.attack.weakness import weakened
+from outpost_lab.attack.weakness import Weakness, switches, weakened
 
 TOGETHER = 6  # gentle attacks at a time
 LONGEST = 1800.0  # seconds; no attack may take longer
@@ -90,12 +90,12 @@ async def run(
     for wave in ([gentle] if gentle else []) + [[pair] for pair in alone]:
         for result in await _wave(ground, wave, probe=probe and lab):
             results[result.plan.id] = result
-            if not positive or known[result.plan.id].without is None:
+            if not positive or result.plan.id not in switches():
                 on_result(result)
     if positive and lab:
-        for plan, attack in ready:
-            if attack.without is not None:
-                await _without(ground, attack, results[plan.id])
+        for plan, work in ready:
+            if weakness := switches().get(plan.id):
+                await _without(ground, work, weakness, results[plan.id])
                 on_result(results[plan.id])
     return [results[plan.id] for plan in plans]
 
@@ -108,7 +108,7 @@ def _obstacle(plan: AttackPlan, *, lab: bool) -> str:
     return ""
 
 
-async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe: bool) -> list[Result]:
+async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Work]], *, probe: bool) -> list[Result]:
     if not probe:
         return await _together(ground, wave)
     ours = any(plan.destructive for plan, _ in wave)
@@ -128,21 +128,21 @@ async def _wave(ground: Ground, wave: list[tuple[AttackPlan, Attack]], *, probe:
     return results
 
 
-async def _together(ground: Ground, wave: list[tuple[AttackPlan, Attack]]) -> list[Result]:
+async def _together(ground: Ground, wave: list[tuple[AttackPlan, Work]]) -> list[Result]:
     turn = asyncio.Semaphore(TOGETHER)
 
-    async def one(plan: AttackPlan, attack: Attack) -> Result:
+    async def one(plan: AttackPlan, work: Work) -> Result:
         async with turn:
-            return await _one(ground, plan, attack)
+            return await _one(ground, plan, work)
 
-    return list(await asyncio.gather(*(one(plan, attack) for plan, attack in wave)))
+    return list(await asyncio.gather(*(one(*pair) for pair in wave)))
 
 
-async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
+async def _one(ground: Ground, plan: AttackPlan, work: Work) -> Result:
     seen = Evidence()
     started = time.monotonic()
     busy = pace.load()
-    await _attempt(ground, attack, seen)
+    await _attempt(ground, work, seen)
     busy = max(busy, pace.load())
     if seen.dropped:
         seen.transcript.append(f"({seen.dropped} more lines)")
@@ -153,10 +153,10 @@ async def _one(ground: Ground, plan: AttackPlan, attack: Attack) -> Result:
     return Result(plan, verdict, seen.observed, reason, transcript=seen.transcript, seconds=seconds)
 
 
-async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
+async def _attempt(ground: Ground, work: Work, seen: Evidence) -> None:
     try:
         async with asyncio.timeout(LONGEST * pace.load()) as limit:
-            await attack.work(ground, seen)
+            await work(ground, seen)
     except TimeoutError:
         what = f"no end after {LONGEST:.0f} s and more" if limit.expired() else "no answer in time"
         seen.findings.append(Finding(False, what, refused=True, late=True))
@@ -164,18 +164,17 @@ async def _attempt(ground: Ground, attack: Attack, seen: Evidence) -> None:
         seen.findings.append(Finding(False, f"{type(error).__name__}: {error}", refused=True))
 
 
-async def _without(ground: Ground, attack: Attack, result: Result) -> None:
+async def _without(ground: Ground, work: Work, weakness: Weakness, result: Result) -> None:
     """The same attack on a host without the defence: it must succeed, or the attack proves nothing."""
-    assert attack.without is not None
     seen = Evidence()
-    result.weakness = attack.without.what
+    result.weakness = weakness.what
     try:
         await ground.quiet()
-        async with weakened(ground, attack.without):
-            await _attempt(ground, attack, seen)
+        async with weakened(ground, weakness):
+            await _attempt(ground, work, seen)
     except OutpostError as error:
         result.without = (False, f"the defence could not be turned off: {error}")
         return
     await ground.drop_mail_to(HELLO)  # notifications to an attacker who accepts none
     result.without = (seen.succeeded, seen.observed)
-    result.transcript += ["", f"--- without the defence ({attack.without.what})", *seen.transcript[:60]]
+    result.transcript += ["", f"--- without the defence ({weakness.what})", *seen.transcript[:60]]

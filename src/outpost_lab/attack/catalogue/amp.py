@@ -3,9 +3,9 @@
 import asyncio
 import time
 
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import LINE, Ground, compose, token
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import CLOSED, taken_and_last
 
 

@@ -6,9 +6,9 @@ import random
 import re
 from functools import partial
 
+from outpost_lab.attack.catalogue import attack, words
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
-from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
 
 AT_ONCE = 16

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import Reply, Session
 
 

@@ -11,9 +11,9 @@ import dns.rcode
 import dns.rdatatype
 
 from outpost.office.tables.topology import Host
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import Session, Vantage
 
 

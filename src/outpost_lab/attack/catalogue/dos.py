@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, LINE, Ground, compose, token
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, meanwhile, syn, taken_and_last, unverified
 
 IDLE = 130

@@ -10,9 +10,9 @@ from imap_tools import AND
 from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost_lab.attack import content
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import LINE, SINK, Ground, compose, token
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import Reply, Session
 
 SESSIONS = 12

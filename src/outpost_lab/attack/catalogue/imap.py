@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import product
 
 from outpost.office import ports
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground
-from outpost_lab.attack.registry import attack
 from outpost_lab.attack.wire import Session, unverified
 
 

@@ -4,11 +4,11 @@ import asyncio
 import time
 
 from outpost.office import ports
+from outpost_lab.attack.catalogue import attack, words
 from outpost_lab.attack.catalogue.dsn import ENDS, authenticate
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
 from outpost_lab.attack.probe import percentile
-from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Reply, Session, plain, unverified
 
 

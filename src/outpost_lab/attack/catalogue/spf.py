@@ -3,10 +3,10 @@
 import base64
 
 from outpost_lab.attack import content
+from outpost_lab.attack.catalogue import attack, words
 from outpost_lab.attack.catalogue.dsn import filtered
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import Ground, compose, token
-from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Reply
 
 REFUSED = ("550 5.7.", "553 5.7.", "554 5.7.", "451 4.7.", "550 5.1.8")

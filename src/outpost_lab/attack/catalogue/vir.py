@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 from outpost_lab.attack import content, tricks
+from outpost_lab.attack.catalogue import attack
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
-from outpost_lab.attack.registry import attack
 
 IN_ONE_SESSION = 6
 DRESSED = (

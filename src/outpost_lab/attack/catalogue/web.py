@@ -17,10 +17,10 @@ from playwright.async_api import async_playwright
 from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost_lab import desk
+from outpost_lab.attack.catalogue import attack, words
 from outpost_lab.attack.content import acting_html
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import SINK, Ground, token
-from outpost_lab.attack.registry import attack, words
 from outpost_lab.attack.wire import Session
 from outpost_lab.post import compose
 
