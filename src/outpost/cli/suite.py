@@ -264,13 +264,11 @@ def bench(
     found = []
     for measurement in run.measured(target, rows or (), Lines()):
         found.append(measurement)
-        err.print(
-            f"{measurement.row}: {measurement.ours:.2f} {measurement.unit} against {measurement.peer:.2f} "
-            f"{measurement.unit} ({measurement.ratio:.2f} ×)",
-            markup=False,
-        )
+        (ours, peer, *_), unit = measurement.figures, measurement.row.unit
+        printed = f"{ours:.2f} {unit} against {peer:.2f} {unit} ({measurement.ratio:.2f} ×)"
+        err.print(f"{measurement.name}: {printed}", markup=False)
         if keep:
-            measure.keep([measurement])
+            measure.keep(measurement)
     if as_json:
         say_json([measurement.as_data() for measurement in found])
     else:
@@ -281,10 +279,11 @@ def bench(
 def _show(found: Sequence[measure.Measurement]) -> None:
     table = Table("what", "against", "ours", "theirs", "ratio", "to reach")
     for each in found:
-        sign = {"at most": "≤", "times faster": "≥"}[each.sense]
+        row, (ours, peer, *_) = each.row, each.figures
+        sign = {"at most": "≤", "times faster": "≥"}[row.sense]
         style = "green" if each.reached else "red"
         table.add_row(
-            each.what, each.against, f"{each.ours:.2f} {each.unit}", f"{each.peer:.2f} {each.unit}",
-            f"[{style}]{each.ratio:.2f} ×[/]", f"{sign} {each.reach} ×",
+            row.what, row.against, f"{ours:.2f} {row.unit}", f"{peer:.2f} {row.unit}",
+            f"[{style}]{each.ratio:.2f} ×[/]", f"{sign} {row.reach} ×",
         )  # fmt: skip
     out.print(table)

@@ -4,17 +4,15 @@ import json
 import os
 import platform
 import re
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
-from outpost.target import ROOT
+from outpost.target import ROOT, Target
 from outpost.templates import environment, render
 
-Sense = Literal["at most", "times faster"]
 RESULTS, PAGE = ROOT / "docs" / "benchmarks.json", ROOT / "docs" / "measurements.md"
 BEGIN, END = "<!-- measured, by `./outpost bench --keep` -->", "<!-- end of what is measured -->"
 
@@ -28,43 +26,53 @@ class Figures(NamedTuple):
     notes: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One row: what was measured, beside which peer, in the same session.
+class Row(NamedTuple):
+    """What a row measures, and beside which peer.
 
     Attributes:
-        sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
         reach: The ratio to reach.
+        sense: How the ratio is meant: `at most` (ours / peer) or `times faster` (peer / ours).
+    """
+
+    measure: Callable[[Target], Figures]
+    what: str
+    against: str
+    reach: float = 1.0
+    sense: Literal["at most", "times faster"] = "at most"
+    unit: str = "s"
+
+
+class Measurement(NamedTuple):
+    """A row by its name, and what was measured in one session.
+
+    Attributes:
         load: The machine's load before it; above 1.5 the machine did other work, too.
     """
 
-    row: str
-    what: str
-    against: str
-    unit: str
-    ours: float
-    peer: float
-    sense: Sense
-    reach: float
-    samples: dict[str, list[float]]
-    notes: dict[str, Any]
+    name: str
+    row: Row
+    figures: Figures
     load: float
 
     @property
     def ratio(self) -> float:
-        """The ratio in the direction of `sense`."""
-        return self.peer / self.ours if self.sense == "times faster" else self.ours / self.peer
+        """The ratio in the direction of the row's `sense`."""
+        ours, peer = self.figures[:2]
+        return peer / ours if self.row.sense == "times faster" else ours / peer
 
     @property
     def reached(self) -> bool:
-        return self.ratio >= self.reach if self.sense == "times faster" else self.ratio <= self.reach
+        reach = self.row.reach
+        return self.ratio >= reach if self.row.sense == "times faster" else self.ratio <= reach
 
     def as_data(self) -> dict[str, Any]:
-        data = asdict(self)
-        for name in ("ours", "peer"):
-            data[name] = round(data[name], 4)
-        data["samples"] = {who: [round(each, 4) for each in values] for who, values in self.samples.items()}
-        return data | {"ratio": round(self.ratio, 2), "reached": self.reached}
+        row, (ours, peer, samples, notes) = self.row, self.figures
+        return {
+            "row": self.name, "what": row.what, "against": row.against, "unit": row.unit, "ours": round(ours, 4),
+            "peer": round(peer, 4), "sense": row.sense, "reach": row.reach,
+            "samples": {who: [round(each, 4) for each in values] for who, values in samples.items()}, "notes": notes,
+            "load": self.load, "ratio": round(self.ratio, 2), "reached": self.reached,
+        }  # fmt: skip
 
 
 def of_samples(samples: dict[str, list[float]], notes: dict[str, Any] | None = None) -> Figures:
@@ -72,22 +80,18 @@ def of_samples(samples: dict[str, list[float]], notes: dict[str, Any] | None = N
     return Figures(median(samples["ours"]), median(samples["peer"]), samples, notes or {})
 
 
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
-
-
-def keep(found: Sequence[Measurement], file: Path = RESULTS, page: Path = PAGE) -> None:
-    """Write them to the file of results and the table of a page; rows that were not measured now stay."""
-    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+def keep(found: Measurement) -> None:
+    """Write it to the file of results and the table of a page; rows that were not measured now stay."""
+    known: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     machine = {
         "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "processors": os.cpu_count(), "processor": _processor(),
         "python": platform.python_version(),
     }  # fmt: skip
-    known |= {each.row: each.as_data() | {"measured": machine} for each in found}
-    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    known[found.name] = found.as_data() | {"measured": machine}
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     table = render(environment(Path(__file__).parent), "results.md.j2", {"rows": list(known.values())})
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    page.write_text(f"{before}{BEGIN}{table}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}{table}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -11,11 +11,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
 
 import docker
 
@@ -29,7 +29,7 @@ from outpost.transport import ssh
 from outpost_lab import office
 from outpost_lab import up as lab
 from outpost_lab.benchmarks import reapply, size
-from outpost_lab.benchmarks.measure import Figures, Measurement, Sense, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, Measurement, Row, of_samples
 from outpost_lab.benchmarks.place import FAR, INVENTORY
 from outpost_lab.instance import Instance
 
@@ -135,17 +135,6 @@ BARE = "bare `ssh HOST true`"
 NO_OP = "no-op re-apply, all hosts, cold"
 
 
-class Row(NamedTuple):
-    """What a row measures; see `Measurement`."""
-
-    measure: Callable[[Target], Figures]
-    what: str
-    against: str
-    reach: float = 1.0
-    sense: Sense = "at most"
-    unit: str = "s"
-
-
 ansible, near = reapply.ansible, partial(reapply.ansible, rtt=0.0)
 fleet_of = f"plan of {OFFICES} offices, {5 * OFFICES} simulated hosts, per office"
 scan = f"nightly scan, {size.SCANNED_USERS} users, {size.DAILY} messages a day each"
@@ -182,9 +171,4 @@ def measured(target: Target, rows: Sequence[str], watcher: Watcher) -> Iterator[
     for name in rows or ROWS:
         row, load = ROWS[name], os.getloadavg()[0]
         measure = partial(provision, watcher=watcher) if name == "provision" else row.measure
-        ours, peer, samples, notes = measure(target)
-        about = row._asdict()
-        del about["measure"]
-        yield Measurement(
-            name, **about, ours=ours, peer=peer, samples=samples, notes=notes, load=round(load, 1)
-        )
+        yield Measurement(name, row, measure(target), round(load, 1))

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import tomlkit
@@ -26,7 +27,7 @@ from outpost.office import load, ports
 from outpost.recovery import backup
 from outpost.target import ROOT, Target
 from outpost_lab import containers, engine
-from outpost_lab.benchmarks.measure import Figures, median, of_samples
+from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.instance import Instance, info
 from outpost_lab.office import seal
 from outpost_lab.post import Town
