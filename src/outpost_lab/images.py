@@ -39,7 +39,19 @@ def build(
 ) -> None:
     """Builds missing images (keys of ``PARENT``), parents first; `install` allows to install mmdebstrap."""
     for name in names:
-        _build(client, name, install=install, note=note)
+        with suppress(ImageNotFound):
+            client.images.get(tag(name))
+            continue
+        if name == "rootfs":
+            _rootfs(client, install=install, note=note)
+            continue
+        build(client, (PARENT[name],), install=install, note=note)
+        proxy: dict[str, str] = {}
+        if name != "apt-cache":
+            build(client, ("apt-cache",), install=install, note=note)
+            proxy = {"http_proxy": aptcache.bridge_url(aptcache.ensure(client, tag("apt-cache")))}
+        note(name)
+        _build(client, name, proxy)
 
 
 def prune(client: docker.DockerClient) -> list[str]:
@@ -66,19 +78,7 @@ def _digest(name: str) -> str:
     return recipe.hexdigest()[:12]
 
 
-def _build(client: docker.DockerClient, name: str, *, install: bool, note: Note) -> None:
-    with suppress(ImageNotFound):
-        client.images.get(tag(name))
-        return
-    if name == "rootfs":
-        _rootfs(client, install=install, note=note)
-        return
-    _build(client, PARENT[name], install=install, note=note)
-    proxy: dict[str, str] = {}
-    if name != "apt-cache":
-        _build(client, "apt-cache", install=install, note=note)
-        proxy = {"http_proxy": aptcache.bridge_url(aptcache.ensure(client, tag("apt-cache")))}
-    note(name)
+def _build(client: docker.DockerClient, name: str, proxy: dict[str, str]) -> None:
     try:
         # without a cache: the digest in the tag decides, and an old layer would hold an old package list
         once = {"rm": True, "forcerm": True, "nocache": True}

@@ -120,22 +120,14 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
         shutil.rmtree(directory(name))
 
 
-def down_all(*, progress: Progress | None = None) -> tuple[str, ...]:
-    """Removes every instance on this machine; returns their names."""
-    names = instances(engine.connect())
-    for name in names:
-        down(name, progress=progress)
-    return names
-
-
-def instances(client: docker.DockerClient) -> tuple[str, ...]:
-    """Names of all instances: those with anything in Docker, and those in this checkout's state."""
+def down_all(*, progress: Progress | None = None) -> None:
+    """Removes every instance on this machine: those with anything in Docker, and those in this checkout's state."""
+    client = engine.connect()
     known = {path.parent.name for path in labs().glob("*/instance.json")}
-    for item in client.containers.list(all=True, filters={"label": LABEL}):
-        known.add(item.labels[LABEL])
-    for network in client.networks.list(filters={"label": LABEL}):
-        known.add(network.attrs["Labels"][LABEL])
-    return tuple(sorted(known))
+    known |= {item.labels[LABEL] for item in client.containers.list(all=True, filters={"label": LABEL})}
+    known |= {item.attrs["Labels"][LABEL] for item in client.networks.list(filters={"label": LABEL})}
+    for name in sorted(known):
+        down(name, progress=progress)
 
 
 def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:

@@ -52,7 +52,7 @@ def test_what_a_machine_of_the_lab_says_is_bounded(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(answers, "MOST", 1024**2)
     ground = Ground(*cast(Any, [None] * 6))
-    ground.containers["mta"] = "mta"
+    ground.info = {"hosts": {"mta": {"container": "mta"}}, "world": {}}
     assert asyncio.run(ground.on("mta", "head -c 1000000 /dev/zero")) == "\0" * 1_000_000
     with pytest.raises(OutpostError, match="mta answered more than 1 MiB"):
         asyncio.run(ground.on("mta", f"exec {script}"))

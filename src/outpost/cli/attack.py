@@ -118,7 +118,7 @@ async def _run(
 
     ground = await stand(target, office)
     try:
-        if ground.containers:
+        if ground.info:
             for host in await weakness.restore_interrupted(ground):
                 what = "an interrupted run had left a defence off; it is on again"
                 err.print(f"[yellow]{escape(host)}[/]: {what}")

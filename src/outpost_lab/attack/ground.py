@@ -44,7 +44,7 @@ class Ground:
         peer: Head office's mail server.
         client: The client's mail server, in the client's network.
         lan: A workstation of the office.
-        containers: Machine → Docker's name; empty for an office that is not the lab.
+        info: What `outpost_lab.instance.info` gives; empty for an office that is not the lab.
         idle: What users wait for without an attack (outpost_lab.attack.probe).
     """
 
@@ -54,11 +54,9 @@ class Ground:
     peer: Vantage
     client: Vantage
     lan: Vantage
-    containers: dict[str, str] = field(default_factory=dict)
-    town: Town | None = None
-    info: dict[str, Any] = field(default_factory=dict)
-    turn: int = 0
-    idle: dict[str, float] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    turn: int = field(default=0, init=False)
+    idle: dict[str, float] = field(default_factory=dict, init=False)
 
     # Who and where ---------------------------------------------------------------------------------------------
 
@@ -122,8 +120,7 @@ class Ground:
 
     def user(self, name: str) -> OfficeUser:
         """A user with a password, by local part."""
-        assert self.town is not None
-        return self.town.user(name)
+        return Town(self.info).user(name)
 
     def password(self, address: str) -> str:
         return str(self.info["users"][address])
@@ -229,6 +226,10 @@ class Ground:
 
     # Its state ------------------------------------------------------------------------------------------------
 
+    def container(self, machine: str) -> str:
+        """A machine's name for Docker."""
+        return str((self.info["hosts"] | self.info["world"])[machine]["container"])
+
     async def on(self, machine: str, command: str, *, check: bool = False) -> str:
         """Standard output of a shell command on a machine of the lab; one that Docker did not start is repeated."""
         printed = await self._on(machine, command, check=check)
@@ -236,7 +237,7 @@ class Ground:
 
     async def _on(self, machine: str, command: str, *, check: bool) -> str:
         process = await asyncio.create_subprocess_exec(
-            "docker", "exec", self.containers[machine], "sh", "-c", command,
+            "docker", "exec", self.container(machine), "sh", "-c", command,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
@@ -367,16 +368,11 @@ async def stand(target: Target, office: Office) -> Ground:
     if target.instance is None:
         return Ground(office, here, here, here, here, here)
     instance = await asyncio.to_thread(Instance.load, target.instance)
-    known = lab_info(instance)
-    machines = known["hosts"] | known["world"]
-    containers = {name: machine["container"] for name, machine in machines.items()}
     docker = await asyncio.to_thread(engine.connect)
     processes = (instance.container(machine, docker).attrs["State"]["Pid"] for machine in PLACES.values())
-    internet, stranger, peer, client, lan = (
-        Vantage(name, f"/proc/{pid}/ns/net") for name, pid in zip(PLACES, processes, strict=True)
-    )
-    ground = Ground(office, internet, stranger, peer, client, lan, containers, Town(known), known)
-    internet.sources = await _many_addresses(ground, "add")
+    places = [Vantage(name, f"/proc/{pid}/ns/net") for name, pid in zip(PLACES, processes, strict=True)]
+    ground = Ground(office, *places, info=lab_info(instance))
+    ground.internet.sources = await _many_addresses(ground, "add")
     await ground.quiet()
     return ground
 

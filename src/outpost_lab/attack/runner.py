@@ -78,7 +78,7 @@ async def run(
         probe: Whether honest users' experience is measured (lab only).
     """
     known = attacks()
-    lab = bool(ground.containers)
+    lab = bool(ground.info)
     results = {
         plan.id: Result(plan, "not run", reason=why) for plan in plans if (why := _obstacle(plan, lab=lab))
     }

@@ -272,13 +272,8 @@ def _odd_tar(data: bytes, pax: bool, **records: str) -> bytes:
     member.pax_headers = records | {"size": str(len(data))} if pax else {}
     made = member.tobuf(tarfile.PAX_FORMAT)
     if not pax:
-        made = _sized_tar(made, b"\x80" + len(data).to_bytes(11, "big"))
+        made = _signed(made, 124, b"\x80" + len(data).to_bytes(11, "big"))
     return made + data + bytes(-len(data) % 512 + 1024)
-
-
-def _sized_tar(archive: bytes, size: bytes) -> bytes:
-    """A tar archive whose first header has this in its field for the size."""
-    return _signed(archive, 124, size)
 
 
 def _signed(archive: bytes, at: int, octets: bytes) -> bytes:
@@ -302,7 +297,7 @@ def lying() -> dict[str, dict[str, bytes]]:
         "hidden": _before(archive, len(archive) - 110, hidden=True),
         "tar_record": _odd_tar(archive, pax=True), "tar_lines": _odd_tar(archive, pax=True, comment="a\nb"),
         "tar_base_256": _odd_tar(archive, pax=False),
-        "tar_8_gib": _sized_tar(PACKERS["tar"]("a.zip", archive), b"77777777777\0"),
+        "tar_8_gib": _signed(PACKERS["tar"]("a.zip", archive), 124, b"77777777777\0"),
     }  # fmt: skip
     return {what: dict([_packed(recipe, things)]) for what, recipe in _rows("lying").items()}
 

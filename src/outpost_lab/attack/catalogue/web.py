@@ -255,7 +255,7 @@ async def mail_that_acts(ground: Ground, seen: Evidence) -> None:
     with TemporaryDirectory() as directory:
         home = Path(directory)
         await asyncio.to_thread(desk.trusting, Path(ground.info["ca"]), home)
-        workstation = ground.containers["workstation"]
+        workstation = ground.container("workstation")
         way = await asyncio.to_thread(desk.options, name, ground.webmail, home, workstation)
         async with async_playwright() as driver:
             chromium = await driver.chromium.launch(**way)
