@@ -14,12 +14,12 @@ from itertools import pairwise
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.office import load
+from outpost.office.tables.recipients import User
 from outpost.recovery.backup import (
     MANIFEST,
     PATIENCE,
     PROGRAM,
     Checked,
-    Folder,
     Manifest,
     Taken,
     archives,
@@ -72,7 +72,8 @@ def hold(
         serving = time.monotonic()
         rooms.serve()
         back = there - started + time.monotonic() - serving
-        differences += _mail_compared(rooms, taken["manifest"])
+        for user in rooms.office.users:
+            differences += _dovecot_differences(rooms, user, taken["manifest"])
         logins, shut_out = _logins(target, rooms)
     expected = taken["manifest"]["folders"]
     seconds = {"rpo": rpo, "worst_gap": max(gaps, default=rpo), "rto": back, "data": there - built}
@@ -114,13 +115,6 @@ def _files_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
         yield from checked.splitlines()
 
 
-def _mail_compared(rooms: Rooms, wanted: Manifest) -> Iterator[str]:
-    for user in rooms.office.users:
-        mine = f"{user.name}/Maildir"
-        folders = {path: folder for path, folder in wanted["folders"].items() if path.startswith(mine)}
-        yield from _dovecot_differences(rooms, user.address, folders)
-
-
 def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
     """The differences between two manifests of the mail."""
     for path, folder in wanted["folders"].items():
@@ -145,8 +139,10 @@ def different(wanted: Manifest, found: Manifest) -> Iterator[str]:
             yield f"{path} is {'different' if path in found['files'] else 'missing'}"
 
 
-def _dovecot_differences(rooms: Rooms, address: str, folders: dict[str, Folder]) -> Iterator[str]:
+def _dovecot_differences(rooms: Rooms, user: User, expected: Manifest) -> Iterator[str]:
     """Compare the restored Dovecot's answers about one user's mail: numbers and UIDVALIDITY of folders, flags of messages."""
+    address, mine = user.address, f"{user.name}/Maildir"
+    folders = [folder for path, folder in expected["folders"].items() if path.startswith(mine)]
     output = rooms.say(
         f"doveadm -f tab mailbox status -u {address} 'messages uidvalidity' '*' | tail -n +2; echo; "
         f"doveadm -f tab fetch -u {address} flags all | tail -n +2"
@@ -154,11 +150,11 @@ def _dovecot_differences(rooms: Rooms, address: str, folders: dict[str, Folder])
     status, _, flags = output.partition("\n\n")
     rows = [line.split("\t") for line in status.splitlines() if line]
     shown = Counter((row[1], row[2]) for row in rows)
-    known = [folder for folder in folders.values() if folder["uidvalidity"]]
+    known = [folder for folder in folders if folder["uidvalidity"]]
     wanted = Counter((str(len(folder["messages"])), str(folder["uidvalidity"])) for folder in known)
     if missing := wanted - shown:
         yield f"{address}: Dovecot shows no folder with (messages, UIDVALIDITY) {sorted(missing)}"
-    messages = [message for folder in folders.values() for message in folder["messages"].values()]
+    messages = [message for folder in folders for message in folder["messages"].values()]
     letters = Counter(letter for _, found, _ in messages for letter in found)
     for letter, name in FLAGS.items():
         counted = sum(name in line.split() for line in flags.splitlines())

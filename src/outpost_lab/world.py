@@ -1,7 +1,6 @@
 """The test environment around the office: machines, names and addresses, read from ``templates/world/world.toml``."""
 
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -100,28 +99,21 @@ def hosts(office: Office) -> tuple[Machine, ...]:
     """The office's hosts as containers that hold an empty Debian."""
 
     def machine(host: Host) -> Machine:
-        addresses = {zone: _pair(host.in_zone(zone)) for zone in host.addresses}
+        addresses = {}
+        for zone in host.addresses:
+            ipv4, ipv6 = map(str, host.in_zone(zone))
+            addresses[zone] = ipv4, ipv6
         own = host.name, host.role, host.fqdn
         return Machine(*own, "base", addresses, office=True, units=("ssh.service",))
 
     return tuple(map(machine, office.hosts))
 
 
-def rrtype(value: str) -> str:
-    """``A`` or ``AAAA``, by the kind of the address."""
-    return "A" if ip_address(value).version == 4 else "AAAA"
-
-
 def environment() -> Environment:
     """Jinja2 as the lab's templates expect it, with the types of DNS records."""
     made = templates.environment(WORLD)
-    made.filters["rrtype"] = rrtype
+    made.filters["rrtype"] = lambda value: "A" if ip_address(value).version == 4 else "AAAA"
     return made
-
-
-def _pair(found: Iterable[object]) -> tuple[str, str]:
-    ipv4, ipv6 = (str(item) for item in found)
-    return ipv4, ipv6
 
 
 def _data() -> dict[str, Any]:

@@ -139,18 +139,6 @@ class Place(NamedTuple):
         """The file for ``ssh -F``."""
         return ssh.configuration(self.office, self.directory)
 
-    def environment(self) -> dict[str, str]:
-        """The environment of programs that read this office; they may cache compiled Python, as in a normal shell."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        state = str(self.directory.parent)
-        own = {
-            "PATH": path,
-            "PYINFRA_PROGRESS": "off",
-            "PYTHONDONTWRITEBYTECODE": "",
-            "XDG_STATE_HOME": state,
-        }
-        return os.environ | own
-
     def cold(self) -> None:
         """Close the open connections."""
         for host in self.ports:
@@ -167,27 +155,26 @@ class Place(NamedTuple):
             raise OutpostError("ssh to a host failed", "check that the lab is up: ./outpost lab info")
         return time.monotonic() - started
 
-    def closed(self, then: Callable[[], float]) -> Callable[[], float]:
-        """The same measurement, with no connection open."""
-
-        def run() -> float:
-            self.cold()
-            return then()
-
-        return run
+    def closed(self, then: Callable[[], float]) -> float:
+        """A measurement with no connection open."""
+        self.cold()
+        return then()
 
     def paired(self, ours: Callable[[], float], runs: int) -> dict[str, list[float]]:
         """Bare logins and ours in turn, with no connection open: a disturbance affects both."""
         samples: dict[str, list[float]] = {"peer": [], "ours": []}
         for _ in range(runs):
-            samples["peer"].append(self.closed(self.bare)())
-            samples["ours"].append(self.closed(ours)())
+            samples["peer"].append(self.closed(self.bare))
+            samples["ours"].append(self.closed(ours))
         return samples
 
     def timed(self, command: Sequence[str], *, environment: dict[str, str] | None = None) -> float:
-        """Seconds of a command at the top of the checkout; it must succeed."""
+        """Seconds of a command at the top of the checkout; it must succeed. It may cache compiled Python, as in a normal shell."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": ""}
+        own["XDG_STATE_HOME"] = str(self.directory.parent)
         started = time.monotonic()
-        run(*command, lines=25, cwd=ROOT, env=self.environment() | (environment or {}))
+        run(*command, lines=25, cwd=ROOT, env=os.environ | own | (environment or {}))
         return time.monotonic() - started
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from outpost.converge.declaration import Declaration, Group, declarations
 from outpost.converge.files import NOLOGIN
@@ -31,14 +30,14 @@ def cold(target: Target) -> Figures:
     """No-op re-apply of all hosts, no connection open, against bare logins; a whole comparison as a note."""
     with _settled(target, RTT) as place:
         samples = place.paired(_apply(place), RUNS)
-        notes = {"whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))()}
+        notes = {"whole comparison (--refresh), s": place.closed(_apply(place, "--refresh"))}
     return of_samples(samples, notes)
 
 
 def opened(target: Target) -> Figures:
     """The same with open connections from the run before, as an hourly timer finds them."""
     with _settled(target, RTT) as place:
-        bare = [place.closed(place.bare)() for _ in range(RUNS)]
+        bare = [place.closed(place.bare) for _ in range(RUNS)]
         _apply(place)()
         return of_samples({"peer": bare, "ours": [_apply(place)() for _ in range(RUNS)]})
 
@@ -55,7 +54,7 @@ def ansible(target: Target, *, rtt: float, mitogen: bool = False) -> Figures:
         command, environment = ansible_command(place, mitogen=mitogen)
         peer = [place.timed(command, environment=environment) for _ in range(1 + mitogen)]
         _apply(place, "--refresh")()  # files that the peer leaves on the hosts
-        ours = [place.closed(_apply(place))() for _ in range(3)]
+        ours = [place.closed(_apply(place)) for _ in range(3)]
     return of_samples({"ours": ours, "peer": peer})
 
 
@@ -65,9 +64,12 @@ def traffic(target: Target) -> Figures:
         seen = []
         for run in (place.bare, _apply(place), _apply(place, "--refresh")):
             place.cold()
-            with _counted(place) as counted:
-                run()
-            seen.append(counted)
+            place.link.reset()
+            since = time.time()
+            run()
+            carried = dict(zip(place.ports, place.link.traffic, strict=True))
+            commands = {host: _commands(place, host, since) for host in place.ports}
+            seen.append({"bytes": carried, "commands": commands})
     bare, ours, whole = seen
     worst = max(ours["bytes"].values())
     return Figures(worst, 8000.0, {}, {"no-op": ours, "whole comparison": whole, "bare login": bare})
@@ -77,12 +79,12 @@ def one_template(target: Target) -> Figures:
     """One changed template, beside nothing to change; raw pyinfra, so that both do the whole work."""
     with _settled(target, RTT) as place:
         script = "echo '# by hand' >> /etc/locale.conf"
-        noop = [place.closed(_raw(place))() for _ in range(3)]
+        noop = [place.closed(_raw(place)) for _ in range(3)]
         ours = []
         for _ in range(3):
             for host in place.office.hosts:
                 run_script(target, place.office, host, script, "docker")
-            ours.append(place.closed(_raw(place))())
+            ours.append(place.closed(_raw(place)))
     return of_samples({"ours": ours, "peer": noop})
 
 
@@ -103,22 +105,12 @@ def _raw(place: Place) -> Callable[[], float]:
     return lambda: place.timed(["pyinfra", str(place.directory / "ssh.py"), "deploy.py", "-y"])
 
 
-@contextmanager
-def _counted(place: Place) -> Iterator[dict[str, Any]]:
-    """Commands that each host's sshd started, and bytes on the line."""
-    since = time.time()
-    place.link.reset()
-    found: dict[str, Any] = {}
-    yield found
-    found["bytes"] = dict(zip(place.ports, place.link.traffic, strict=True))
+def _commands(place: Place, host: str, since: float) -> int:
+    """How many commands a host's sshd has started."""
     count = f"journalctl --unit=ssh --since=@{since:.3f} --output=cat | grep -c '^Starting session' || true"
-
-    def commands(host: str) -> int:
-        command = ["ssh", "-F", str(place.configuration), host, count]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(done.stdout) - 1  # this command itself
-
-    found["commands"] = {host.name: commands(host.name) for host in place.office.hosts}
+    command = ["ssh", "-F", str(place.configuration), host, count]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout) - 1  # this command itself
 
 
 def white_box(target: Target) -> Figures:

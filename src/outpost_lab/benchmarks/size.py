@@ -152,10 +152,11 @@ class _Session:
 
 
 async def _until(reader: asyncio.StreamReader, start: bytes) -> bytes:
-    """The first line that begins so, or nothing if the connection ends before."""
+    """The first line that begins so."""
     async with asyncio.timeout(PATIENCE):
-        while (line := await reader.readline()) and not line.startswith(start):
-            pass
+        while not (line := await reader.readline()).startswith(start):
+            if not line:
+                raise OutpostError("the store has ended a session")
     return line
 
 
