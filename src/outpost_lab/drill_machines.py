@@ -39,7 +39,7 @@ from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
 from outpost_lab import aptcache, engine, images
-from outpost_lab.containers import SYSTEMD
+from outpost_lab.containers import BOOTED, SYSTEMD
 from outpost_lab.instance import VAULT
 from roles.base.backup import files
 from roles.store import MAIL, OWN
@@ -51,7 +51,6 @@ from outpost.hosts import docker as _docker
 
 office = _docker(_Path(__file__).resolve().parent, {instance!r})
 """
-BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait || true"
 CONFINED: dict[str, Any] = {
     "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"], "pids_limit": 512, "mem_limit": "2g", "init": True,
     "command": ["sleep", "infinity"],
@@ -189,7 +188,7 @@ def rooms_of(target: Target, office: Office, host: Host) -> Iterator[Rooms]:
             view = _write_office(target, office, host, there, address, subnet, reached)
             seen, keys = load(there.data), secrets_file.read(there.data)
             rooms = Rooms(client, name, network.name, there, seen, view, keys)
-            rooms.say(f"{BOOTED}\n{_loopback(rooms.machine, office)}")
+            rooms.say(f"({BOOTED}) || true\n{_loopback(rooms.machine, office)}")
             yield rooms
     finally:
         _remove(client, name)

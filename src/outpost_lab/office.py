@@ -55,7 +55,7 @@ def deploy(instance: Instance, watcher: run.Watcher) -> None:
     target = find(LAB, instance.name)
     outcome = run.apply(target, watcher=watcher)
     outcome.expect_success("run the same command again: it goes on where it stopped", "the deploy failed on")
-    aftermath.keep(target, outcome.hosts, lambda _text: None)
+    settle(instance)
 
 
 def settle(instance: Instance) -> None:

@@ -139,7 +139,12 @@ async def _measuring(ground: Ground, window: Window) -> AsyncIterator[None]:
     work = [*greetings, _deliveries(ground, window), _queue(ground, window), _load(window)]
     async with meanwhile(*work) as workers:
         yield
-        await _one_sample(window, workers)
+        wait = pace.Patience(30)
+        while wait.left and not any(worker.done() for worker in workers):
+            empty = [name for name, samples in window.samples.items() if not samples]
+            if not empty or (empty == ["delivery"] and window.refused):
+                break
+            await asyncio.sleep(0.25)
 
 
 async def idle(ground: Ground) -> dict[str, float]:
@@ -169,16 +174,6 @@ async def watching(
         if not restarts_expected:
             after = await _restart_counts(ground)
             window.restarts = [unit for unit, count in after.items() if count != counts.get(unit, count)]
-
-
-async def _one_sample(window: Window, workers: list[asyncio.Task[None]]) -> None:
-    """Let a short attack get one measurement of each kind."""
-    wait = pace.Patience(30)
-    while wait.left and not any(worker.done() for worker in workers):
-        empty = [name for name, samples in window.samples.items() if not samples]
-        if not empty or (empty == ["delivery"] and window.refused):
-            return
-        await asyncio.sleep(0.25)
 
 
 async def _greetings(ground: Ground, window: Window, kind: str) -> None:

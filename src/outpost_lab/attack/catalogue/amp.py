@@ -89,8 +89,8 @@ async def a_large_message_over_the_line(ground: Ground, seen: Evidence) -> None:
     """Three MiB leave no faster than the line carries them, and other users of the line do not wait (AMP-03)."""
     own, reader, mark, size = f"carol@{ground.domain}", ground.victim(), token(), 3 * 2**20
     async with await ground.submission(seen, "carol") as session:
-        await session.envelope(own, reader)
-        seen.expect(await session.message(compose(own, reader, mark) + LINE * (size // len(LINE))), "250")
+        message = compose(own, reader, mark) + LINE * (size // len(LINE))
+        seen.expect(await session.deliver(own, reader, message), "250")
     started = time.monotonic()
     await ground.until(lambda: ground.sink(reader), patience=120)
     took = time.monotonic() - started

@@ -97,10 +97,9 @@ async def a_full_mailbox_is_known_at_rcpt(ground: Ground, seen: Evidence) -> Non
     seen.note(f"(filled the mailbox of {user.address} by IMAP: {filled} MiB)")
     victim, mark = ground.victim(), token()
     try:
-        async with await ground.smtp(seen, ground.stranger) as session:
-            await session.envelope(victim, user.address)
-            # folded lines: Postfix would cut longer ones
-            seen.expect(await session.message(compose(victim, user.address, token()) + LINE * 2**15), "250")
+        # folded lines: Postfix would cut longer ones
+        message = compose(victim, user.address, token()) + LINE * 2**15
+        seen.expect(await ground.mail(seen, victim, user.address, message), "250")
         await ground.settled()
         async with await ground.smtp(seen, ground.stranger) as session:
             answer = await session.envelope(victim, user.address)
@@ -216,9 +215,8 @@ async def who_is_behind_an_alias(ground: Ground, seen: Evidence) -> None:
     victim = ground.victim()
     box = f"/var/mail/{SINK}/{victim.partition('@')[0]}/new"
     try:
-        async with await ground.smtp(seen, ground.stranger) as session:
-            seen.expect(await session.envelope(victim, alias.address), "250")
-            seen.expect(await session.message(compose(victim, alias.address, token())), "250")
+        message = compose(victim, alias.address, token())
+        seen.expect(await ground.mail(seen, victim, alias.address, message), "250")
         await ground.until(lambda: ground.sink(victim), patience=40)
         notice = await ground.on("internet", f"cat {box}/* 2>/dev/null | sed '1,/^$/d'")
     finally:

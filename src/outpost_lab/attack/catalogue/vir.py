@@ -130,9 +130,8 @@ attack("7k")(partial(_with_units_down, units="rspamd.service"))
 async def a_virus_from_an_own_user(ground: Ground, seen: Evidence) -> None:
     own, mark = f"carol@{ground.domain}", token()
     async with await ground.submission(seen, "carol") as session:
-        await session.envelope(own, ground.someone(3))
         packed = content.zipped({"a.txt": content.eicar()})
         parcel = content.parcel(own, ground.someone(3), mark, {"papers.zip": packed})
-        seen.expect(await session.message(parcel), "554 5.7.1")
+        seen.expect(await session.deliver(own, ground.someone(3), parcel), "554 5.7.1")
     await ground.settled()
     await ground.undelivered(mark, seen)
