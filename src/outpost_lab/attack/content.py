@@ -111,18 +111,20 @@ def compressed(content: bytes) -> bytes:
     )
 
 
+def _compound(*sectors: bytes) -> bytes:
+    return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in (*sectors, b""))
+
+
 def outlook(name: str, encoding: str = "utf-16-le") -> bytes:
     """The beginning of a message in Outlook's format (MS-OXMSG), with the name of an attachment."""
     kind = "F" if encoding == "utf-16-le" else "E"
-    sectors = (f"__substg1.0_3707001{kind}".encode("utf-16-le"), name.encode(encoding), b"")
-    return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
+    return _compound(f"__substg1.0_3707001{kind}".encode("utf-16-le"), name.encode(encoding))
 
 
 def package(name: str, data: bytes) -> bytes:
     """The beginning of a document with a file as an object (MS-OLEDS, OLENativeStream)."""
     body = b"\2\0" + name.encode() + b"\0C:\\" + name.encode() + b"\0" + data
-    sectors = ("\1Ole10Native".encode("utf-16-le"), struct.pack("<I", len(body)) + body, b"")
-    return OLE + bytes(504) + b"".join(sector.ljust(512, b"\0") for sector in sectors)
+    return _compound("\1Ole10Native".encode("utf-16-le"), struct.pack("<I", len(body)) + body)
 
 
 def calendar(data: bytes, fold: int = 70) -> bytes:

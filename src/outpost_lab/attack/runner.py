@@ -60,15 +60,12 @@ class Result:
         }
 
 
-OnResult = Callable[[Result], None]
-
-
 async def run(
     ground: Ground,
     plans: Sequence[AttackPlan],
     *,
     positive: bool = False,
-    on_result: OnResult = lambda _result: None,
+    on_result: Callable[[Result], None] = lambda _result: None,
     probe: bool = True,
 ) -> list[Result]:
     """Run attacks; `on_result` is called with each result.

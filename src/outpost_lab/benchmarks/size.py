@@ -23,7 +23,7 @@ from imap_tools import AND
 from outpost import tools
 from outpost.engine import run
 from outpost.errors import OutpostError
-from outpost.office import load, ports
+from outpost.office import ports
 from outpost.recovery import backup
 from outpost.target import ROOT, Target
 from outpost_lab import containers, engine
@@ -125,19 +125,16 @@ class _Session:
 
     def __init__(self, instance: Instance) -> None:
         known = info(instance)
-        store = load(instance.directory).with_role("store")[0]
+        store = instance.office.with_role("store")[0]
         self._passwords, self._name, self._at = known["users"], store.fqdn, str(store.in_zone("lan")[0])
         self._context = ssl.create_default_context(cafile=known["ca"])
 
     @asynccontextmanager
     async def of(self, user: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """Log in; `OutpostError` if the store refuses."""
-        tls: dict[str, Any] = {
-            "ssl": self._context,
-            "server_hostname": self._name,
-            "ssl_handshake_timeout": PATIENCE,
-        }
-        reader, writer = await asyncio.open_connection(self._at, ports.IMAPS, **tls)
+        options: dict[str, Any] = {"ssl": self._context, "ssl_handshake_timeout": PATIENCE}
+        where = self._at, ports.IMAPS
+        reader, writer = await asyncio.open_connection(*where, server_hostname=self._name, **options)
         try:
             await reader.readline()
             writer.write(f'a LOGIN {user} "{self._passwords[user]}"\r\n'.encode())
@@ -168,14 +165,14 @@ async def _storm(instance: Instance) -> list[float]:
         async with sessions.of(user):
             return time.monotonic() - started
 
-    return list(await asyncio.gather(*(login(user.address) for user in load(instance.directory).users)))
+    return list(await asyncio.gather(*(login(user.address) for user in instance.office.users)))
 
 
 async def _idle(instance: Instance, count: int) -> tuple[list[float], float]:
     """Seconds until the last of `count` sessions in IDLE hears of a new message, and Dovecot's memory in MB meanwhile."""
-    sessions, office, turn = _Session(instance), load(instance.directory), asyncio.Semaphore(AT_ONCE)
-    store = instance.container(office.with_role("store")[0].name)
-    users = [user.address for user in office.users]
+    sessions, turn = _Session(instance), asyncio.Semaphore(AT_ONCE)
+    store = instance.container(instance.office.with_role("store")[0].name)
+    users = [user.address for user in instance.office.users]
     async with AsyncExitStack() as stack:
 
         async def idle(user: str) -> asyncio.StreamReader:
