@@ -28,15 +28,11 @@ Note = Callable[[str], None]
 
 
 class EngineMissing(OutpostError):  # noqa: N818 (named for what is the matter)
-    """Docker is not installed, or its daemon does not answer."""
-
-
-class NotAllowed(EngineMissing):
-    """Docker runs, but this user may not use it; installing anything would not help."""
+    """Docker is not installed, or its daemon does not answer; the lab can install and start it."""
 
 
 def connect() -> docker.DockerClient:
-    """A client of the running engine; `EngineMissing` says what is wrong."""
+    """A client of the running engine; `OutpostError` says what is wrong."""
     try:
         client = docker.from_env(timeout=600)
         client.ping()
@@ -49,8 +45,6 @@ def ensure(*, install: bool = False, note: Note = lambda _text: None) -> docker.
     """A client of the engine; if the user agrees it is installed and started first."""
     try:
         client = connect()
-    except NotAllowed:
-        raise
     except EngineMissing:
         if not install:
             raise
@@ -124,10 +118,10 @@ def as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo"]
 
 
-def _diagnosis() -> EngineMissing:
+def _diagnosis() -> OutpostError:
     endpoint = Path("/var/run/docker.sock")
     if endpoint.exists() and not os.access(endpoint, os.W_OK):
-        return NotAllowed("this user may not use Docker", "sudo adduser $USER docker, then log in again")
+        return OutpostError("this user may not use Docker", "sudo adduser $USER docker, then log in again")
     if shutil.which("dockerd") is None and not os.environ.get("DOCKER_HOST"):
         return EngineMissing("Docker is not installed", f"{INSTALL} {' '.join(PACKAGES)}, or {CONSENT}")
     return EngineMissing("Docker is installed but does not answer", f"systemctl start docker, or {CONSENT}")

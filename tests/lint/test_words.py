@@ -19,7 +19,6 @@ REMEDY = {
     "OutpostError": 1,
     "TakenError": 1,
     "EngineMissing": 1,
-    "NotAllowed": 1,
 }
 """Call → which of its arguments is the remedy."""
 PRINTED = {*REMEDY, "Finding", "Option", "Argument", "Typer", "command", "print", "status"}

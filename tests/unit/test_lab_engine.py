@@ -58,7 +58,7 @@ def test_a_user_without_access_is_not_offered_an_installation(
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda _path: True)
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
-    with pytest.raises(EngineMissing, match="this user may not use Docker"):
+    with pytest.raises(OutpostError, match="this user may not use Docker"):
         engine.ensure(install=True)
 
 
