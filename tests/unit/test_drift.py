@@ -14,6 +14,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -1552,23 +1553,35 @@ def test_only_the_resolver_of_docker_passes_and_only_in_a_container(
     assert tables[:1] == ([] if passes else ["table\tip nat\t"])
 
 
-def test_an_index_of_modules_that_depmod_does_not_make_is_a_finding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def index_of(name: str, value: str) -> bytes:
+    """A binary index with one entry, as depmod(8) writes it (libkmod, index.h)."""
+    node = f"{name}\0".encode() + struct.pack(">II", 1, 0) + f"{value}\0".encode()
+    return struct.pack(">III", 0xB007F457, 0x00020001, 12 | 0xC0000000) + node
+
+
+@pytest.mark.parametrize(
+    ("index", "sound"),
+    [
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz: kernel/net/a.ko.xz kernel/b.ko"), True),
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz:"), True),
+        (index_of("nf_nat", "/tmp/nf-nat.ko:"), False),
+        (index_of("nf_nat", "kernel/../../../../tmp/nf-nat.ko:"), False),
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz: kernel/net/a.ko.xz /tmp/b.ko"), False),
+        (index_of("nf_nat", "kernel/drivers/usb-storage.ko.xz:"), False),
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz"), False),
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz:\nwhole\nx /tmp/x.ko:"), False),
+        (b"no index", False),
+        (b"", False),
+    ],
+)
+def test_an_index_of_modules_names_files_below_it_by_their_own_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bytes, sound: bool
 ) -> None:
-    program = tmp_path / "bin/depmod"
-    program.parent.mkdir()
-    program.write_text(
-        '#!/bin/sh\n[ "$4" != failing ] || exit 1\nmkdir -p "$2/lib/modules/$4"\n'
-        'echo good > "$2/lib/modules/$4/modules.dep.bin"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    top = tmp_path / "6.12; exit"
+    top.mkdir()
+    (top / "modules.dep.bin").write_bytes(index)
     monkeypatch.setattr(kernel, "MODULES", str(tmp_path))
-    for version, text in (("6.12-good", "good\n"), ("6.12 edited", "evil\n"), ("failing", "good\n")):
-        (tmp_path / version).mkdir()
-        (tmp_path / version / "modules.dep.bin").write_text(text)
-        (tmp_path / version / "modules.order").touch()
-    assert kernel.indexes() == [f"index\t{tmp_path}/{name}\t" for name in ("6.12 edited", "failing")]
+    assert kernel.indexes() == ([] if sound else [f"index\t{top}\t"])
 
 
 def test_a_table_of_the_packet_filter_may_have_any_name() -> None:

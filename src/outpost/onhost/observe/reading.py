@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
 
     Found = typing.TypeVar("Found")
 
-PATIENCE = 60.0
-"""Seconds for a command."""
+PATIENCE = 600.0
+"""Seconds for a command: the first walk through /usr takes minutes on a slow machine with a cold cache."""
 LARGEST = 256 * 1024 * 1024
 """Most octets of a file that is read."""
 
