@@ -294,7 +294,9 @@ def test_a_proxy_that_refuses_once_is_asked_again() -> None:
 def test_a_host_without_apt_is_named(office: Office) -> None:
     script = preflight._SCRIPT.replace("/usr/lib/apt/apt-helper", "/absent/apt-helper")
     head = "wait=8 proxy= urls=http://a.test/x try_25= resolvers= clocks=; work=$(mktemp -d) && trap 'rm -rf \"$work\"' EXIT"
-    output = subprocess.run(["sh", "-c", f"{head}\n{script}"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        ["sh", "-c", f"{head}\n{script}"], capture_output=True, text=True, check=True
+    ).stdout
     (reason,) = re.findall(r"^unfetched http://a\.test/x (.*)$", output, re.MULTILINE)
     url = "http://deb.debian.org/debian/dists/trixie"
     network = [fact for fact in ASKED if fact != ("archive", url)] + [("unfetched", f"{url} {reason}")]

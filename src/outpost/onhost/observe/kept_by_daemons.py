@@ -11,7 +11,7 @@ import shlex
 import time
 
 from outpost.onhost.observe.kept_answers import identity, kept
-from outpost.onhost.observe.reading import BlindError, content, ended, lines_in, lines_of, named, opened
+from outpost.onhost.observe.reading import WALK, BlindError, content, ended, lines_in, lines_of, named, opened
 
 TOP, DEEP = "/var/lib", 2
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -46,6 +46,7 @@ def _as_owner(path: str) -> list[str]:
     output = os.memfd_create("triggers")
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
+            os.setpgid(0, 0)
             owner = _maker(path)
             if not os.geteuid():
                 os.setgroups([])
@@ -109,7 +110,7 @@ LINKS = f"! [ -e {MAIL} ] || find {MAIL} -maxdepth 3 -type l -printf '%p//%l\\0'
 def links_in_mail() -> list[str]:
     """Links that lead out of the directory that they are in; the one to a user's active filter does not."""
     found = []
-    for path, _, target in (line.replace("\1", "\n").partition("//") for line in lines_of(LINKS)):
+    for path, _, target in (line.replace("\1", "\n").partition("//") for line in lines_of(LINKS, WALK)):
         if target.startswith("/") or ".." in target.split("/"):
             found.append(f"astray\t{named(path)}\t{named(target)}")
     return found

@@ -16,7 +16,7 @@ import struct
 from outpost.onhost.observe import places
 from outpost.onhost.observe.kept_answers import in_trees
 from outpost.onhost.observe.places import DEVICE, GUARDED, expanded
-from outpost.onhost.observe.reading import content, lines_of, named
+from outpost.onhost.observe.reading import WALK, content, lines_of, named
 
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
@@ -124,7 +124,7 @@ def privileges(declared: set[str], *trees: str) -> list[str]:
     wanted = rf"{places.SPECIAL} -o ! -type l ! \( {USUAL} \) -o {LAME}"
     walks = [(" ".join(trees), wanted), *([(places.DATABASE, places.SPECIAL)] if "/usr" in trees else [])]
     commands = (rf"find {where} -xdev \( {what} \) {places.LISTED}" for where, what in walks)
-    found = special(declared, [line for command in commands for line in lines_of(command)])
+    found = special(declared, [line for command in commands for line in lines_of(command, WALK)])
     for top in (*trees, *([places.DATABASE] if "/usr" in trees else [])):
         for directory, inner, names in os.walk(top):
             inner[:] = [name for name in inner if f"{directory}/{name}" not in places.FOR_PEOPLE]

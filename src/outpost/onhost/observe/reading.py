@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # loading it takes a fiftieth of a scan
 
     Found = typing.TypeVar("Found")
 
-PATIENCE = 600.0
-"""Seconds for a command: the first walk through /usr takes minutes on a slow machine with a cold cache."""
+PATIENCE = 60.0
+"""Seconds for a command."""
+WALK = 600.0
+"""Seconds for a walk through a tree: the first one through /usr takes minutes on a slow machine with a cold cache."""
 LARGEST = 256 * 1024 * 1024
 """Most octets of a file that is read."""
 
@@ -58,11 +60,12 @@ class Begun:
             (os.POSIX_SPAWN_DUP2, self._output, 1),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         ]
-        self._process = os.posix_spawnp(command[0], command, os.environ | environment, file_actions=actions)
+        own = os.environ | environment
+        self._process = os.posix_spawnp(command[0], command, own, file_actions=actions, setpgroup=0)
 
-    def output(self) -> bytes:
-        """Its standard output, as far as it has come when `PATIENCE` is over."""
-        self.late, status = ended(self._process)
+    def output(self, patience: float | None = None) -> bytes:
+        """Its standard output, as far as it has come when its time is over (seconds; else `PATIENCE`)."""
+        self.late, status = ended(self._process, patience)
         self.killed = os.WIFSIGNALED(status)
         try:
             return os.pread(self._output, os.fstat(self._output).st_size, 0)
@@ -70,22 +73,22 @@ class Begun:
             os.close(self._output)
 
 
-def ended(process: int) -> tuple[bool, int]:
-    """Whether a process had to be killed because `PATIENCE` was over, and its status."""
+def ended(process: int, patience: float | None = None) -> tuple[bool, int]:
+    """Whether a process group had to be killed because its time was over, and the status of its leader."""
     awaited = os.pidfd_open(process)
     over = select.poll()
     over.register(awaited, select.POLLIN)
-    late = not over.poll(PATIENCE * 1000)
+    late = not over.poll((PATIENCE if patience is None else patience) * 1000)
     if late:
-        os.kill(process, signal.SIGKILL)
+        os.killpg(process, signal.SIGKILL)
     os.close(awaited)
     return late, os.waitpid(process, 0)[1]
 
 
-def lines_of(command: str) -> list[str]:
+def lines_of(command: str, patience: float | None = None) -> list[str]:
     """Lines of a shell command's standard output; only LF ends a line, because names may contain other line breaks of Python."""
     shell = Begun("/bin/sh", "-c", command)
-    lines = shell.output().decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    lines = shell.output(patience).decode(errors="surrogateescape").removesuffix("\n").split("\n")
     if shell.late or shell.killed:
         raise BlindError(f"no answer: {command.partition(' -')[0][:60]}")
     return [] if lines == [""] else lines
