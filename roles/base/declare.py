@@ -216,6 +216,14 @@ def _access(view: BaseView) -> Items:
         check="mkdir -p -m 0755 /run/sshd && sshd -t",  # the directory goes with a daemon that was stopped
         guarded=True,
     )
+    # SSH-02: without it systemd listens on every address in place of sshd.
+    yield once(
+        "sshd itself listens",
+        unless="! systemctl --quiet is-enabled ssh.socket",
+        untouched=(),
+        command=f"systemctl disable --quiet --now ssh.socket; {restarted('ssh.service')}",
+        finding=Finding("unit", "ssh.socket", "enabled", "SSH can be reached on every address", ("SSH-02",)),
+    )
     yield settings(
         name="systemd-ssh-generator",
         files=[rendered("base", "/etc/systemd/system-generators/systemd-ssh-generator", mode="0755")],
