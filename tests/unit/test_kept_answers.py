@@ -295,9 +295,9 @@ def test_an_answer_that_does_not_come_leaves_the_others(monkeypatch: pytest.Monk
 def test_a_command_that_takes_too_long_leaves_no_process_behind(tmp_path: Path) -> None:
     note = tmp_path / "child"
     with pytest.raises(reading.BlindError):
-        reading.lines_of(f"tail -f /dev/null & echo $! > '{note}'; wait", 0.5)
+        reading.lines_of(f"tail -f /dev/null & echo $! > '{note}'; wait", 3.0)
     stat = Path(f"/proc/{int(note.read_text())}/stat")
-    until(lambda: not stat.exists() or ") Z " in stat.read_text(), "its child has ended", seconds=10)
+    until(lambda: not stat.exists() or ") Z " in stat.read_text(), "its child has ended")
 
 
 def test_what_daemons_change_by_themselves_is_no_difference(
