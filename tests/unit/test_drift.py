@@ -1570,6 +1570,7 @@ def index_of(name: str, value: str) -> bytes:
         (index_of("nf_nat", "kernel/drivers/usb-storage.ko.xz:"), False),
         (index_of("nf_nat", "kernel/net/nf-nat.ko.xz"), False),
         (index_of("nf_nat", "kernel/net/nf-nat.ko.xz:\nwhole\nx /tmp/x.ko:"), False),
+        (index_of("nf_nat", "kernel/net/nf-nat.ko.xz: " + "kernel/a.ko " * 2_000_000), False),
         (b"no index", False),
         (b"", False),
     ],

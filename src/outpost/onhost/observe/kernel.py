@@ -84,13 +84,14 @@ def modules(contract: dict[str, object]) -> list[str]:
 
 
 MODULES = "/usr/lib/modules"
-DUMP = """import ctypes, os, sys
+DUMP = """import ctypes, os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, 1 << 24))
 kmod = ctypes.CDLL("libkmod.so.2")
 kmod.kmod_new.restype = ctypes.c_void_p
 context = ctypes.c_void_p(kmod.kmod_new(os.fsencode(sys.argv[1]), None))
 kmod.kmod_dump_index(context, 0, 1) or print("whole")
 """
-"""Prints the entries of a kernel's binary index of modules, which modprobe(8) reads; a process of its own, since the index may be hostile."""
+"""Prints the entries of a kernel's binary index of modules, which modprobe(8) reads; bounded and a process of its own, since the index may be hostile."""
 
 
 # SYS-02: without it one line in an index of modules makes the kernel load a file from anywhere, and no scan reads that file.
