@@ -79,6 +79,15 @@ def test_a_refusal_of_another_kind_is_neither_withstood_nor_a_success() -> None:
     assert seen.succeeded
 
 
+def test_one_reply_of_many_that_accepts_is_a_success_and_each_other_refusal_is_none() -> None:
+    seen = Evidence()
+    refused = ("one", Reply(451, "451 4.7.1 Service unavailable"))
+    assert not seen.expect_all([refused, ("two", Reply(554, "554 5.7.1 denied"))], "554 5.7.1")
+    assert (seen.defended, seen.succeeded, seen.observed) == (False, False, "one: 451 4.7.1 Service unavailable")
+    seen.expect_all([refused, ("three", Reply(250, "250 2.1.5 Ok"))], "554 5.7.1")
+    assert seen.succeeded
+
+
 def test_no_reply_is_no_refusal() -> None:
     seen = Evidence()
     assert not seen.expect(Reply(-1, "no answer"), "5", "closed")

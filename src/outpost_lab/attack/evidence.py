@@ -55,17 +55,18 @@ class Evidence:
 
     def expect(self, reply: Reply, *beginnings: str) -> bool:
         """The reply must begin with one of these (``554 5.7.1``), or the connection must be ``closed``."""
-        held = reply.begins(*beginnings)
-        refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
-        self.findings.append(Finding(held, reply.brief, refused, late=reply.code == SILENT))
-        return held
+        return self.expect_all([("", reply)], *beginnings)
 
     def expect_all(self, replies: Sequence[tuple[str, Reply]], *beginnings: str) -> bool:
-        """The same for many named replies; one finding, with the first exception."""
+        """The same for many named replies; a finding for each exception."""
         odd = [(name, reply) for name, reply in replies if not reply.begins(*beginnings)]
-        seen = f"{odd[0][0]}: {odd[0][1].brief}" if odd else f"{len(replies)} times"
-        late = bool(odd) and all(reply.code == SILENT for _, reply in odd)
-        return self.check(not odd and bool(replies), seen, late=late)
+        for name, reply in odd:
+            refused = not (reply.good or reply.begins("500"))  # 500: the command was tried
+            seen = f"{name}: {reply.brief}" if name else reply.brief
+            self.findings.append(Finding(False, seen, refused, late=reply.code == SILENT))
+        if odd:
+            return False
+        return self.check(bool(replies), replies[0][1].brief if len(replies) == 1 else f"{len(replies)} times")
 
     def in_time(self, took: float, promised: float, idle: float, what: str) -> bool:
         """Whether something took no longer than promised, in proportion to its idle value and to the load."""
