@@ -33,7 +33,7 @@ PRESEED = (
     "roundcube-core roundcube/reconfigure-webserver multiselect",
 )
 DEFAULTS = ("/etc/php/8.4/fpm/pool.d/www.conf", "/etc/nginx/sites-enabled/default")
-DATABASE = "/var/lib/roundcube/db"
+DATABASES = "/var/lib/roundcube/db"
 SESSIONS = "/var/lib/roundcube/sessions"
 DATABASE_TOOL = "/usr/local/lib/outpost/roundcube-database"
 CONFIG = "/etc/roundcube/config.inc.php"
@@ -59,19 +59,19 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
 
 def _database(view: WebmailView) -> Items:
     """Preferences and contacts: the schema is made once, and updated when the package has a newer one."""
-    yield directory(DATABASE, owner="roundcube", group="roundcube", mode="0700")
+    yield directory(DATABASES, owner="roundcube", group="roundcube", mode="0700")
     yield settings(name="roundcube-database", files=[rendered("webmail", DATABASE_TOOL, mode="0755")])
     yield once(
         "Roundcube's database",
         unless=f"runuser -u roundcube -- {DATABASE_TOOL} current",
-        untouched=(f"{DATABASE}/*",),
+        untouched=(f"{DATABASES}/*",),
         command=f"runuser -u roundcube -- {DATABASE_TOOL} update",
     )
     former = f"runuser -u roundcube -- {DATABASE_TOOL} {{}} {shlex.join(view.office.mailboxes)}"
     yield once(
         "webmail's rows of former users are archived",
         unless=f'! [ -x {DATABASE_TOOL} ] || [ -z "$({former.format("former")})" ]',
-        untouched=(f"{DATABASE}/*",),
+        untouched=(f"{DATABASES}/*",),
         command=former.format("archive"),
         finding=Finding(
             "account",
@@ -84,11 +84,11 @@ def _database(view: WebmailView) -> Items:
     yield once(
         "webmail's database has no object of PHP",
         unless=f'! [ -x {DATABASE_TOOL} ] || {{ found=$(runuser -u roundcube -- {DATABASE_TOOL} objects) && [ -z "$found" ]; }}',
-        untouched=(f"{DATABASE}/*",),
+        untouched=(f"{DATABASES}/*",),
         command=f"runuser -u roundcube -- {DATABASE_TOOL} reset",
         finding=Finding(
             "database",
-            f"{DATABASE}/roundcube.sqlite",
+            f"{DATABASES}/roundcube.sqlite",
             "an object of PHP among somebody's preferences or saved searches",
             "PHP makes it when that user logs in, and it may run an intruder's program; these preferences are reset",
             ("BKP-02",),

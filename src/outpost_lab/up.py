@@ -102,8 +102,22 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
 
     Finds everything by label, even after an interrupted ``up``. Nothing to remove is no error.
     """
-    progress = progress or Progress()
+    progress, client = progress or Progress(), engine.connect()
+    with _alone(progress):
+        _down(name, progress, client)
+
+
+def down_all(*, progress: Progress | None = None) -> None:
+    """Removes every instance on this machine: those with anything in Docker, and those in this checkout's state."""
     client = engine.connect()
+    known = {path.parent.name for path in labs().glob("*/instance.json")}
+    known |= {item.labels[LABEL] for item in client.containers.list(all=True, filters={"label": LABEL})}
+    known |= {item.attrs["Labels"][LABEL] for item in client.networks.list(filters={"label": LABEL})}
+    for name in sorted(known):
+        down(name, progress=progress)
+
+
+def _down(name: str, progress: Progress, client: docker.DockerClient) -> None:
     instance = Instance(name=name, slot=0)
     with progress.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
         for found in [pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)]:
@@ -118,16 +132,6 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
             images.prune(client)
     if directory(name).exists():
         shutil.rmtree(directory(name))
-
-
-def down_all(*, progress: Progress | None = None) -> None:
-    """Removes every instance on this machine: those with anything in Docker, and those in this checkout's state."""
-    client = engine.connect()
-    known = {path.parent.name for path in labs().glob("*/instance.json")}
-    known |= {item.labels[LABEL] for item in client.containers.list(all=True, filters={"label": LABEL})}
-    known |= {item.attrs["Labels"][LABEL] for item in client.networks.list(filters={"label": LABEL})}
-    for name in sorted(known):
-        down(name, progress=progress)
 
 
 def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
