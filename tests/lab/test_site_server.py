@@ -9,10 +9,11 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import tomlkit
 from outpost.cli import app
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.machines import guests, server, up
+from outpost.machines import guests, hardening, server, up
 from outpost.office import load
 from outpost.target import ROOT, find
 from outpost.transport.remote import run_script
@@ -187,6 +188,101 @@ def encrypt(desk: Desk, tang: Any, *hosts: str) -> None:
     (desk.site / "office.toml").write_text(tomlkit.dumps(document))
 
 
+@pytest.fixture
+def types(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """A command of ``./outpost machines`` with its status and output. Guests boot a sector that prints, so nobody waits for their answer."""
+
+    def answered(work: up.Work, _tell: object) -> None:
+        for guest in guests.unfinished(work.site, work.found):
+            server.run(work.login, work.target, guests.forget_seed(guest, work.found.guests[guest.name]))
+
+    def types(command: str, *more: str) -> tuple[int, str]:
+        limit = ("--limit", HOST, "--limit", ENCRYPTED)
+        status = app.run(["machines", command, str(desk.site), "--on", desk.on, *limit, *more])
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    monkeypatch.setattr(up, "await_first_boots", answered)
+    monkeypatch.setenv("PYTHONPATH", desk.environment["PYTHONPATH"])
+    return types
+
+
+@pytest.fixture
+def sector(place: Path) -> tuple[str, str]:
+    """An image with nothing but a boot sector, and its digest."""
+    image = place / "disk.raw"
+    image.write_bytes(SECTOR.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024**2))
+    return str(image), hashlib.sha512(image.read_bytes()).hexdigest()
+
+
+BROKEN = {
+    "SSH-01": "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/10-outpost-site.conf; systemctl reload ssh",
+    "NET-01": "nft delete table inet outpost_site",
+    "SYS-06": "systemctl mask --now apt-daily-upgrade.timer",
+}
+"""Control → shell that breaks it on the server."""
+
+
+@pytest.mark.control("SSH-01", "NET-01", "SYS-06")
+def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
+    desk: Desk, types: Callable[..., tuple[int, str]], sector: tuple[str, str]
+) -> None:
+    def reachable() -> bool:
+        address = (desk.on.partition("@")[2], 8080)
+        with suppress(OSError), socket.create_connection(address, timeout=3):
+            return True
+        return False
+
+    run(
+        desk.server,
+        "systemd-run",
+        "--unit=somebodys",
+        "systemd-socket-activate",
+        "--accept",
+        "--listen=8080",
+        "/bin/cat",
+    )
+    until(reachable, "a service of somebody")
+    status, printed = types("up", "--yes", "--image", sector[0], "--sha512", sector[1])
+    assert status == 0, printed
+    assert not reachable()
+    desk.bare_card()
+    status, printed = types("up", "--yes")
+    assert "nothing to change" in printed, printed
+    status, printed = types("check")
+    assert status == 0, printed
+    assert set(BROKEN) == {part.control for part in hardening.BASELINE}
+    for control, broken in BROKEN.items():
+        run(desk.server, "sh", "-ec", broken)
+        until(lambda: types("check")[0] == 1, f"{control} is found")
+        assert reachable() == (control == "NET-01")
+        (part,) = [part for part in hardening.BASELINE if part.control == control]
+        assert f"not true: {part.name} ({control})" in " ".join(types("check")[1].split())
+        status, printed = types("up", "--yes")
+        assert status == 0, printed
+        status, printed = types("check")
+        assert status == 0, printed
+        assert not reachable()
+
+    own = "mkdir /etc/outpost-site.d; echo 'tcp dport 8080 accept' > /etc/outpost-site.d/own.nft; systemctl restart outpost-filter"
+    run(desk.server, "sh", "-ec", own)
+    assert reachable(), "an administrator allows a service"
+    assert types("check")[0] == 0
+    run(
+        desk.server,
+        "sh",
+        "-ec",
+        "echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/00-somebody.conf",
+    )
+    run(desk.server, "systemctl", "reload", "ssh")
+    until(lambda: types("check")[0] == 1, "the other file is found")
+    status, printed = types("up", "--yes")
+    assert status == 1, printed
+    assert "something in /etc/ssh overrides" in printed
+
+
 def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, tang: Any, image: Path) -> None:
     """A guest with an encrypted disk is created and answers with its pinned key. A second run, a power loss and another size follow."""
     encrypt(desk, tang, HOST)
@@ -239,19 +335,9 @@ def test_a_bare_server_becomes_the_site_and_stays_it(desk: Desk, tang: Any, imag
 
 @pytest.mark.control("STO-01")
 def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
-    desk: Desk, tang: Any, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    desk: Desk, tang: Any, types: Callable[..., tuple[int, str]], sector: tuple[str, str]
 ) -> None:
-    """One guest with an encrypted disk and one without. They boot a sector that prints, so nobody waits for their answer."""
-
-    def answered(work: up.Work, _tell: object) -> None:
-        for guest in guests.unfinished(work.site, work.found):
-            server.run(work.login, work.target, guests.forget_seed(guest, work.found.guests[guest.name]))
-
-    def types(command: str, *more: str) -> tuple[int, str]:
-        limit = ("--limit", HOST, "--limit", ENCRYPTED)
-        status = app.run(["machines", command, str(desk.site), "--on", desk.on, *limit, *more])
-        printed = capsys.readouterr()
-        return status, printed.out + printed.err
+    """One guest with an encrypted disk and one without."""
 
     def state(host: str) -> str:
         return str(desk.server.exec_run(["virsh", "domstate", host]).output.decode().strip())
@@ -268,18 +354,13 @@ def test_a_stolen_server_shows_no_mail_and_waits_for_head_office(
         )
         return sorted(found.output.decode().split())
 
-    monkeypatch.setattr(up, "await_first_boots", answered)
-    monkeypatch.setenv("PYTHONPATH", desk.environment["PYTHONPATH"])
     encrypt(desk, tang, ENCRYPTED)
-    image = place / "disk.raw"
-    image.write_bytes(SECTOR.ljust(510, b"\0") + b"\x55\xaa" + bytes(1024**2))
-    digest = hashlib.sha512(image.read_bytes()).hexdigest()
-
-    status, printed = types("up", "--yes", "--image", str(image), "--sha512", digest)
+    image, digest = sector
+    status, printed = types("up", "--yes", "--image", image, "--sha512", digest)
     assert status == 0, printed
     assert (state(HOST), state(ENCRYPTED)) == ("running", "running")
     assert MAIL in prints(ENCRYPTED), "it boots"
-    source = f"{IMAGES}/{guests.Image(str(image), digest).name}"
+    source = f"{IMAGES}/{guests.Image(image, digest).name}"
     assert files_with(MAIL) == sorted([source, f"{IMAGES}/{HOST}.qcow2"]), "not in the encrypted disk"
     passphrase = secrets_file.read(desk.site).disks[ENCRYPTED].get_secret_value()
     assert files_with(passphrase) == []

@@ -83,7 +83,11 @@ def test_one_reply_of_many_that_accepts_is_a_success_and_each_other_refusal_is_n
     seen = Evidence()
     refused = ("one", Reply(451, "451 4.7.1 Service unavailable"))
     assert not seen.expect_all([refused, ("two", Reply(554, "554 5.7.1 denied"))], "554 5.7.1")
-    assert (seen.defended, seen.succeeded, seen.observed) == (False, False, "one: 451 4.7.1 Service unavailable")
+    assert (seen.defended, seen.succeeded, seen.observed) == (
+        False,
+        False,
+        "one: 451 4.7.1 Service unavailable",
+    )
     seen.expect_all([refused, ("three", Reply(250, "250 2.1.5 Ok"))], "554 5.7.1")
     assert seen.succeeded
 

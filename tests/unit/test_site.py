@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.machines import guests, server, up
 from outpost.machines.guests import Image
+from outpost.machines.hardening import BASELINE, FILTER, RULES
 from outpost.machines.hypervisor import (
     DIRECTORY,
     SETTINGS,
@@ -69,7 +71,8 @@ def site(place: Path) -> Site:
 def answer(of: Site, *lines: str, disks: dict[str, int] | None = None) -> Server:
     """A server on which all guests run as this site declares them."""
     facts = ["release debian 13", "machine x86_64", "kvm yes", "memory 32000", "processors 8", "disk 900000",
-            "link lo", "link eno1", "link eno2 zone-wan", "address eno1"]  # fmt: skip
+            "link lo", "link eno1", "link eno2 zone-wan", "address eno1", "port 22"]  # fmt: skip
+    facts += [f"holds {part.control}" for part in BASELINE]
     facts += [f"link {bridge.name}" for bridge in of.bridges]
     facts += [f"link {bridge.member} {bridge.name}" for bridge in of.bridges if bridge.vlan]
     for guest in of.guests:
@@ -86,7 +89,7 @@ def answer(of: Site, *lines: str, disks: dict[str, int] | None = None) -> Server
     return server.read("\n".join([*lines, *facts]) + "\n", tuple(guest.name for guest in of.guests))
 
 
-BARE = "release debian 13\nmachine x86_64\nkvm yes\nmemory 32000\nprocessors 8\ndisk 900000\nlink eno1\nlink eno2\n"
+BARE = "release debian 13\nmachine x86_64\nkvm yes\nmemory 32000\nprocessors 8\ndisk 900000\nlink eno1\nlink eno2\nport 22\n"
 
 
 def bare(of: Site) -> Server:
@@ -202,9 +205,10 @@ def test_systemd_takes_the_units(place: Path, tmp_path: Path) -> None:
             (tmp_path / Path(path).name).write_text(
                 text.replace("/usr/bin/virsh", "/bin/true")
                 .replace("/sbin/ip", "/bin/true")
+                .replace("/usr/sbin/nft", "/bin/true")
                 .replace("/usr/lib/systemd/systemd-sysctl", "/bin/true")
             )
-    units = [str(tmp_path / unit) for unit in UNITS]
+    units = [str(tmp_path / unit) for unit in (FILTER, *UNITS)]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert not [line for line in done.stderr.splitlines() if "outpost-" in line], done.stderr
 
@@ -212,14 +216,16 @@ def test_systemd_takes_the_units(place: Path, tmp_path: Path) -> None:
 def test_a_bare_server_gets_every_guest(place: Path) -> None:
     declared = site(place)
     listed = names(declared, bare(declared))
-    assert listed[:2] == ["bridges of the zones", "image of the disks"]
-    assert listed[2:6] == [
+    hardened = len(BASELINE)
+    assert listed[:hardened] == [part.name for part in BASELINE]
+    assert listed[hardened : hardened + 2] == ["bridges of the zones", "image of the disks"]
+    assert listed[hardened + 2 : hardened + 6] == [
         "ns1: disk of 5 GiB",
         "ns1: definition with 512 MiB, 1 CPU",
         "ns1: seed",
         "ns1: start",
     ]
-    assert len(listed) == 2 + 4 * len(declared.guests)
+    assert len(listed) == hardened + 2 + 4 * len(declared.guests)
 
 
 def test_a_second_time_nothing_is_done(place: Path) -> None:
@@ -292,6 +298,30 @@ def test_what_is_missing_is_found_before_anything_is_changed(place: Path, lines:
     bad = [each for each in server.judge(found, declared, ON) if each.level == "bad"]
     assert any(message in each.seen for each in bad), bad
     assert all(each.remedy for each in bad)
+
+
+def test_the_server_is_hardened_and_drift_there_is_repaired(place: Path) -> None:
+    declared = site(place)
+    found = answer(declared)
+    for part in BASELINE:
+        drifted = replace(found, holds=found.holds - {part.control})
+        (step,) = guests.steps(declared, drifted, None, ())
+        assert step.command == part.step
+    assert "tcp dport { 22, 2222 } accept" in declared.on("kvm", (22, 2222)).files()[RULES]
+
+
+@pytest.mark.parametrize("port", ["", "0", "65536", "22; accept", "²²", "-1"])
+def test_what_is_no_port_of_ssh_is_left_out_and_without_one_nothing_is_filtered(
+    place: Path, port: str
+) -> None:
+    declared = site(place)
+    found = server.read(
+        BARE.replace("port 22", f"port {port}"), tuple(guest.name for guest in declared.guests)
+    )
+    assert found.ports == ()
+    assert any(
+        "no port of SSH" in each.seen for each in server.judge(found, declared, ON) if each.level == "bad"
+    )
 
 
 def test_a_card_that_carries_the_servers_own_address_is_refused(place: Path) -> None:
@@ -376,6 +406,7 @@ def test_a_limit_leaves_the_other_guests_as_they_are(place: Path) -> None:
     declared = site(place)
     one, found = declared.only(["ns1"]), bare(declared)
     assert {name.partition(":")[0] for name in names(one, found)} == {
+        *(part.name for part in BASELINE),
         "bridges of the zones",
         "image of the disks",
         "ns1",

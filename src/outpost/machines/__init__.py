@@ -3,7 +3,7 @@
 - `seed`: what the first boot of each needs, as NoCloud seeds for cloud-init.
 - `hypervisor`: the guests of one server as the office declares them, pure. `server`: what the server has. `guests`: the steps, pure.
   `up`: runs them by pyinfra (`deploy`).
-- `keys`: what the office's secrets keep for machines.
+- `hardening`: the baseline of that server itself.
 - `image`: a bootable disk image.
 
 The command line is in ``outpost.cli.machines``.

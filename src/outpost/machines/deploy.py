@@ -9,6 +9,7 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.operations import apt, files, server, systemd
 from pyinfra.operations.util import any_changed
 
+from outpost.machines.hardening import FILTER, RELOAD_SSH
 from outpost.machines.hypervisor import DIRECTORY, UNITS
 
 declared = json.loads(Path(host.data.declared).read_text(encoding="utf-8"))
@@ -25,6 +26,10 @@ if declared["files"]:
     files.directory(name=DIRECTORY, path=DIRECTORY, user="root", group="root", mode="711")
     systemd.daemon_reload(name="units are read", _if=any_changed(*changed))
     systemd.service(name=f"{UNITS[0]} starts", service=UNITS[0], running=True, enabled=True)
+    systemd.service(
+        name=f"{FILTER} is loaded", service=FILTER, restarted=True, enabled=True, _if=any_changed(*changed)
+    )
+    server.shell(name="sshd reads its settings", commands=[RELOAD_SSH], _if=any_changed(*changed))
     carried_out = f"{UNITS[0]} is carried out"
     systemd.service(name=carried_out, service=UNITS[0], restarted=True, _if=any_changed(*changed))
 for name, path in declared["seeds"].items():

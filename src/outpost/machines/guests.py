@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from outpost.machines.hardening import BASELINE
 from outpost.machines.hypervisor import DIRECTORY, START, UNITS, Guest, Site
 from outpost.machines.server import Present, Server, bridged, wanted
 
@@ -85,6 +86,9 @@ def steps(
         passphrases: Of encrypted disks, by guest; a plan does without.
     """
     keys = passphrases or {}
+    for part in BASELINE:
+        if part.control not in server.holds:
+            yield Step(part.name, part.step)
     if not bridged(server, site):
         yield Step("bridges of the zones", f"systemctl restart {UNITS[0]}")
     if image and new(site, server) and image.is_remote and image.name not in server.files:

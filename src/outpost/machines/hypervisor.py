@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import NAMESPACE_DNS, uuid5
 
+from outpost.machines import hardening
 from outpost.machines.seed import mac
 from outpost.office.model import Office
 from outpost.office.role import role_of
@@ -24,7 +25,7 @@ DIRECTORY = "/var/lib/libvirt/images/outpost"
 """On the server: disks, seeds until the first boot is over, and the image that disks are made from."""
 MARK = "/etc/outpost-site"
 """On the server: a file with the domain of the office that it belongs to."""
-PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils")
+PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", *hardening.PACKAGES)
 UNITS = ("outpost-bridges.service", "outpost-guests.service")
 SETTINGS = "/etc/sysctl.d/60-outpost-site.conf"
 """On the server: kernel settings of the bridges."""
@@ -128,11 +129,16 @@ class Guest:
 
 @dataclass(frozen=True)
 class Site:
-    """The declared state of one server; guests in the order in which they start."""
+    """The declared state of one server; guests in the order in which they start.
+
+    Attributes:
+        ports: Of SSH on the server.
+    """
 
     domain: str
     bridges: tuple[Bridge, ...]
     guests: tuple[Guest, ...]
+    ports: tuple[int, ...] = (22,)
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -148,18 +154,20 @@ class Site:
 
         encrypted = [guest for guest in self.guests if guest.encrypted]
         files = {MARK: f"{self.domain}\n", SETTINGS: made("sysctl.conf")}
-        files |= {f"/etc/systemd/system/{unit}": made(unit.removeprefix("outpost-")) for unit in UNITS}
+        files |= {path: made(template) for path, template in hardening.FILES.items()}
+        units = (hardening.FILTER, *UNITS)
+        files |= {f"/etc/systemd/system/{unit}": made(unit.removeprefix("outpost-")) for unit in units}
         files |= {START: made("start.sh")} if encrypted else {}
-        units = {guest.unit: made("guest.service", guest=guest) for guest in encrypted if guest.bound}
-        return files | {f"/etc/systemd/system/{unit}": content for unit, content in units.items()}
+        bound = {guest.unit: made("guest.service", guest=guest) for guest in encrypted if guest.bound}
+        return files | {f"/etc/systemd/system/{unit}": content for unit, content in bound.items()}
 
     def only(self, names: Collection[str]) -> Site:
         """The same with only some of its guests."""
         return replace(self, guests=tuple(guest for guest in self.guests if guest.name in names))
 
-    def on(self, kind: Virtualization) -> Site:
-        """The same on a server that supports it."""
-        return replace(self, guests=tuple(replace(guest, kind=kind) for guest in self.guests))
+    def on(self, kind: Virtualization, ports: tuple[int, ...] = (22,)) -> Site:
+        """The same on a server that supports it, and has SSH on these ports."""
+        return replace(self, guests=tuple(replace(guest, kind=kind) for guest in self.guests), ports=ports)
 
 
 def site_of(office: Office, hosts: tuple[Host, ...]) -> Site:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from outpost.engine.preflight import RELEASE, Finding
 from outpost.errors import OutpostError
+from outpost.machines.hardening import QUESTIONS
 from outpost.machines.hypervisor import DIRECTORY, MARK, Card, Guest, Site
 from outpost.office.tables.topology import parted
 from outpost.transport import answers, ssh
@@ -30,6 +31,7 @@ MOST = 4 * 1024**2
 """Most bytes of its answer."""
 OWN_MEMORY = 1024
 """MiB that the server keeps for itself."""
+MOST_PORTS = 8
 FIRST_DISK = 3
 """GiB that a guest's disk takes before it has mail."""
 _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
@@ -79,6 +81,8 @@ class Server:
     Attributes:
         links: Network interface → the bridge that it is a port of, or nothing.
         addressed: Interfaces with an address of the server.
+        ports: Of SSH.
+        holds: Controls of the baseline that are kept.
     """
 
     release: str = ""
@@ -86,12 +90,14 @@ class Server:
     kvm: bool = False
     memory: int = 0
     processors: int = 0
+    ports: tuple[int, ...] = ()
     free: int = 0
     swap: bool = False
     site: str = ""
     links: dict[str, str] = field(default_factory=dict)
     addressed: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
+    holds: frozenset[str] = frozenset()
     guests: dict[str, Present] = field(default_factory=dict)
 
 
@@ -131,7 +137,7 @@ def survey(login: str, target: Target, site: Site) -> Server:
     names = tuple(guest.name for guest in site.guests)
     given = {"directory": DIRECTORY, "mark": MARK, "names": " ".join(names)}
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-    return read(run(login, target, head + _SCRIPT), names)
+    return read(run(login, target, head + _SCRIPT + QUESTIONS), names)
 
 
 def read(output: str, names: tuple[str, ...]) -> Server:
@@ -140,7 +146,7 @@ def read(output: str, names: tuple[str, ...]) -> Server:
     first = {key: answers.line(value, 300) for key, value in reversed(lines)}
     several = {
         key: frozenset(value for found, value in lines if found == key and len(value) < 300)
-        for key in ("link", "address", "file", "encrypted")
+        for key in ("link", "address", "file", "encrypted", "port", "holds")
     }
     files = frozenset(text.partition(" ")[2] for text in several["file"])
     return Server(
@@ -149,12 +155,16 @@ def read(output: str, names: tuple[str, ...]) -> Server:
         kvm="kvm" in first,
         memory=_number(first.get("memory", "")),
         processors=_number(first.get("processors", "")),
+        ports=tuple(sorted({port for text in several["port"] if 0 < (port := _number(text)) < 65536}))[
+            :MOST_PORTS
+        ],
         free=_number(first.get("disk", "")),
         swap="swap" in first,
         site=first.get("site", ""),
         links={name: master for name, _, master in (text.partition(" ") for text in several["link"])},
         addressed=frozenset(text.split("@")[0] for text in several["address"]),
         files=files,
+        holds=several["holds"],
         guests={
             name: _present(name, [value for _, value in lines], files, name in several["encrypted"])
             for name in names
@@ -232,6 +242,8 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
         yield bad(seen, f"install Debian {RELEASE} for amd64 on it")
     if server.site not in ("", site.domain):
         yield bad(f"already runs the office {server.site}", "use a server of its own for each office")
+    if not server.ports:
+        yield bad("no port of SSH found: its packet filter would cut it off", "install openssh-server on it")
     if not server.kvm:
         yield note(
             "its processors offer no virtualization (KVM): guests are emulated, many times slower, for a trial only",

@@ -4,6 +4,7 @@ echo "machine $(uname -m)"
 [ -c /dev/kvm ] && grep -qE '^flags.* (vmx|svm)( |$)' /proc/cpuinfo && echo "kvm yes"
 echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 echo "processors $(nproc)"
+{ sshd -T 2>/dev/null | sed -n 's/^port //p'; echo "${SSH_CONNECTION##* }"; } | sort -u | sed 's/^/port /'
 place=$directory; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
 echo "disk $(df -Pm "$place" | awk 'NR == 2 { print $4 }')"
 [ ! -s $mark ] || echo "site $(head -c 300 $mark | head -n 1)"

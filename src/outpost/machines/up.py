@@ -13,7 +13,7 @@ from outpost.engine import run
 from outpost.engine.preflight import Finding
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.machines import guests, server
+from outpost.machines import guests, hardening, server
 from outpost.machines.guests import Image, Step
 from outpost.machines.hypervisor import DIRECTORY, Guest, Site, site_of
 from outpost.machines.image import digest as digest_of
@@ -111,7 +111,7 @@ def examined(target: Target, office: Office, login: str, names: Collection[str] 
         raise OutpostError(problem, "compare hosts.NAME.server with --on")
     whole = site_of(office, hosts)
     found = server.survey(login, target, whole)
-    whole = whole.on("kvm" if found.kvm else "qemu")
+    whole = whole.on("kvm" if found.kvm else "qemu", found.ports)
     return Work(target, office, login, whole, whole.only(names) if names else whole, found)
 
 
@@ -136,6 +136,16 @@ def named(source: str, digest: str) -> Image:
     if file.is_file() and digest_of(file) != digest:
         raise OutpostError(f"{source} does not have this SHA-512", "fetch or build the image again")
     return Image(source, digest)
+
+
+def hardened(work: Work) -> Iterator[Finding]:
+    """Whether the server itself has its baseline."""
+    for part in hardening.BASELINE:
+        if part.control in work.found.holds:
+            yield Finding(work.login, "good", f"{part.name} ({part.control})")
+        else:
+            remedy = f"run `./outpost machines up {work.target.typed} --on {work.login}`"
+            yield Finding(work.login, "bad", f"not true: {part.name} ({part.control})", remedy)
 
 
 def reopened(work: Work) -> Iterator[Finding]:

@@ -66,7 +66,9 @@ class Evidence:
             self.findings.append(Finding(False, seen, refused, late=reply.code == SILENT))
         if odd:
             return False
-        return self.check(bool(replies), replies[0][1].brief if len(replies) == 1 else f"{len(replies)} times")
+        return self.check(
+            bool(replies), replies[0][1].brief if len(replies) == 1 else f"{len(replies)} times"
+        )
 
     def in_time(self, took: float, promised: float, idle: float, what: str) -> bool:
         """Whether something took no longer than promised, in proportion to its idle value and to the load."""
