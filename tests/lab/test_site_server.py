@@ -223,6 +223,13 @@ BROKEN = {
     "SYS-06": "systemctl mask --now apt-daily-upgrade.timer",
 }
 """Control → shell that breaks it on the server."""
+OTHERWISE = {
+    f"virsh destroy {HOST}": f"{HOST}: start",
+    f"ip link set {CARD} nomaster": "bridges of the zones",
+    "echo '#' >> /etc/systemd/system/outpost-guests.service": "/etc/systemd/system/outpost-guests.service",
+    f"virsh setmaxmem {ENCRYPTED} 400M --config": f"{ENCRYPTED}: definition",
+}
+"""Shell that changes the server → what the check names."""
 
 
 @pytest.mark.control("SSH-01", "NET-01", "SYS-06")
@@ -265,6 +272,14 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
         status, printed = types("check")
         assert status == 0, printed
         assert not reachable()
+
+    for script, wrong in OTHERWISE.items():
+        run(desk.server, "sh", "-ec", script)
+        status, printed = types("check")
+        assert f"not as declared: {wrong}" in " ".join(printed.split()), printed
+        assert status == 1
+        status, printed = types("up", "--yes")
+        assert status == 0, printed
 
     own = "mkdir /etc/outpost-site.d; echo 'tcp dport 8080 accept' > /etc/outpost-site.d/own.nft; systemctl restart outpost-filter"
     run(desk.server, "sh", "-ec", own)

@@ -459,6 +459,30 @@ def test_a_second_up_says_that_nothing_changes(
     assert carried_out == []
 
 
+def test_check_names_what_up_would_do(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = answer(site(place))
+    carried_out = commanded(monkeypatch, place, before)
+    assert run(["machines", "check", str(place), "--on", ON]) == 0, capsys.readouterr()
+    edit(place, "hosts", "webmail", memory="2GiB")
+    before.guests["ns1"] = replace(before.guests["ns1"], disk=0)
+    before.guests["mta"] = replace(before.guests["mta"], running=False)
+    commanded(monkeypatch, place, replace(before, holds=before.holds - {"SSH-01"}))
+    capsys.readouterr()
+    assert run(["machines", "check", str(place), "--on", ON]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    wrong = (
+        "has no disk of ns1",
+        "not as declared: webmail: definition",
+        "not as declared: mta: start",
+        "not true: SSH takes",
+    )
+    assert [each for each in wrong if f"bad {ON}: {each}" not in printed] == []
+    assert "webmail runs with its former size" in printed
+    assert carried_out == []
+
+
 def test_a_restart_is_not_among_what_yes_agrees_to(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -629,7 +653,8 @@ def test_a_check_names_guests_that_the_server_cannot_start_alone(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declared = encrypt(place, "mta", "store")
-    commanded(monkeypatch, place, answer(declared, "encrypted mta", "encrypted store"))
+    bound = [f"file 9 {guest.bound.rpartition('/')[2]}" for guest in declared.guests if guest.bound]
+    commanded(monkeypatch, place, answer(declared, "encrypted mta", "encrypted store", *bound))
     asked: list[str] = []
 
     def answered(_login: str, _target: object, script: str, **_more: object) -> str:

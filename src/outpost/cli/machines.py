@@ -155,7 +155,14 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
 @machines.named("check")
 def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None) -> int:
     work = _examined(office, on, limit)
-    _show([*server.judge(work.found, work.site, on), *up.hardened(work), *up.reopened(work)])
+    _show(
+        [
+            *server.judge(work.found, work.site, on),
+            *up.drift(work, watcher()),
+            *up.hardened(work),
+            *up.reopened(work),
+        ]
+    )
     return 0
 
 

@@ -138,6 +138,24 @@ def named(source: str, digest: str) -> Image:
     return Image(source, digest)
 
 
+def drift(work: Work, watcher: run.Watcher) -> Iterator[Finding]:
+    """What `machines up` would do on the server, besides its baseline and restarts of guests."""
+    remedy = f"run `./outpost machines up {work.target.typed} --on {work.login}`"
+    new = {guest.name for guest in guests.new(work.site, work.found)}
+    for name in sorted(new):
+        yield Finding(work.login, "bad", f"has no disk of {name}", remedy)
+    made = work.site.only({guest.name for guest in work.site.guests} - new)
+    planned = work.outcome(list(guests.steps(made, work.found, None, ())), watcher, dry=True)
+    known = {part.name for part in hardening.BASELINE}
+    for change in planned.expect_success("run the command again", "not reached:").changes:
+        if not change.conditional and change.operation not in known:
+            yield Finding(work.login, "bad", f"not as declared: {change.operation}", remedy)
+    for guest in guests.to_restart(work.site, work.found):
+        yield Finding(
+            work.login, "note", f"{guest.name} runs with its former size", f"{remedy[:-1]} --restart`"
+        )
+
+
 def hardened(work: Work) -> Iterator[Finding]:
     """Whether the server itself has its baseline."""
     for part in hardening.BASELINE:
