@@ -232,7 +232,7 @@ OTHERWISE = {
 """Shell that changes the server → what the check names."""
 
 
-@pytest.mark.control("SSH-01", "NET-01", "SYS-06")
+@pytest.mark.control("SSH-01", "NET-01", "SYS-06", "LOG-04")
 def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
     desk: Desk, types: Callable[..., tuple[int, str]], sector: tuple[str, str]
 ) -> None:
@@ -251,6 +251,15 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
         "--listen=8080",
         "/bin/cat",
     )
+
+    def alarms() -> str:
+        """What the server sends, whose path for alarms is its journal."""
+        run(desk.server, "systemctl", "start", "outpost-watch.service")
+        return run(desk.server, "journalctl", "--quiet", "--identifier=alarms", "--output=cat")
+
+    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
+    document["alarms"] = {"tell": ["systemd-cat --identifier=alarms"]}
+    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
     until(reachable, "a service of somebody")
     status, printed = types("up", "--yes", "--image", sector[0], "--sha512", sector[1])
     assert status == 0, printed
@@ -260,6 +269,9 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
     assert "nothing to change" in printed, printed
     status, printed = types("check")
     assert status == 0, printed
+    assert "ALARM" not in alarms()
+    timer = run(desk.server, "systemctl", "show", "--property=NextElapseUSecMonotonic", "outpost-watch.timer")
+    assert "=infinity" not in timer, "it checks again by itself"
     assert set(BROKEN) == {part.control for part in hardening.BASELINE}
     for control, broken in BROKEN.items():
         run(desk.server, "sh", "-ec", broken)
@@ -272,9 +284,11 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
         status, printed = types("check")
         assert status == 0, printed
         assert not reachable()
+        assert f"OVER {part.name} ({part.control})" in alarms()
 
     for script, wrong in OTHERWISE.items():
         run(desk.server, "sh", "-ec", script)
+        assert "destroy" not in script or f"ALARM {HOST} runs: not true" in alarms()
         status, printed = types("check")
         assert f"not as declared: {wrong}" in " ".join(printed.split()), printed
         assert status == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 from base64 import b64encode
@@ -33,6 +35,7 @@ from outpost.machines.hypervisor import (
 from outpost.machines.server import Server, wanted
 from outpost.office import load
 from outpost.office.load import check
+from outpost.onhost import watch
 from outpost.target import find
 from outpost.transport import answers
 from outpost.transport.remote import failure
@@ -308,6 +311,23 @@ def test_the_server_is_hardened_and_drift_there_is_repaired(place: Path) -> None
         (step,) = guests.steps(declared, drifted, None, ())
         assert step.command == part.step
     assert "tcp dport { 22, 2222 } accept" in declared.on("kvm", (22, 2222)).files()[RULES]
+
+
+def test_the_server_sends_alarms_about_its_baseline_and_each_guest(place: Path) -> None:
+    wanted = {"tell": ["https://10.33.4.9/?key=abc"], "every": "7m", "disk_percent": 70}
+    edit(place, alarms=wanted)
+    made = site(place).files()
+    given = json.loads(made["/etc/outpost/watch.json"])
+    assert set(given["probes"]) <= watch.PROBES.keys()
+    assert given["tell"] == ["https://10.33.4.9/?key=abc"]
+    assert given["disk_percent"] == 70
+    about = {f"{part.name} ({part.control})" for part in BASELINE}
+    assert given["questions"].keys() == about | {f"{guest.name} runs" for guest in site(place).guests}
+    assert "OnUnitInactiveSec=420s\n" in made["/etc/systemd/system/outpost-watch.timer"]
+    source = made["/usr/local/lib/outpost-site/python/outpost/onhost/watch.py"]
+    assert source == Path(watch.__file__).read_text()
+    (path,) = re.findall("PYTHONPATH=(.*)", made["/etc/systemd/system/outpost-watch.service"])
+    assert f"{path}/outpost/onhost/tell.py" in made
 
 
 @pytest.mark.parametrize("port", ["", "0", "65536", "22; accept", "²²", "-1"])

@@ -412,6 +412,14 @@ def test_no_name_of_a_stranger_ends_a_check_or_begins_a_line(
     assert "1 accounts, bob@po.test" in alarm.text
 
 
+def test_what_is_not_true_on_a_sites_server_is_an_alarm() -> None:
+    asked = settings(questions={"ns1 runs": "false", "SSH takes only keys (SSH-01)": "read -r line || true"})
+    (alarm,) = watch.questions(asked, NOW)
+    assert alarm == Alarm(
+        "ns1 runs", f"not true: ns1 runs. `./outpost machines up {asked['office']} --on USER@SERVER` repairs it"
+    )
+
+
 def test_a_probe_that_fails_is_an_alarm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_settings: watch.Settings, _now: float) -> Any:
         raise ValueError("odd")

@@ -9,6 +9,7 @@ from pyinfra.facts.deb import DebPackages
 from pyinfra.operations import apt, files, server, systemd
 from pyinfra.operations.util import any_changed
 
+from outpost.machines.alarms import TIMER
 from outpost.machines.hardening import FILTER, RELOAD_SSH
 from outpost.machines.hypervisor import DIRECTORY, UNITS
 
@@ -20,7 +21,10 @@ if declared["files"]:
         apt.update(name="package lists")
         apt.packages(name=f"packages: {', '.join(missing)}", packages=missing, no_recommends=True)
     changed = [
-        files.put(name=path, src=StringIO(content), dest=path, mode="644")
+        # an alarm's path may hold a password
+        files.put(
+            name=path, src=StringIO(content), dest=path, mode="600" if path.endswith(".json") else "644"
+        )
         for path, content in declared["files"].items()
     ]
     files.directory(name=DIRECTORY, path=DIRECTORY, user="root", group="root", mode="711")
@@ -30,6 +34,7 @@ if declared["files"]:
         name=f"{FILTER} is loaded", service=FILTER, restarted=True, enabled=True, _if=any_changed(*changed)
     )
     server.shell(name="sshd reads its settings", commands=[RELOAD_SSH], _if=any_changed(*changed))
+    systemd.service(name=f"{TIMER} starts", service=TIMER, running=True, enabled=True)
     carried_out = f"{UNITS[0]} is carried out"
     systemd.service(name=carried_out, service=UNITS[0], restarted=True, _if=any_changed(*changed))
 for name, path in declared["seeds"].items():

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from uuid import NAMESPACE_DNS, uuid5
 
-from outpost.machines import hardening
+from outpost.machines import alarms, hardening
 from outpost.machines.seed import mac
 from outpost.office.model import Office
 from outpost.office.role import role_of
@@ -25,7 +25,7 @@ DIRECTORY = "/var/lib/libvirt/images/outpost"
 """On the server: disks, seeds until the first boot is over, and the image that disks are made from."""
 MARK = "/etc/outpost-site"
 """On the server: a file with the domain of the office that it belongs to."""
-PACKAGES = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", *hardening.PACKAGES)
+PACKAGES = ("libvirt-daemon-system", "python3", "qemu-system-x86", "qemu-utils", *hardening.PACKAGES)
 UNITS = ("outpost-bridges.service", "outpost-guests.service")
 SETTINGS = "/etc/sysctl.d/60-outpost-site.conf"
 """On the server: kernel settings of the bridges."""
@@ -133,12 +133,16 @@ class Site:
 
     Attributes:
         ports: Of SSH on the server.
+        watched: Path on the server → content, of what sends its alarms.
+        every: Seconds between two checks for alarms.
     """
 
     domain: str
     bridges: tuple[Bridge, ...]
     guests: tuple[Guest, ...]
     ports: tuple[int, ...] = (22,)
+    watched: dict[str, str] = field(default_factory=dict)
+    every: int = 0
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -153,9 +157,9 @@ class Site:
             return render(_TEMPLATES, f"{template}.j2", context | more)
 
         encrypted = [guest for guest in self.guests if guest.encrypted]
-        files = {MARK: f"{self.domain}\n", SETTINGS: made("sysctl.conf")}
+        files = {MARK: f"{self.domain}\n", SETTINGS: made("sysctl.conf"), **self.watched}
         files |= {path: made(template) for path, template in hardening.FILES.items()}
-        units = (hardening.FILTER, *UNITS)
+        units = (hardening.FILTER, *UNITS, *alarms.UNITS)
         files |= {f"/etc/systemd/system/{unit}": made(unit.removeprefix("outpost-")) for unit in units}
         files |= {START: made("start.sh")} if encrypted else {}
         bound = {guest.unit: made("guest.service", guest=guest) for guest in encrypted if guest.bound}
@@ -179,6 +183,8 @@ def site_of(office: Office, hosts: tuple[Host, ...]) -> Site:
         office.domain,
         tuple(bridge for zone, bridge in bridges.items() if zone in used),
         tuple(_guest(office, host, bridges) for host in ordered),
+        watched=alarms.files(office, [host.name for host in ordered], DIRECTORY),
+        every=office.alarms.every,
     )
 
 

@@ -402,6 +402,18 @@ def corrupt(settings: Settings, _now: float) -> Iterator[Alarm]:
         )
 
 
+def questions(settings: Settings, _now: float) -> Iterator[Alarm]:
+    """What must be true on a site's server; each is asked by a command."""
+    for name, command in settings["questions"].items():
+        asked = ("sh", "-c", command)
+        if subprocess.run(
+            asked, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=100
+        ).returncode:
+            yield Alarm(
+                name, f"not true: {name}. {_typed(settings, 'machines up', '--on USER@SERVER')} repairs it"
+            )
+
+
 def filter_memory(settings: Settings, _now: float) -> Iterator[Alarm]:
     """What the filter remembers of sent mail: Redis forgets it first when it is full, and takes nothing new when it cannot save."""
     lines = output_of("redis-cli", "-s", settings["redis"], "info").splitlines()
@@ -448,7 +460,7 @@ PROBES: dict[str, Probe] = {
     probe.__name__: probe
     for probe in (
         queue, certificates, zone_signatures, virus_signatures, scanner, disks, clock, backup, logins, logs, units, memory, corrupt, damaged,
-        filter_memory,
+        filter_memory, questions,
     )
 }  # fmt: skip
 
