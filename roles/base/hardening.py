@@ -30,6 +30,13 @@ def network(view: BaseView) -> Items:
         live=IN_FORCE,
         guarded=True,
     )
+    # NET-03: without it the table of the package's example stays loaded, where the unit was enabled before the first apply; its rules allow all.
+    yield once(
+        "no packet filter of the package's example",
+        unless="! systemctl is-active --quiet nftables.service || dpkg --verify nftables | grep -q ' c /etc/nftables.conf$'",
+        untouched=("/etc/nftables.conf",),
+        command="systemctl stop nftables.service",
+    )
     yield service(
         name="nftables",
         files=[rendered("base", "/etc/nftables.conf", mode="0755", view=view)],

@@ -350,6 +350,10 @@ class Administrator:
 
     # What somebody else has done: the machines, the world ---------------------------------------------------------
 
+    def _containers(self) -> list[Machine]:
+        """The machines that somebody else sets up as containers."""
+        return list(self.site.machines)
+
     def _hosts(self) -> list[Machine]:
         return [machine for machine in self.site.machines if machine.office]
 
@@ -373,7 +377,7 @@ class Administrator:
                 self._installed(machine)
 
         with ThreadPoolExecutor(up.AT_ONCE) as pool:
-            list(pool.map(come, self.site.machines))
+            list(pool.map(come, self._containers()))
         if "acme" in self.shape.around:
             trust.learn_acme_root(self.site)  # a public authority would be among Debian's
             (self.site.office_directory / self.site.acme_ca.name).write_bytes(self.site.acme_ca.read_bytes())

@@ -18,6 +18,7 @@ from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
 from outpost.machines import image, seed
 from outpost.office import load
+from outpost.onhost.observe import expected
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPvl2VGKbSb6DB9Jbjn8cDsxhYg3Q6hVZCAT1Z0tOAa maria@site"
 
@@ -72,6 +73,14 @@ def test_an_image_for_all_holds_no_secret_and_one_for_a_host_its_seed_alone(plac
         "mkosi.extra/var/lib/cloud/seed/nocloud/user-data"
     ]
     assert recipe(place) == recipe(place), "the same office makes the same recipe"
+
+
+def test_units_of_an_image_stay_as_their_packages_left_them_and_its_packages_are_debians(place: Path) -> None:
+    files = recipe(place)
+    assert "echo 'disable *'" in files["mkosi.postinst.chroot"], (
+        "mkosi presets last, and Debian's preset enables all"
+    )
+    assert expected.INSTALLER in files["mkosi.finalize"]
 
 
 def test_mkosi_takes_the_recipe(place: Path, tmp_path: Path) -> None:

@@ -978,6 +978,41 @@ def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
     assert strange <= reported({*GOOD, *strange})
 
 
+INSTALLED = "# by the installer\n\nsource /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\nallow-hotplug eno1\niface eno1 inet static\n\taddress 192.0.2.5/24\n\tgateway 192.0.2.1\n\tdns-nameservers 192.0.2.1 2001:db8::1\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "explained"),
+    [
+        ("/etc/network/interfaces", INSTALLED, True),
+        ("/etc/network/interfaces.d/50-cloud-init", INSTALLED, True),
+        ("/etc/network/interfaces", "", False),
+        ("/etc/network/interfaces", INSTALLED + "\tpost-up /root/x\n", False),
+        ("/etc/network/interfaces", INSTALLED + "\taddress 192.0.2.5; /root/x\n", False),
+        ("/etc/network/interfaces", INSTALLED + "\taddress $(/root/x)\n", False),
+        ("/etc/network/interfaces", INSTALLED + "source /tmp/x\n", False),
+        ("/etc/network/interfaces", INSTALLED + "mapping eth0\n\tscript /root/x\n", False),
+        ("/etc/network/interfaces", INSTALLED + "iface ppp0 inet ppp\n", False),
+        ("/etc/network/if-up.d/x", "auto lo\n", False),
+        ("/etc/systemd/network/10-cloud-init-eth0.network", "[Match]\nName=eth0\n", True),
+        ("/etc/systemd/network/x.sh", "[Match]\n", False),
+        ("/etc/systemd/networkd.conf", "[Network]\n", False),
+        ("/etc/netplan/50-cloud-init.yaml", "network: {version: 2}\n", True),
+    ],
+)
+def test_the_first_configuration_of_cards_is_explained_unless_it_starts_a_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, text: str, explained: bool
+) -> None:
+    (tmp_path / "file").write_text(text)
+    monkeypatch.setattr(
+        expected, "lines_in", lambda _path, read=expected.lines_in: read(str(tmp_path / "file"))
+    )
+    fact = f"file\t{path}\tabc"
+    assert Expected({}, {fact}, set()).explains(fact) is explained
+    assert not Expected({}, {fact}, {"version\tapt\t1"}).explains(fact), "a later one is reported"
+    assert not Expected({}, {fact}, set()).explains(f"file\t{path}\tlink to /tmp/x")
+
+
 @pytest.mark.parametrize(
     ("content", "explained"),
     [

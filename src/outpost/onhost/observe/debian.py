@@ -104,6 +104,16 @@ MADE = re.compile(
 )
 """Files that scripts of packages and the installer make, with content specific to the host."""
 
+CARDS = re.compile(
+    r"^/etc/(netplan/[\w.-]+\.yaml|network/interfaces(\.d/[\w.-]+)?|systemd/network/[\w.-]+\.(link|netdev|network))\Z"
+)
+"""Files of an installer or of cloud-init that configure the host's cards."""
+INTERFACES = re.compile(
+    r"[ \t]*(#.*|source(-directory)? /etc/network/interfaces\.d(/\*)?|iface [\w.:@-]+ inet6? (auto|dhcp|loopback|manual|static)"
+    r"|(address|allow-hotplug|auto|broadcast|dns-(domain|nameservers?|search)|gateway|metric|mtu|netmask|network)[\w.:/@ \t-]*)?[ \t]*"
+)
+"""Lines of interfaces(5) that start no program. The other files of cards cannot start one."""
+
 
 WRITTEN = frozenset((
     # from Debian's standard system, cloud images and boot loaders
