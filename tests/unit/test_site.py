@@ -588,7 +588,7 @@ def test_an_encrypted_disk_is_made_and_opened_with_a_passphrase_that_no_command_
     declared = encrypt(place, "store")
     keys = {"store": "the passphrase"}
     steps = {each.name: each for each in guests.steps(declared, bare(declared), IMAGE, (), keys)}
-    opened = ("store: encrypted disk of 10 GiB", "store: start", "store: tang servers open its disk")
+    opened = ("store: encrypted disk of 10 GiB", "store: start", "store: the server can open its disk")
     assert [name for name, each in steps.items() if each.stdin == "the passphrase"] == list(opened)
     assert not [each for each in steps.values() if "the passphrase" in f"{each.command}{each!r}"]
     assert list(steps)[-1] == opened[2], "head office may be out of reach, and everything runs without it"
@@ -647,12 +647,36 @@ def test_an_encrypted_disk_is_as_declared_only_with_its_tang_servers(place: Path
     name = next(guest.bound for guest in declared.guests if guest.bound).rpartition("/")[2]
     facts = ("encrypted store", f"file 2024 {name}")
     assert names(declared, answer(declared, *facts)) == []
-    assert names(declared, answer(declared, facts[0])) == ["store: tang servers open its disk"]
+    assert names(declared, answer(declared, facts[0])) == ["store: the server can open its disk"]
     other = encrypt(place, "store", tang=({**TANG, "url": "http://198.51.100.10"},))
     (step,) = guests.steps(other, answer(other, *facts), None, ())
     assert step.command.index("clevis encrypt") < step.command.index(f"rm -f {DIRECTORY}/{name}")
     none = encrypt(place, "store", tang=())
-    assert names(none, answer(none, *facts)) == ["store: other tang servers no longer open its disk"]
+    assert names(none, answer(none, *facts)) == ["store: former tang servers or TPM no longer open its disk"]
+
+
+def test_a_tpm_opens_a_disk_with_or_without_head_office(place: Path) -> None:
+    before = encrypt(place, "store")
+    edit(place, "disks", tpm=True)
+    both = site(place)
+    ((kept,), (changed,)) = (
+        [json.loads(guest.pins) for guest in each.only(["store"]).guests] for each in (before, both)
+    )
+    assert changed == {"t": 1, "pins": {**kept["pins"], "tpm2": {}}}, "one of them is enough"
+    assert "clevis-tpm2" in both.packages
+    assert "clevis-tpm2" not in before.packages
+    edit(place, "disks", tang=[])
+    (store,) = site(place).only(["store"]).guests
+    assert json.loads(store.pins)["pins"] == {"tpm2": {}}
+    lacking = [
+        each.seen for each in server.judge(answer(both, "encrypted store"), both, ON) if each.level == "bad"
+    ]
+    assert lacking == ["has no TPM 2.0"]
+    assert not [
+        each
+        for each in server.judge(answer(both, "encrypted store", "tpm yes"), both, ON)
+        if each.level == "bad"
+    ]
 
 
 def test_a_disk_that_is_not_as_declared_is_refused(place: Path) -> None:
@@ -684,8 +708,8 @@ def test_a_check_names_guests_that_the_server_cannot_start_alone(
     monkeypatch.setattr(server, "run", answered)
     assert run(["machines", "check", str(place), "--on", ON]) == 1
     printed = capsys.readouterr()
-    assert "a tang server opens the disk of mta" in printed.out
-    assert "no tang server opens the disk of store" in printed.out + printed.err
+    assert "the server can open the disk of mta" in printed.out
+    assert "the server cannot open the disk of store" in printed.out + printed.err
     assert run(["machines", "check", str(place), "--on", ON]) == 0
     assert "clevis decrypt" in asked[0]
 

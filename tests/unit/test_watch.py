@@ -416,7 +416,8 @@ def test_what_is_not_true_on_a_sites_server_is_an_alarm() -> None:
     asked = settings(questions={"ns1 runs": "false", "SSH takes only keys (SSH-01)": "read -r line || true"})
     (alarm,) = watch.questions(asked, NOW)
     assert alarm == Alarm(
-        "ns1 runs", f"not true: ns1 runs. `./outpost machines up {asked['office']} --on USER@SERVER` repairs it"
+        "ns1 runs",
+        f"not true: ns1 runs. `./outpost machines up {asked['office']} --on USER@SERVER` repairs it",
     )
 
 

@@ -124,15 +124,15 @@ def steps(
 
 
 def bindings(guest: Guest, server: Server, key: str) -> Iterator[Step]:
-    """Let the declared tang servers open an encrypted disk, and no others."""
+    """Let the declared tang servers, and the TPM, open an encrypted disk, and nothing else."""
     name = guest.bound.rpartition("/")[2]
     old = [each for each in sorted(server.files) if re.fullmatch(rf"{guest.name}\.[0-9a-f]{{12}}\.jwe", each)]
     gone = "".join(f"rm -f {DIRECTORY}/{each}\n" for each in old if each != name)
     if name and name not in server.files:
-        bind = f"clevis encrypt sss {shlex.quote(guest.tang)} > {guest.bound}.new\nmv {guest.bound}.new {guest.bound}\n"
-        yield Step(f"{guest.name}: tang servers open its disk", f"set -e; umask 077\n{bind}{gone}", key)
+        bind = f"clevis encrypt sss {shlex.quote(guest.pins)} > {guest.bound}.new\nmv {guest.bound}.new {guest.bound}\n"
+        yield Step(f"{guest.name}: the server can open its disk", f"set -e; umask 077\n{bind}{gone}", key)
     elif gone:
-        yield Step(f"{guest.name}: other tang servers no longer open its disk", gone)
+        yield Step(f"{guest.name}: former tang servers or TPM no longer open its disk", gone)
 
 
 def disk(guest: Guest, image: Image) -> str:

@@ -71,7 +71,7 @@ class Guest:
 
     Attributes:
         encrypted: Whether its disk is encrypted.
-        tang: What clevis binds the disk's passphrase to; empty: only `machines up` opens the disk.
+        pins: What clevis binds the disk's passphrase to, as JSON; empty: only `machines up` opens the disk.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Guest:
     cards: tuple[Card, ...]
     kind: Virtualization = "kvm"
     encrypted: bool = False
-    tang: str = ""
+    pins: str = ""
 
     @property
     def image(self) -> str:
@@ -96,9 +96,9 @@ class Guest:
 
     @property
     def bound(self) -> str:
-        """The passphrase of its disk, on the server, which only these tang servers decrypt; empty if there is none."""
-        digest = hashlib.sha256(self.tang.encode()).hexdigest()[:12]
-        return f"{DIRECTORY}/{self.name}.{digest}.jwe" if self.encrypted and self.tang else ""
+        """The passphrase of its disk, on the server, which only the declared tang servers or the TPM decrypt; empty if there are none."""
+        digest = hashlib.sha256(self.pins.encode()).hexdigest()[:12]
+        return f"{DIRECTORY}/{self.name}.{digest}.jwe" if self.encrypted and self.pins else ""
 
     @property
     def unit(self) -> str:
@@ -135,6 +135,7 @@ class Site:
         ports: Of SSH on the server.
         watched: Path on the server → content, of what sends its alarms.
         every: Seconds between two checks for alarms.
+        tpm: Whether the server's TPM opens encrypted disks.
     """
 
     domain: str
@@ -143,11 +144,13 @@ class Site:
     ports: tuple[int, ...] = (22,)
     watched: dict[str, str] = field(default_factory=dict)
     every: int = 0
+    tpm: bool = False
 
     @property
     def packages(self) -> tuple[str, ...]:
         """What the server needs from Debian."""
-        return (*PACKAGES, *(["clevis"] if any(guest.bound for guest in self.guests) else []))
+        bound = any(guest.bound for guest in self.guests)
+        return (*PACKAGES, *(["clevis"] if bound else []), *(["clevis-tpm2"] if self.tpm else []))
 
     def files(self) -> dict[str, str]:
         """Path → content of files on the server, besides packages, disks and definitions."""
@@ -185,6 +188,7 @@ def site_of(office: Office, hosts: tuple[Host, ...]) -> Site:
         tuple(_guest(office, host, bridges) for host in ordered),
         watched=alarms.files(office, [host.name for host in ordered], DIRECTORY),
         every=office.alarms.every,
+        tpm=office.disks is not None and office.disks.tpm,
     )
 
 
@@ -194,6 +198,7 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
     mail = sum(quotas) // MIB if role.data else 0
     disks = office.disks
     tang = [{"url": each.url, "thp": each.thumbprint} for each in disks.tang] if disks else []
+    pins = ({"tang": tang} if tang else {}) | ({"tpm2": {}} if disks and disks.tpm else {})
     disk = host.disk // MIB if host.disk else SYSTEM + role.disk + mail
     return Guest(
         name=host.name,
@@ -203,7 +208,7 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
         disk=-(-disk // gib),
         cards=tuple(Card(mac(office, host, zone), bridges[zone].name) for zone in host.addresses),
         encrypted=disks is not None and host.name in disks.encrypted,
-        tang=json.dumps({"t": 1, "pins": {"tang": tang}}) if tang else "",
+        pins=json.dumps({"t": 1, "pins": pins}) if pins else "",
     )
 
 

@@ -88,6 +88,7 @@ class Server:
     release: str = ""
     machine: str = ""
     kvm: bool = False
+    tpm: bool = False
     memory: int = 0
     processors: int = 0
     ports: tuple[int, ...] = ()
@@ -153,6 +154,7 @@ def read(output: str, names: tuple[str, ...]) -> Server:
         release=first.get("release", ""),
         machine=first.get("machine", ""),
         kvm="kvm" in first,
+        tpm="tpm" in first,
         memory=_number(first.get("memory", "")),
         processors=_number(first.get("processors", "")),
         ports=tuple(sorted({port for text in several["port"] if 0 < (port := _number(text)) < 65536}))[
@@ -249,6 +251,8 @@ def judge(server: Server, site: Site, login: str) -> Iterator[Finding]:
             "its processors offer no virtualization (KVM): guests are emulated, many times slower, for a trial only",
             "turn on VT-x or AMD-V in its firmware; on a virtual server ask the provider for nested virtualization",
         )
+    if site.tpm and not server.tpm:
+        yield bad("has no TPM 2.0", "turn it on in the firmware, or remove tpm from [disks] in office.toml")
     yield from _room(server, site, login)
     yield from _cards(server, site, login)
     for guest in site.guests:

@@ -2,6 +2,7 @@ export LC_ALL=C
 . /etc/os-release; echo "release $ID $VERSION_ID"
 echo "machine $(uname -m)"
 [ -c /dev/kvm ] && grep -qE '^flags.* (vmx|svm)( |$)' /proc/cpuinfo && echo "kvm yes"
+[ ! -c /dev/tpmrm0 ] || echo "tpm yes"
 echo "memory $(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 echo "processors $(nproc)"
 { sshd -T 2>/dev/null | sed -n 's/^port //p'; echo "${SSH_CONNECTION##* }"; } | sort -u | sed 's/^/port /'

@@ -179,13 +179,17 @@ def reopened(work: Work) -> Iterator[Finding]:
             continue
         if not guest.bound:
             seen = f"{guest.name} stays off after a start of the server"
-            remedy = "run `./outpost machines up`, or name a server in disks.tang"
+            remedy = "run `./outpost machines up`, or name a server in disks.tang, or set disks.tpm"
             yield Finding(work.login, "note", seen, remedy)
         elif guest.name in opened:
-            yield Finding(work.login, "good", f"a tang server opens the disk of {guest.name}")
+            yield Finding(work.login, "good", f"the server can open the disk of {guest.name}")
         else:
-            seen = f"no tang server opens the disk of {guest.name}: it stays off after a start of the server"
-            remedy = "let the server reach the URLs of disks.tang, and run `./outpost machines up`"
+            seen = (
+                f"the server cannot open the disk of {guest.name}: it stays off after a start of the server"
+            )
+            remedy = (
+                "let the server reach the URLs of disks.tang, or its TPM, and run `./outpost machines up`"
+            )
             yield Finding(work.login, "bad", seen, remedy)
 
 

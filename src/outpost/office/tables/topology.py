@@ -184,5 +184,8 @@ class Disks(Part):
     """Hosts whose disks are encrypted. The others start with the server, whether head office is reached or not."""
     tang: tuple[Tang, ...] = Field(default=(), max_length=8)
     """Servers of which one opens the disks when the site's server starts. While none answers, the encrypted guests stay
-    off, and the server tries again every 30 seconds. Empty: they stay off until somebody runs `outpost machines up`,
-    which sends the passphrase."""
+    off, and the server tries again every 30 seconds. Empty, and without `tpm`: they stay off until somebody runs
+    `outpost machines up`, which sends the passphrase."""
+    tpm: bool = False
+    """The server's TPM 2.0 opens the disks, too, without head office. It protects disks without their server: stolen alone,
+    returned, or thrown away. A thief of the whole server can read them."""
