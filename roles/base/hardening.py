@@ -35,7 +35,7 @@ def network(view: BaseView) -> Items:
         "no packet filter of the package's example",
         unless="! systemctl is-active --quiet nftables.service || dpkg --verify nftables | grep -q ' c /etc/nftables.conf$'",
         untouched=("/etc/nftables.conf",),
-        command="systemctl stop nftables.service",
+        command="nft 'add table inet filter; delete table inet filter'",
     )
     yield service(
         name="nftables",

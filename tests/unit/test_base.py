@@ -139,5 +139,6 @@ def test_a_packet_filter_that_is_refused_goes_as_soon_as_the_offices_own_is_in_f
     assert done.stdout.splitlines() == ["unmet", "met", "table inet outpost", "table ip kept"], done.stderr
     assert [item.name for item in hardening.network(BaseView(office, office.host("ns1")))] == [
         "sysctl",
+        "no packet filter of the package's example",
         "nftables",
     ]

@@ -991,6 +991,7 @@ INSTALLED = "# by the installer\n\nsource /etc/network/interfaces.d/*\nauto lo\n
         ("/etc/network/interfaces", INSTALLED + "\taddress 192.0.2.5; /root/x\n", False),
         ("/etc/network/interfaces", INSTALLED + "\taddress $(/root/x)\n", False),
         ("/etc/network/interfaces", INSTALLED + "source /tmp/x\n", False),
+        ("/etc/network/interfaces", INSTALLED + "address-script /tmp/x\n", False),
         ("/etc/network/interfaces", INSTALLED + "mapping eth0\n\tscript /root/x\n", False),
         ("/etc/network/interfaces", INSTALLED + "iface ppp0 inet ppp\n", False),
         ("/etc/network/if-up.d/x", "auto lo\n", False),

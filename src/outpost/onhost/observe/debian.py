@@ -109,10 +109,10 @@ CARDS = re.compile(
 )
 """Files of an installer or of cloud-init that configure the host's cards."""
 INTERFACES = re.compile(
-    r"[ \t]*(#.*|source(-directory)? /etc/network/interfaces\.d(/\*)?|iface [\w.:@-]+ inet6? (auto|dhcp|loopback|manual|static)"
-    r"|(address|allow-hotplug|auto|broadcast|dns-(domain|nameservers?|search)|gateway|metric|mtu|netmask|network)[\w.:/@ \t-]*)?[ \t]*"
+    r"(#.*|source(-directory)? /etc/network/interfaces\.d(/\*)?|iface [\w.:@-]+ inet6? (auto|dhcp|loopback|manual|static)"
+    r"|(address|allow-hotplug|auto|broadcast|dns-(domain|nameservers?|search)|gateway|metric|mtu|netmask|network)([ \t][\w.:/@ \t-]*)?)?"
 )
-"""Lines of interfaces(5) that start no program. The other files of cards cannot start one."""
+"""Lines of interfaces(5), without the white space around, that start no program. The other files of cards cannot start one."""
 
 
 WRITTEN = frozenset((

@@ -386,7 +386,7 @@ def _lines(path: str) -> set[str]:
 # SYS-08: without it a command in a card's configuration, written before the first apply, runs as root at each boot and is never reported.
 def _starts_nothing(path: str) -> bool:
     """Whether a card's configuration starts no program; the addresses and routes in it are accepted with the host's first scan."""
-    lines = lines_in(path)
+    lines = [line.strip(" \t") for line in lines_in(path)]
     return bool(lines) and (
         not path.startswith("/etc/network/") or all(map(debian.INTERFACES.fullmatch, lines))
     )
