@@ -45,7 +45,14 @@ EXPLAINED: dict[str, str] = {
     r"^systemd-sysv-generator: (SysV service '/etc/init\.d/stunnelN' |.*This compatibility logic is deprecated|Please update package)": (
         "Debian's stunnel4 still brings a script beside its units; it is off"
     ),
-    r"^kernel: (\.\.MP-BIOS bug|APIC calibration|tsc: |clocksource: |Unstable clock detected|acpi |amd_pstate: )": FIRMWARE,
+    r"^kernel: (\.\.MP-BIOS bug|APIC calibration|tsc: |clocksource: |Unstable clock detected|acpi |amd_pstate: |mtrr: your CPUs had inconsistent |ataN\.N: LPM support broken|platform regulatory\.N: )": FIRMWARE,
+    r"^systemd-journald: File /var/log/journal/\S+ corrupted or uncleanly shut down, renaming and replacing\.$": (
+        "the host lost its power; the old file stays beside the new one"
+    ),
+    r"^knotd: (error|warning): \[\S+\] (refresh, |zone event 'refresh' failed )": "the primary was away; whether the zone is current now, DNS-05's check asks",
+    r"^unbound: \[N:N\] error: SERVFAIL <[^>]*>: all the configured stub or forward servers failed": (
+        "the site's resolver or somebody's name server was away; whether names resolve now, DNS-07's check asks"
+    ),
     r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     r"^stunnel: LOGN\[N\]: OCSP: No OCSP stapling response received$": (
         "stunnel as a client says so at each connection; the office's authority has no OCSP, and name and chain are checked (TLS-10)"

@@ -493,7 +493,7 @@ context = ssl.create_default_context()
 context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
 begun = []
 for _ in range(count):
-    begun.append(context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name))
+    begun.append(context.wrap_socket(socket.create_connection((address, 443), 30), server_hostname=name))
     begun[-1].sendall(f"{begin} /index.php HTTP/1.1\\r\\nHost: {name}\\r\\nContent-Length: {length}\\r\\n{fields}\\r\\n".encode())
 answered = select.select(begun, [], [], 10)[0]
 print(*(each.recv(12).decode() for each in answered))

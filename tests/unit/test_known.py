@@ -978,6 +978,22 @@ def test_what_an_installer_leaves_is_known_and_no_more(host: Path) -> None:
     assert strange <= reported({*GOOD, *strange})
 
 
+def test_what_cloud_init_started_at_the_first_boot_is_not_missed_once_it_is_disabled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(expected, "CLOUD_INIT_OFF", str(tmp_path / "disabled"))
+    link = "file\t/run/systemd/generator.early/multi-user.target.wants/cloud-init.target\tlink to /lib/systemd/system/cloud-init.target"
+    gone = (link, "running\tcloud-init-hotplugd.socket\tlistening")
+    judge = Expected({}, set(), set(gone))
+    monkeypatch.setattr(expected.os.path, "exists", lambda path: Path(path) != tmp_path / "disabled")
+    assert not any(map(judge.dismisses, gone)), (
+        "cloud-init still runs at each boot, and somebody has stopped it"
+    )
+    monkeypatch.setattr(expected.os.path, "exists", lambda _path: True)
+    assert all(map(judge.dismisses, gone))
+    assert not judge.dismisses("running\tssh.service\trunning")
+
+
 INSTALLED = "# by the installer\n\nsource /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\nallow-hotplug eno1\niface eno1 inet static\n\taddress 192.0.2.5/24\n\tgateway 192.0.2.1\n\tdns-nameservers 192.0.2.1 2001:db8::1\n"
 
 

@@ -41,6 +41,10 @@ STANDARD = frozenset(
     ("dbus-user-session", "krb5-locales", "netcat-traditional", "readline-common", "whiptail")
 )
 """Important or standard packages by the archive's priorities, which dpkg does not know."""
+OF_CLOUD_INIT = frozenset(
+    ("cloud-init-hotplugd.socket", "/run/systemd/generator.early/multi-user.target.wants/cloud-init.target")
+)
+"""What a boot starts only while cloud-init is not disabled."""
 RULES = frozenset(("0 from all lookup local", "32766 from all lookup main", "32767 from all lookup default"))
 MOUNTED = frozenset(("/", "/boot", "/boot/efi", "/home", "/srv", "/usr", "/var", "/var/log"))
 MOUNTED_BY_DOCKER = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")

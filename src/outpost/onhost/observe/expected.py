@@ -20,6 +20,7 @@ from outpost.onhost.observe.reading import content, digested, fingerprint, lines
 HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
 """Where Debian records what a package itself has enabled."""
 INSTALLER = "/var/log/installer/initial-status.gz"
+CLOUD_INIT_OFF = "/etc/cloud/cloud-init.disabled"
 NOT_MISSED = (
     "observer", "version", "local", "compiled", "conffile", "setting", "keeper", "hold", "diversion", "override", "architecture", "program", "table",
     "loopback", "mounted", "policy", "queue", "trigger",
@@ -129,7 +130,7 @@ class Expected:
         kind, thing, value = parts(fact)
         if kind == "queue" and value.startswith(f"{SHAPED} ") and self._has("units", SHAPER):
             return False
-        if kind in NOT_MISSED:
+        if kind in NOT_MISSED or (thing in debian.OF_CLOUD_INIT and os.path.exists(CLOUD_INIT_OFF)):
             return True
         if kind in ("running", "unit"):
             template, instance, _ = thing.partition("@")
