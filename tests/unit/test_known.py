@@ -41,7 +41,7 @@ from outpost.onhost.observe.expected import Expected
 from outpost.onhost.observe.facts import WORDS, is_grave, words
 from outpost.onhost.observe.files import below
 from outpost.onhost.observe.kept_answers import DAY
-from outpost.onhost.observe.reading import BlindError, lines_of, named, plain
+from outpost.onhost.observe.reading import BlindError, lines_in, lines_of, named, plain
 
 OBSERVER = "observer\tabc\t"
 GOOD = (
@@ -985,9 +985,9 @@ def test_what_cloud_init_started_at_the_first_boot_is_not_missed_once_it_is_disa
     link = "file\t/run/systemd/generator.early/multi-user.target.wants/cloud-init.target\tlink to /lib/systemd/system/cloud-init.target"
     gone = (link, "running\tcloud-init-hotplugd.socket\tlistening")
     judge = Expected({}, set(), set(gone))
-    monkeypatch.setattr(expected.os.path, "exists", lambda path: Path(path) != tmp_path / "disabled")
+    monkeypatch.setattr(os.path, "exists", lambda path: Path(path) != tmp_path / "disabled")
     assert not judge.dismisses(link), "cloud-init still runs at each boot, and somebody has stopped it"
-    monkeypatch.setattr(expected.os.path, "exists", lambda _path: True)
+    monkeypatch.setattr(os.path, "exists", lambda _path: True)
     assert all(map(judge.dismisses, gone))
     assert not judge.dismisses(link.replace("cloud-init.target\t", "ssh.target\t"))
 
@@ -1019,9 +1019,7 @@ def test_the_first_configuration_of_cards_is_explained_unless_it_starts_a_progra
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, text: str, explained: bool
 ) -> None:
     (tmp_path / "file").write_text(text)
-    monkeypatch.setattr(
-        expected, "lines_in", lambda _path, read=expected.lines_in: read(str(tmp_path / "file"))
-    )
+    monkeypatch.setattr(expected, "lines_in", lambda _path, read=lines_in: read(str(tmp_path / "file")))
     fact = f"file\t{path}\tabc"
     assert Expected({}, {fact}, set()).explains(fact) is explained
     assert not Expected({}, {fact}, {"version\tapt\t1"}).explains(fact), "a later one is reported"

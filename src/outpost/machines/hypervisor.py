@@ -198,7 +198,8 @@ def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
     mail = sum(quotas) // MIB if role.data else 0
     disks = office.disks
     tang = [{"url": each.url, "thp": each.thumbprint} for each in disks.tang] if disks else []
-    pins = ({"tang": tang} if tang else {}) | ({"tpm2": {}} if disks and disks.tpm else {})
+    pins: dict[str, object] = {"tang": tang} if tang else {}
+    pins |= {"tpm2": {}} if disks and disks.tpm else {}
     disk = host.disk // MIB if host.disk else SYSTEM + role.disk + mail
     return Guest(
         name=host.name,
