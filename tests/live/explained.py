@@ -53,7 +53,7 @@ EXPLAINED: dict[str, str] = {
     r"^unbound: \[N:N\] error: SERVFAIL <[^>]*>: all the configured stub or forward servers failed": (
         "the site's resolver or somebody's name server was away; whether names resolve now, DNS-07's check asks"
     ),
-    r"^kernel: (hrtimer: interrupt took N ns|kauditd_printk_skb: N callbacks suppressed)$": PACE,
+    r"^kernel: (hrtimer: interrupt took N ns|hpet: Lost N RTC interrupts|kauditd_printk_skb: N callbacks suppressed)$": PACE,
     r"^stunnel: LOGN\[N\]: OCSP: No OCSP stapling response received$": (
         "stunnel as a client says so at each connection; the office's authority has no OCSP, and name and chain are checked (TLS-10)"
     ),
