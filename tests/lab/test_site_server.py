@@ -253,13 +253,10 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
     )
 
     def alarms() -> str:
-        """What the server sends, whose path for alarms is its journal."""
+        """The alarms in the server's journal; without `[alarms] tell` they go nowhere else."""
         run(desk.server, "systemctl", "start", "outpost-watch.service")
-        return run(desk.server, "journalctl", "--quiet", "--identifier=alarms", "--output=cat")
+        return run(desk.server, "journalctl", "--quiet", "--unit=outpost-watch", "--output=cat")
 
-    document: Any = tomlkit.parse((desk.site / "office.toml").read_text())
-    document["alarms"] = {"tell": ["systemd-cat --identifier=alarms"]}
-    (desk.site / "office.toml").write_text(tomlkit.dumps(document))
     until(reachable, "a service of somebody")
     status, printed = types("up", "--yes", "--image", sector[0], "--sha512", sector[1])
     assert status == 0, printed
@@ -269,7 +266,8 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
     assert "nothing to change" in printed, printed
     status, printed = types("check")
     assert status == 0, printed
-    assert "ALARM" not in alarms()
+    begun = re.findall("ALARM (.*?): not true", alarms())
+    assert sorted(begun) == ["mta runs", "store runs", "webmail runs"], "hosts that were left out"
     timer = run(desk.server, "systemctl", "show", "--property=NextElapseUSecMonotonic", "outpost-watch.timer")
     assert "=infinity" not in timer, "it checks again by itself"
     assert set(BROKEN) == {part.control for part in hardening.BASELINE}
@@ -284,7 +282,6 @@ def test_the_server_itself_is_hardened_and_what_breaks_is_found_and_repaired(
         status, printed = types("check")
         assert status == 0, printed
         assert not reachable()
-        assert f"OVER {part.name} ({part.control})" in alarms()
 
     for script, wrong in OTHERWISE.items():
         run(desk.server, "sh", "-ec", script)
