@@ -165,6 +165,16 @@ class Town:
         return Neighbour(address, self.info["world"][machine]["container"])
 
     @property
+    def people(self) -> tuple[OfficeUser, ...]:
+        """Users whose mailboxes tests may fill and empty."""
+        return tuple(self.user(name) for name in ("alice", "bob", "carol"))
+
+    @property
+    def outside(self) -> tuple[Neighbour, ...]:
+        """Everybody else who sends and receives."""
+        return self.head_office, self.client_site, self.stranger
+
+    @property
     def head_office(self) -> Neighbour:
         return self.neighbour("headoffice", "head@myertor.test")
 

@@ -152,8 +152,8 @@ class Ledger:
         self.on_host = on_host or (lambda host, script: self.on(lab.container_name(host), script))
         self.lab, self.seed, self.clients, self.pace = lab, seed, clients, pace
         self.chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
-        self.people = [town.user(name) for name in ("alice", "bob", "carol")]
-        self.outside = [town.head_office, town.client_site, town.stranger]
+        self.people, self.outside = town.people, town.outside
+        self.machines = {machine.name for machine in lab.machines} & set(SPOOLS)
         self.work: queue.SimpleQueue[tuple[Way, int, int]] = queue.SimpleQueue()
         ways = self._ways()
         numbers: Counter[Way] = Counter()
@@ -358,7 +358,7 @@ class Ledger:
     def waiting(self) -> int:
         """All messages in the queues of all mail servers."""
         count = 0
-        outside = [self.on(self.lab.container_name(machine), each) for machine, each in SPOOLS.items()]
+        outside = [self.on(self.lab.container_name(each), SPOOLS[each]) for each in self.machines]
         for output in [self.on_host("mta", "postqueue -p"), *outside]:
             count += len(
                 re.findall(r"^(?:[0-9A-Za-z]{10,20}[*!]?\s+\d+\s\w|\s*\d+[smhd]\s)", output, re.MULTILINE)
@@ -369,11 +369,8 @@ class Ledger:
         """The result, once every acknowledged message has arrived or bounced, or time is up."""
 
         def all_ended() -> bool:
-            for (
-                machine,
-                flush,
-            ) in FLUSH.items():  # the waiting time of the neighbours' servers is not measured
-                self.on(self.lab.container_name(machine), flush)
+            for machine in self.machines:  # the waiting time of the neighbours' servers is not measured
+                self.on(self.lab.container_name(machine), FLUSH[machine])
             return not self._missing(self.look()) and not self.waiting()
 
         with suppress(TimeUpError):  # the result names what is missing

@@ -1,10 +1,12 @@
-"""One bare server becomes a whole office: five guests from Outpost's own image, applied, verified, and back after a loss of the server's power.
+"""One bare server becomes a whole office: five guests from Outpost's own image, applied, verified, and back after a loss of power.
 
-The server is a container, and QEMU emulates its guests. This takes an hour on two processors, with nothing beside it.
+A user logs in to webmail with a browser. The server loses its power while mail flows, and no message is lost. The server is a container,
+and QEMU emulates its guests. This takes more than an hour on two processors, with nothing beside it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -15,11 +17,18 @@ from typing import Any
 
 import pytest
 import tomlkit
+from playwright.sync_api import expect, sync_playwright
+from typing_extensions import override
 
 from outpost_lab import aptcache, images
 from outpost_lab.containers import SYSTEMD, run
+from outpost_lab.desk import trusting
+from outpost_lab.instance import info
+from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from outpost_lab.world import Machine
 from tests.awaiting import until
+from tests.journeys import ledger
+from tests.journeys.desk import launch, log_in, log_out, needs_browser, open_message
 from tests.lab.test_machines import BOOT, timed
 from tests.lab.test_site_server import BUILDS, CONFINED, IMAGE, MISSING
 from tests.strangers.site import Administrator, Shape
@@ -28,6 +37,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
     pytest.mark.skipif(bool(BUILDS), reason=f"needs {', '.join(BUILDS)}, or OUTPOST_TEST_IMAGE"),
+    needs_browser,
 ]
 BARE = Shape(
     "bare",
@@ -37,11 +47,31 @@ BARE = Shape(
     },
     families=(4, 6),
     login="admin",
+    around=("workstation", "internet"),
 )  # fmt: skip
 CARDS = {"core": "eth1", "lan": "eth2", "mgmt": "eth3", "wan": "eth4"}
 """Docker names a container's cards after the names of their networks; the first one leads to this machine."""
 PATIENCE = 1800.0
 """Seconds that five emulated guests may take to boot."""
+SHOWN = 180_000
+"""Milliseconds that a page of an emulated webmail may take."""
+MESSAGES = 40
+
+log = logging.getLogger(__name__)
+
+
+class Village(Town):
+    """The office's two users, and somebody on the Internet."""
+
+    @property
+    @override
+    def people(self) -> tuple[OfficeUser, ...]:
+        return self.user("anna"), self.user("bert")
+
+    @property
+    @override
+    def outside(self) -> tuple[Neighbour, ...]:
+        return (self.stranger,)
 
 
 class Founder(Administrator):
@@ -101,13 +131,25 @@ class Founder(Administrator):
         )  # fmt: skip
         return done.stdout.strip()
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self.site.office.hosts)
+
+    def village(self) -> Village:
+        """Who sends mail, with the passwords that `outpost new` wrote for them."""
+        authority = self.home / "office-ca.pem"
+        authority.write_text(self.succeeds("secrets", "ca", self.office))
+        (handover,) = (self.home / ".config" / "outpost").glob("*-first-passwords.txt")
+        users = dict(line.split() for line in handover.read_text().splitlines())
+        return Village(info(self.site) | {"ca": str(authority), "users": users})
+
     def succeeds(self, *arguments: str, code: int = 0) -> str:
         done = self.types(*arguments)
         assert done.returncode == code, f"{arguments}: {done.stdout[-12000:]}"
         return done.stdout
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def founder() -> Iterator[Founder]:
     place = Path(tempfile.mkdtemp(prefix="outpost-"))  # an agent's socket has room for a short path only
     somebody = Founder(BARE, place, "sbare")
@@ -118,54 +160,82 @@ def founder() -> Iterator[Founder]:
         shutil.rmtree(place)
 
 
-def test_one_bare_server_becomes_a_verified_office_and_survives_a_loss_of_power(founder: Founder) -> None:
+def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
     made = founder.answers()
     assert made.returncode == 0, made.stdout
     founder.declares()
     founder.machines_come()
     founder.server_comes()
-    hosts = tuple(host.name for host in founder.site.office.hosts)
     image = IMAGE
     if not image:
-        with timed("image", hosts):
-            tools = os.environ.get("OUTPOST_TEST_TOOLS", "")
+        with timed("image", ()):
+            tools, images_ = os.environ.get("OUTPOST_TEST_TOOLS", ""), founder.home / "images"
             founder.succeeds(
-                "machines",
-                "image",
-                founder.office,
-                "--output",
-                str(founder.home / "images"),
-                "--tools",
-                tools,
-            )
-            (image,) = map(str, (founder.home / "images").glob("*.qcow2"))
-    with timed("five guests", hosts):
+                "machines", "image", founder.office, "--output", str(images_), "--tools", tools
+            )  # fmt: skip
+            (image,) = map(str, images_.glob("*.qcow2"))
+    with timed("five guests", ()):
         founder.succeeds("machines", "up", founder.office, "--on", founder.on, "--image", image, "--yes")
-    with timed("preflight", hosts):
+    with timed("preflight", ()):
         founder.succeeds("preflight", founder.office)
-    with timed("first apply", hosts):
+    with timed("first apply", ()):
         founder.succeeds("apply", "-y", founder.office)
     founder.is_delegated()
-    for host in hosts:
+    for host in founder.hosts:
         founder.asks(host, "unbound-control flush_zone .")
-    with timed("verification", hosts):
+    with timed("verification", ()):
         assert "pending" not in founder.succeeds("verify", founder.office)
-    with timed("second plan", hosts):
+    with timed("second plan", ()):
         assert "nothing to change" in founder.succeeds("plan", founder.office)
 
-    before = {host: founder.asks(host, BOOT) for host in hosts}
-    with timed("loss of the server's power", hosts):
+
+def test_a_user_reads_in_webmail_what_came_from_the_internet(founder: Founder) -> None:
+    village = founder.village()
+    anna, stranger = village.user("anna"), village.stranger
+    message, token = compose(stranger.address, [anna.address])
+    stranger.send(message, [anna.address])
+    anna.receive(token, patience=PATIENCE)
+    (webmail,) = founder.site.office.with_role("webmail")
+    desk = founder.home / "desk"
+    trusting(Path(village.info["ca"]), desk)
+    with sync_playwright() as playwright:
+        browser = launch(founder.site, playwright, desk)
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-GB")
+        page.set_default_timeout(SHOWN)
+        expect.set_options(timeout=SHOWN)
+        log_in(page, f"https://{webmail.fqdn}/", anna)
+        open_message(page, token)
+        log_out(page)
+        browser.close()
+
+
+def test_no_message_is_lost_with_the_power_of_the_server(founder: Founder, seed: int) -> None:
+    before = {host: founder.asks(host, BOOT) for host in founder.hosts}
+
+    def power_is_lost(_: ledger.Ledger) -> None:
         founder.server.kill("SIGKILL")
         founder.server.start()
         founder.bare_cards()
-        for host in hosts:
+        for host in founder.hosts:
             until(
                 lambda host=host: founder.asks(host, BOOT) not in ("", before[host]),  # type: ignore[misc]
                 f"{host} is back", seconds=PATIENCE, pace=5,
             )  # fmt: skip
             running = "systemctl is-system-running --wait || systemctl --failed"
             assert founder.asks(host, running) == "running"
-    with timed("verification afterwards", hosts):
+
+    with timed("loss of power while mail flows", ()):
+        balance = ledger.run(
+            founder.site, founder.village(), seed=seed, messages=MESSAGES, trouble=power_is_lost, every=2.0,
+            patience=PATIENCE, on_host=founder.asks,
+        )  # fmt: skip
+    log.info("%s", balance)
+    assert (balance.lost, balance.doubled, balance.returned) == ((), (), ())
+    assert balance.delivered == balance.acknowledged == MESSAGES
+
+
+def test_the_office_is_verified_after_the_loss(founder: Founder) -> None:
+    with timed("verification", ()):
         founder.succeeds("verify", founder.office)
-    with timed("plan afterwards", hosts):
+    with timed("plan", ()):
         assert "nothing to change" in founder.succeeds("plan", founder.office)
