@@ -1,4 +1,7 @@
-"""A machine without console work: Debian's cloud-init reads its seed, and the controller reaches it with the pinned key."""
+"""A machine without console work: Debian's cloud-init reads its seed, and the controller reaches it with the pinned key.
+
+It starts from a disk, and from a stick that `outpost machines image --write` wrote.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +39,8 @@ TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "xorriso": "xorriso",
 }
+BUILDERS = {"mkosi": "mkosi", "grub-mkimage": "grub-common", "qemu-img": "qemu-utils", "losetup": "mount"}
+BUILDS = [package for tool, package in BUILDERS.items() if shutil.which(tool) is None]
 MISSING = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.slow,
@@ -53,6 +58,7 @@ class Desk:
     """An administrator with one office and one machine."""
 
     site: Path
+    port: int
     environment: dict[str, str]
 
     def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -78,15 +84,15 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """The office, its seeds, and a bare machine that has started with one of them."""
+def empty(place: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """An office whose machine does not exist yet."""
     monkeypatch.setenv("OUTPOST_IDENTITY", str(place / "identity.txt"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(place))
     site = place / "site"
-    desk = Desk(site, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    desk = Desk(site, port, os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"})
     key = keys.ssh_key(place / "key", "admin@desk")
     made = desk.types("new", str(site), "--domain", "po.example.com", "--organisation", "Site", "--postmaster", "maria",
                       "--wan", "192.0.2.0/28", "--ssh-user", "admin", "--key", key)  # fmt: skip
@@ -97,10 +103,39 @@ def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     document["zones"]["wan"]["gateways"] = ["192.0.2.1"]
     document["hosts"][HOST]["ssh"] = f"admin@127.0.0.1:{port}"
     (site / "office.toml").write_text(tomlkit.dumps(document))
-    written = desk.types("machines", "seed", str(site), "--output", str(place / "seeds"))
+    return desk
+
+
+@pytest.fixture
+def desk(place: Path, empty: Desk) -> Iterator[Desk]:
+    """The office, its seeds, and a bare machine that has started with one of them."""
+    written = empty.types("machines", "seed", str(empty.site), "--output", str(place / "seeds"))
     assert written.returncode == 0, written.stderr
     _disk(place)
-    machine = subprocess.Popen(_emulator(place, site, port), stdin=subprocess.DEVNULL)
+    disk = ("-kernel", f"{place}/vmlinuz", "-initrd", f"{place}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0",
+            "-drive", f"file={place}/disk.raw,if=virtio,format=raw", "-cdrom", f"{place}/seeds/{HOST}.iso")  # fmt: skip
+    with machine(place, empty, *disk):
+        yield empty
+
+
+@pytest.fixture
+def stick(place: Path) -> Iterator[tuple[Path, str]]:
+    """What a stick holds, and its device."""
+    file = place / "stick.raw"
+    with file.open("wb") as stream:
+        stream.truncate(4 << 30)
+    attach = ("losetup", "--find", "--show", str(file))
+    device = subprocess.run(attach, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        yield file, device
+    finally:
+        run("losetup", "--detach", device)
+
+
+@contextmanager
+def machine(place: Path, desk: Desk, *disk: str) -> Iterator[None]:
+    """Start a machine with a disk, and wait until cloud-init is done."""
+    running = subprocess.Popen([*_emulator(place, desk), *disk], stdin=subprocess.DEVNULL)
     try:
         until(
             lambda: desk.asks("systemctl is-active cloud-final.service") == "active",
@@ -108,10 +143,10 @@ def desk(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
             seconds=BOOTS,
             pace=3,
         )
-        yield desk
+        yield
     finally:
-        machine.kill()
-        machine.wait()
+        running.kill()
+        running.wait()
 
 
 def _disk(work: Path) -> None:
@@ -132,17 +167,16 @@ def _disk(work: Path) -> None:
     run("mkfs.ext4", "-q", "-d", str(root), str(work / "disk.raw"), "4G")
 
 
-def _emulator(work: Path, site: Path, port: int) -> list[str]:
+def _emulator(work: Path, desk: Desk) -> list[str]:
     """One card for each zone, as the command's table says; the controller's way in is a forwarded port."""
-    office = load(site)
+    office = load(desk.site)
     host = office.host(HOST)
-    command = ["qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-m", "1024", "-display", "none", "-serial", f"file:{work}/console",
-               "-kernel", f"{work}/vmlinuz", "-initrd", f"{work}/initrd.img", "-append", "root=/dev/vda rw console=ttyS0",
-               "-drive", f"file={work}/disk.raw,if=virtio,format=raw", "-cdrom", f"{work}/seeds/{HOST}.iso"]  # fmt: skip
+    command = ["qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-m", "1024", "-display", "none",
+               "-serial", f"file:{work}/console"]  # fmt: skip
     for zone in host.addresses:
         (interface,) = office.interfaces(host, zone)
         forward = (
-            f",hostfwd=tcp:127.0.0.1:{port}-{interface.ip}:22"
+            f",hostfwd=tcp:127.0.0.1:{desk.port}-{interface.ip}:22"
             if office.zones[zone].kind == "management"
             else ""
         )
@@ -189,6 +223,25 @@ def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
     planned = desk.types("plan", str(desk.site), "--limit", HOST)
     assert planned.returncode == 2, planned.stdout[-4000:] + planned.stderr
     assert "to decide" not in planned.stdout, planned.stdout[-8000:]
+
+
+@pytest.mark.skipif(bool(BUILDS), reason=f"needs {', '.join(BUILDS)}")
+def test_a_stick_with_the_image_starts_the_machine(place: Path, empty: Desk, stick: tuple[Path, str]) -> None:
+    """The image with its seed is written to a stick, and the machine has no other medium."""
+    file, device = stick
+    written = empty.types(
+        "machines", "image", str(empty.site), "--output", str(place / "images"), "--limit", HOST, "--write", device,
+        "--yes", "--tools", os.environ.get("OUTPOST_TEST_TOOLS", ""),
+    )  # fmt: skip
+    assert written.returncode == 0, written.stdout + written.stderr
+    assert f"{device} holds the image" in written.stdout
+    usb = ("-device", "qemu-xhci", "-drive", f"if=none,id=stick,format=raw,file={file}", "-device", "usb-storage,drive=stick")  # fmt: skip
+    with machine(place, empty, *usb):
+        office = load(empty.site)
+        assert empty.asks("hostname --fqdn") == office.host(HOST).fqdn
+        assert empty.asks("lsblk --nodeps --noheadings --output TRAN /dev/sda") == "usb"
+        assert empty.asks("findmnt --noheadings --output SOURCE /").startswith("/dev/sda")
+        assert empty.asks("systemctl is-system-running") == "running", empty.asks("systemctl --failed")
 
 
 @pytest.mark.control("LOG-04")

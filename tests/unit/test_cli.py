@@ -162,6 +162,21 @@ def test_an_options_former_name_works_with_a_note(
     assert shown.err == f"outpost: {words[2].partition('=')[0]} is deprecated: use {new}\n"
 
 
+def test_no_option_has_the_former_name_of_another() -> None:
+    """It would be replaced in the command line, and could not be used."""
+
+    def options(declared: Any) -> Iterator[str]:
+        if isinstance(declared, dict):
+            for each in declared.values():
+                yield from options(each)
+        elif isinstance(declared, list):
+            yield from (word for word in declared[0].replace("/", " ").split() if word.startswith("--"))
+
+    found = {*options(COMMANDS)}
+    assert "--limit" in found
+    assert not found & {*cli.RENAMED}
+
+
 def test_a_former_name_of_limit_chooses_the_host(
     office_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -195,7 +195,7 @@ def remove_guests(
 def build_image(
     office: OfficeArgument,
     output: Path,
-    host: str = "",
+    limit: str = "",
     epoch: int | None = None,
     tools: str = "",
     device: Path | None = None,
@@ -205,9 +205,9 @@ def build_image(
     kept = secrets_file.read(target.data)
     if device is not None:
         disk_image.describe(device, 0)
-    chosen = chosen_hosts(loaded, [host]) if host else ()
+    chosen = chosen_hosts(loaded, [limit]) if limit else ()
     if len(chosen) > 1:
-        raise OutpostError(f"{host} is several hosts", f"choose one of: {', '.join(chosen)}")
+        raise OutpostError(f"{limit} is several hosts", f"choose one of: {', '.join(chosen)}")
     brings = seed.kept(target, loaded, kept, [loaded.host(name) for name in chosen])
     names = disk_image.packages(loaded, kept)
     files = disk_image.recipe(loaded, names, brings[0] if brings else None)
