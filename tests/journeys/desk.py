@@ -38,6 +38,14 @@ def log_in(page: Page, site: str, user: OfficeUser, password: str | None = None)
     page.click("#rcmloginsubmit")
 
 
+def change_password(page: Page, present: str, new: str) -> None:
+    """Choose another password, on the page of webmail for it."""
+    page.fill("#access-change-password", present)
+    page.fill("#access-change-new", new)
+    page.fill("#access-change-again", new)
+    page.click("#access-change button[type=submit]")
+
+
 def open_message(page: Page, token: str) -> None:
     """Read a message in the preview beside the list."""
     page.locator("#messagelist tbody tr", has_text=token).click()

@@ -25,7 +25,7 @@ from outpost.target import ROOT
 from outpost_lab import pace
 from outpost_lab.instance import Instance
 from outpost_lab.post import Neighbour, OfficeUser, compose
-from tests.journeys.desk import idle, log_in, log_out, needs_browser, on_disk
+from tests.journeys.desk import change_password, idle, log_in, log_out, needs_browser, on_disk
 from tests.journeys.test_junk import hand_over
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -70,14 +70,6 @@ def knows(user: OfficeUser, password: str) -> bool:
             return True
     except MailboxLoginError:
         return False
-
-
-def change_password(page: Page, present: str, new: str) -> None:
-    """On the page of webmail for it."""
-    page.fill("#access-change-password", present)
-    page.fill("#access-change-new", new)
-    page.fill("#access-change-again", new)
-    page.click("#access-change button[type=submit]")
 
 
 @pytest.mark.control("AUT-02")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -28,7 +31,7 @@ from outpost_lab.post import Neighbour, OfficeUser, Town, compose
 from outpost_lab.world import Machine
 from tests.awaiting import until
 from tests.journeys import ledger
-from tests.journeys.desk import launch, log_in, log_out, needs_browser, open_message
+from tests.journeys.desk import change_password, launch, log_in, log_out, needs_browser, open_message
 from tests.lab.test_machines import BOOT, timed
 from tests.lab.test_site_server import BUILDS, CONFINED, IMAGE, MISSING
 from tests.strangers.site import Administrator, Shape
@@ -76,6 +79,10 @@ class Village(Town):
 
 class Founder(Administrator):
     """Somebody with one bare server, and no host."""
+
+    def __init__(self, shape: Shape, directory: Path, name: str) -> None:
+        super().__init__(shape, directory, name)
+        self.chosen: dict[str, str] = {}
 
     def _containers(self) -> list[Machine]:
         return [machine for machine in self.site.machines if not machine.office]
@@ -136,12 +143,12 @@ class Founder(Administrator):
         return tuple(host.name for host in self.site.office.hosts)
 
     def village(self) -> Village:
-        """Who sends mail, with the passwords that `outpost new` wrote for them."""
+        """Who sends mail, with the passwords that they chose; before that with those which `outpost new` wrote."""
         authority = self.home / "office-ca.pem"
         authority.write_text(self.succeeds("secrets", "ca", self.office))
         (handover,) = (self.home / ".config" / "outpost").glob("*-first-passwords.txt")
-        users = dict(line.split() for line in handover.read_text().splitlines())
-        return Village(info(self.site) | {"ca": str(authority), "users": users})
+        first = dict(line.split() for line in handover.read_text().splitlines())
+        return Village(info(self.site) | {"ca": str(authority), "users": first | self.chosen})
 
     def succeeds(self, *arguments: str, code: int = 0) -> str:
         done = self.types(*arguments)
@@ -189,23 +196,30 @@ def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
         assert "nothing to change" in founder.succeeds("plan", founder.office)
 
 
-def test_a_user_reads_in_webmail_what_came_from_the_internet(founder: Founder) -> None:
-    village = founder.village()
-    anna, stranger = village.user("anna"), village.stranger
-    message, token = compose(stranger.address, [anna.address])
-    stranger.send(message, [anna.address])
-    anna.receive(token, patience=PATIENCE)
+def test_users_choose_passwords_in_webmail_and_read_what_came_from_the_internet(founder: Founder) -> None:
+    stranger = founder.village().stranger
     (webmail,) = founder.site.office.with_role("webmail")
     desk = founder.home / "desk"
-    trusting(Path(village.info["ca"]), desk)
+    trusting(Path(founder.village().info["ca"]), desk)
+    expect.set_options(timeout=SHOWN)
     with sync_playwright() as playwright:
         browser = launch(founder.site, playwright, desk)
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-GB")
-        page.set_default_timeout(SHOWN)
-        expect.set_options(timeout=SHOWN)
-        log_in(page, f"https://{webmail.fqdn}/", anna)
-        open_message(page, token)
-        log_out(page)
+        for user in founder.village().people:
+            message, token = compose(stranger.address, [user.address])
+            stranger.send(message, [user.address])
+            context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+            page = context.new_page()
+            page.set_default_timeout(SHOWN)
+            log_in(page, f"https://{webmail.fqdn}/", user)
+            chosen = token_hex(12)
+            change_password(page, user.password, chosen)
+            page.wait_for_url(re.compile("_task=mail"))
+            founder.chosen[user.address] = chosen
+            replace(user, password=chosen).receive(token, patience=PATIENCE)
+            page.reload()
+            open_message(page, token)
+            log_out(page)
+            context.close()
         browser.close()
 
 
