@@ -241,6 +241,7 @@ def test_a_stick_with_the_image_starts_the_machine(place: Path, empty: Desk, sti
         assert empty.asks("hostname --fqdn") == office.host(HOST).fqdn
         assert empty.asks("lsblk --nodeps --noheadings --output TRAN /dev/sda") == "usb"
         assert empty.asks("findmnt --noheadings --output SOURCE /").startswith("/dev/sda")
+        assert empty.asks("findmnt --noheadings /efi || echo none") == "none"
         assert empty.asks("systemctl is-system-running") == "running", empty.asks("systemctl --failed")
 
 

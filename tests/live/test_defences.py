@@ -400,7 +400,8 @@ def test_mail_leaves_below_the_rate_of_the_line(host: TestinfraHost, edge: IPAdd
     shown = json.loads(host.check_output(f"tc -json class show dev {device}"))
     roots = [entry for entry in shown if entry["handle"] == "1:1"]
     assert [root["ceil"] * 8 <= view.office.link.rate_kbit * 1000 for root in roots] == [True]
-    assert {entry["handle"] for entry in shown} == {"1:1", "1:10", "1:20", "1:30"}
+    handles = {entry["handle"] for entry in shown}  # with one for each flow of fq_codel that waits
+    assert {each for each in handles if each.startswith("1:")} == {"1:1", "1:10", "1:20", "1:30"}
 
 
 # Floods and malformed dialogues ---------------------------------------------------------------------------------
