@@ -1,7 +1,7 @@
 """One bare server becomes a whole office: five guests from Outpost's own image, applied, verified, and back after a loss of power.
 
 A user logs in to webmail with a browser. The server loses its power while mail flows, and no message is lost. The server is a container,
-and QEMU emulates its guests. This takes more than an hour on two processors, with nothing beside it.
+and QEMU emulates its guests. Each test continues where the one before it ended. They take more than an hour on two processors.
 """
 
 from __future__ import annotations
@@ -176,11 +176,11 @@ def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
     image = IMAGE
     if not image:
         with timed("image", ()):
-            tools, images_ = os.environ.get("OUTPOST_TEST_TOOLS", ""), founder.home / "images"
+            tools, built = os.environ.get("OUTPOST_TEST_TOOLS", ""), founder.home / "images"
             founder.succeeds(
-                "machines", "image", founder.office, "--output", str(images_), "--tools", tools
+                "machines", "image", founder.office, "--output", str(built), "--tools", tools
             )  # fmt: skip
-            (image,) = map(str, images_.glob("*.qcow2"))
+            (image,) = map(str, built.glob("*.qcow2"))
     with timed("five guests", ()):
         founder.succeeds("machines", "up", founder.office, "--on", founder.on, "--image", image, "--yes")
     with timed("preflight", ()):
