@@ -29,7 +29,11 @@ def ensure(client: docker.DockerClient, image: str) -> Any:
                 raise
             container = client.containers.get(NAME)
     if container.status != "running":
-        container.start()
+        try:
+            container.start()
+        except NotFound:  # a network that it served was removed by another tool (`docker network prune`)
+            container.remove(force=True)
+            return ensure(client, image)
     container.reload()
     answers = f"until (exec 3<>/dev/tcp/127.0.0.1/{PORT}) 2>/dev/null; do sleep 0.1; done"
     if container.exec_run(["timeout", "20", "bash", "-c", answers])[0]:
