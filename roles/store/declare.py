@@ -61,6 +61,11 @@ DAV = "/run/outpost-davlogins/socket"
 SHARED = f"{MAIL}/.shared"
 BEFORE = ("again", "junk", "spam", "ham", "block", "unblock", "block_domain", "unblock_domain")
 """The office's own Sieve scripts."""
+SEARCH = "/usr/local/lib/outpost/search"
+INDEXES_IN_USE = "/var/lib/outpost-search/in-use"
+"""Exists from the start of the machine until it is stopped."""
+UNWRITTEN = 300
+"""Seconds after which a change of a search index is on the disk, whatever happens."""
 READERS = 4
 """Attachments that are read at the same time for the search."""
 FORMER = "/usr/local/lib/outpost/former"
@@ -118,6 +123,7 @@ def declare(*, office: Office, me: Host, secrets: Secrets) -> Items:
     yield job("store", "outpost-digest", digest)
     yield from _departed(view)
     yield from _rescanning(view)
+    yield from _search()
     # a message that was delivered twice, because the store was killed, leaves the mailbox (QUE-02)
     yield job("store", "outpost-twice", program("/usr/local/lib/outpost/twice", outpost.onhost.twice))
     yield job("store", "outpost-clock")  # Dovecot restarts when somebody sets the clock
@@ -349,6 +355,20 @@ def _rescanning(view: StoreView) -> Items:
     }
     rescan = program("/usr/local/lib/outpost/rescan", outpost.onhost.rescan)
     yield job("store", "outpost-rescan", rescan, as_json("/etc/outpost/rescan.json", content))
+
+
+def _search() -> Items:
+    """After a loss of power, remove the search indexes that may be damaged (AVL-04)."""
+    places = (SEARCH, "/etc/systemd/system/outpost-search.service")
+    given: dict[str, Any] = {"mail": MAIL, "mark": INDEXES_IN_USE, "unwritten": UNWRITTEN}
+    yield service(
+        name="search",
+        unit="outpost-search.service",
+        files=[
+            rendered("store", place, mode="0755" if place == SEARCH else "0644", **given) for place in places
+        ],
+        check=f"sh -n {SEARCH}",
+    )
 
 
 def _ended() -> Items:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,22 +79,24 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture(scope="session")
-def browser(
-    lab: Instance, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
-    """Chromium with a profile that trusts the authority of the office's certificates."""
+def home(lab: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where browsers find that the authority of the office's certificates is trusted."""
     home = tmp_path_factory.mktemp("desk")
     trusting(lab.users_ca, home)
+    return home
+
+
+@pytest.fixture
+def browser(lab: Instance, playwright: Playwright, home: Path) -> Iterator[Browser]:
+    """Chromium, for one test: Playwright kills a browser that does not end, but waits for ever for a window that does not close."""
     chromium = launch(lab, playwright, home)
     yield chromium
     chromium.close()
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A window of its own, without the cookies of another."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
-    page = context.new_page()
+def page(browser: Browser) -> Page:
+    """A window; it is closed with its browser."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB").new_page()
     page.set_default_timeout(20_000 * pace.load())
-    yield page
-    context.close()
+    return page

@@ -83,7 +83,6 @@ def test_everybody_can_use_the_pages_of_the_office(
         page.goto(f"{site}{path}")
         found[path] = broken(page, axe)
     logger.info("%s", found)
-    context.close()
     assert {path: rules for path, rules in found.items() if rules} == {}
 
 
@@ -100,7 +99,6 @@ def test_lists_and_forms_have_names_that_a_screen_reader_can_read(
     for path in FORMS:
         page.goto(f"{site}{path}")
         found[path] = {rule: nodes for rule, nodes in broken(page, axe).items() if rule not in KEPT}
-    context.close()
     assert {path: rules for path, rules in found.items() if rules} == {}
 
 

@@ -199,7 +199,6 @@ def test_with_a_second_factor_a_stolen_password_opens_nothing(
     others.last.click()
     expect(others).to_have_count(before - 1)
     assert page_ends(elsewhere, site)
-    elsewhere.context.close()
     page.get_by_role(
         "button", name="Remove telephone", exact=True
     ).click()  # the browser asks, and nobody confirms

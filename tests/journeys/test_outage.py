@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imaplib
 import smtplib
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from imap_tools import AND
 
 from outpost_lab import pace
 from outpost_lab.instance import Instance
@@ -40,6 +42,14 @@ def down(lab: Instance, machine: str) -> Iterator[None]:
         subprocess.run(["docker", "exec", container, "sh", "-c", SETTLED], check=True)
 
 
+def killed(lab: Instance, machine: str) -> None:
+    """Kill all processes of the machine at once; then start it and wait until its boot is complete."""
+    container = lab.container_name(machine)
+    for command in ("kill", "start"):
+        subprocess.run(["docker", command, container], check=True, capture_output=True)
+    subprocess.run(["docker", "exec", container, "sh", "-c", SETTLED], check=True)
+
+
 @pytest.mark.control("AVL-01", "DSN-01")
 def test_while_the_store_is_down_mail_is_taken_and_waits(
     lab: Instance, town: Town, stranger: Neighbour, alice: OfficeUser
@@ -59,6 +69,31 @@ def test_while_the_store_is_down_mail_is_taken_and_waits(
         assert b"5.1.1" in report
     alice.receive(token, patience=BACK_WITHIN)
     assert alice.count(token) == 1
+
+
+@pytest.mark.control("AVL-04")
+def test_a_search_index_that_a_loss_of_power_damaged_is_made_again(
+    lab: Instance, alice: OfficeUser, bob: OfficeUser
+) -> None:
+    """The kernel keeps running here, so the end of the file is removed as on machines that lost their power under load."""
+    message, token = compose(bob.address, [alice.address], "The Turmdrehkran is due on Thursday.\n")
+    bob.send(message, [alice.address])
+    alice.receive(token)
+
+    def found() -> int:
+        with alice.mailbox() as mailbox:
+            return len(mailbox.uids(AND(subject=token, text="Turmdrehkran")))
+
+    assert found() == 1
+    on(
+        lab,
+        "store",
+        f"truncate --size=-4096 /srv/mail/{alice.address.partition('@')[0]}/Maildir/fts-flatcurve/*/postlist.glass",
+    )
+    with pytest.raises(imaplib.IMAP4.abort):
+        found()
+    killed(lab, "store")
+    assert found() == 1
 
 
 @pytest.mark.control("DSN-01", "AVL-01")

@@ -132,7 +132,6 @@ def test_a_browser_in_german_gets_german(browser: Browser, site: str, carol: Off
     for folder in ("Spam", "Gesendet", "Gelöscht"):  # the guide names what is on the screen
         expect(in_list(page, folder)).to_be_visible()
         assert folder in guide
-    context.close()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +153,6 @@ def test_a_browser_gets_the_first_of_its_languages_that_there_is(
     for path, expected in (("", page_language), ("guide.html", guide_language)):
         page.goto(f"{site}{path}")
         assert page.evaluate("document.documentElement.lang") == expected
-    context.close()
 
 
 def test_a_browser_in_british_english_reads_the_words_of_the_guide(
@@ -325,7 +323,6 @@ def test_an_invitation_is_shown_and_answered(
         mailbox.folder.set("Sent")
         (copy,) = mailbox.fetch(AND(header=Header("Message-ID", str(answer["Message-ID"]))))
     assert f"UID:{token}" in copy.obj.as_string()
-    context.close()
 
 
 @pytest.mark.control("WEB-10")
@@ -379,7 +376,6 @@ def test_webmail_is_usable_on_a_telephone_and_by_keyboard(
             f"{path} is wider than the screen"
         )
     assert [text for text in complaints if "Content Security Policy" in text] == []
-    context.close()
 
 
 @pytest.mark.control("SPO-02")

@@ -25,7 +25,7 @@ BLOCK = b"Subject: filling\r\n\r\n" + b"0123456789abcdef\r\n" * (14 * 1024 * 102
 
 
 @pytest.fixture
-def telephone(browser: Browser) -> Iterator[Page]:
+def telephone(browser: Browser) -> Page:
     context = browser.new_context(
         locale="de-DE",
         timezone_id="Europe/Berlin",
@@ -35,8 +35,7 @@ def telephone(browser: Browser) -> Iterator[Page]:
     )
     page = context.new_page()
     page.set_default_timeout(30_000 * pace.load())
-    yield page
-    context.close()
+    return page
 
 
 @pytest.fixture
@@ -420,7 +419,6 @@ def test_access_is_set_up_in_german_with_names_as_people_type_them(
         ).to_be_visible()
         page.get_by_role("button", name="Diese Sitzung beenden").last.click()
         expect(page.locator("#messagestack")).to_contain_text("Sitzung beendet")
-        other.context.close()
     finally:
         page.goto(access)
         page.locator("#access-remove_application button").click()

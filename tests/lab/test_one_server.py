@@ -207,8 +207,7 @@ def test_users_choose_passwords_in_webmail_and_read_what_came_from_the_internet(
         for user in founder.village().people:
             message, token = compose(stranger.address, [user.address])
             stranger.send(message, [user.address])
-            context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
-            page = context.new_page()
+            page = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB").new_page()
             page.set_default_timeout(SHOWN)
             log_in(page, f"https://{webmail.fqdn}/", user)
             chosen = token_hex(12)
@@ -219,7 +218,6 @@ def test_users_choose_passwords_in_webmail_and_read_what_came_from_the_internet(
             page.reload()
             open_message(page, token)
             log_out(page)
-            context.close()
         browser.close()
 
 

@@ -33,7 +33,7 @@ UPGRADES = {"apt-daily.timer": _DAILY, "apt-daily-upgrade.timer": _DAILY}
 PROPERTIES = (
     "Id", "Restart", "Result", "MemoryMax", "TasksMax", "OOMPolicy", "MainPID", "NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet",
     "ActiveState", "ActiveEnterTimestamp", "LastTriggerUSec", "TimersCalendar", "OnClockChange", "ConditionResult",
-    "ConditionTimestampMonotonic",
+    "ConditionTimestampMonotonic", "Before",
 )  # fmt: skip
 _PROCESSES = r"""
 grep -sHE '^(Cap(Bnd|Eff)|NoNewPrivs|Seccomp):|^[0-9]' $(printf '/proc/%s/status ' $@) $(printf '/proc/%s/mountinfo ' $@)
@@ -97,7 +97,11 @@ class Units:
             "outpost-watch.timer",
             *UPGRADES,
         )
-        store = ("outpost-clock.timer", "outpost-twice.service") if self.role == "store" else ()
+        store = (
+            ("outpost-clock.timer", "outpost-search.service", "outpost-twice.service")
+            if self.role == "store"
+            else ()
+        )
         return (*self.daemons, *everywhere, *PACE.get(self.role, {}), *store)
 
     @cached_property

@@ -18,6 +18,7 @@ from outpost.office.tables.values import IPAddress
 from outpost.onhost import learn
 from outpost.target import Target
 from outpost_lab import pace
+from roles.store.declare import INDEXES_IN_USE
 from roles.store.view import FOLDERS, QUOTA_GRACE, StoreView
 from tests.live.asking import LOGINS, account, at, doveconf, modes
 from tests.live.conftest import reach
@@ -594,6 +595,7 @@ def test_no_sender_writes_what_proves_a_second_copy(on_delivery: dict[str, str])
     assert on_delivery["lmtp_add_received_header"] == "yes"
 
 
+@pytest.mark.control("AVL-02")
 def test_what_was_acknowledged_is_on_disk(on_delivery: dict[str, str]) -> None:
     """A delivered message is on disk (fsync) before it is acknowledged."""
     assert on_delivery["mail_fsync"] == "always"
@@ -762,6 +764,15 @@ def test_a_second_copy_is_removed_within_the_hour(units: Units) -> None:
     assert units.runs("outpost-twice.timer")
     assert units.comes_up("outpost-twice.timer")
     assert units["outpost-twice.service"]["Result"] == "success"
+
+
+@pytest.mark.control("AVL-04")
+def test_damaged_search_indexes_are_removed_before_dovecot_starts(host: TestinfraHost, units: Units) -> None:
+    """After a loss of power, search indexes that may be damaged are removed before Dovecot starts."""
+    assert units.runs("outpost-search.service")
+    assert units.comes_up("outpost-search.service")
+    assert "dovecot.service" in units["outpost-search.service"]["Before"].split()
+    assert host.file(INDEXES_IN_USE).is_file  # otherwise the next start takes a loss of power for a stop
 
 
 @pytest.mark.control("TIM-01")

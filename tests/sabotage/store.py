@@ -41,6 +41,10 @@ SABOTAGES = (
         "store::dovecot_restarts_when_somebody_sets_the_clock", undo="systemctl enable --now --quiet outpost-clock.timer",
     ),
     broken(
+        "store", "damaged search indexes stay", "systemctl disable --now --quiet outpost-search.service",
+        "store::damaged_search_indexes_are_removed_before_dovecot_starts", undo="systemctl enable --now --quiet outpost-search.service",
+    ),
+    broken(
         "store", "duplicates are not removed", "systemctl disable --now --quiet outpost-twice.timer",
         "store::a_second_copy_is_removed_within_the_hour", undo="systemctl enable --now --quiet outpost-twice.timer",
     ),

@@ -33,6 +33,8 @@ REPEATED = 2
 """Most failed tests of a lab stage that are repeated; more failures are not accidental."""
 SLOWEST = ("--durations=5", "--durations-min=20")
 """Tells pytest to print where a stage's time went."""
+HANGS = ("-o", "faulthandler_timeout=2400", "-o", "faulthandler_exit_on_timeout=true")
+"""Tells pytest to end with the traceback of a test that has not ended after so many seconds."""
 EVIDENCE = (
     "systemctl --failed --no-legend; "
     "! command -v postqueue >/dev/null || postqueue -p | tail -n 20; "
@@ -153,7 +155,7 @@ class Suite:
         with tempfile.TemporaryDirectory() as temporary:
             report = Path(temporary) / "junit.xml"
             code = self._run(
-                sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *SLOWEST, *options, *self.arguments,
+                sys.executable, "-m", "pytest", directory, "-q", f"--junitxml={report}", *SLOWEST, *HANGS, *options, *self.arguments,
             )  # fmt: skip
             for case in ET.parse(report).iter("testcase") if report.is_file() else ():  # noqa: S314  # pytest has just written it
                 found = {outcome.tag for outcome in case}
