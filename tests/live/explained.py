@@ -49,7 +49,8 @@ EXPLAINED: dict[str, str] = {
     r"^systemd-journald: File /var/log/journal/\S+ corrupted or uncleanly shut down, renaming and replacing\.$": (
         "the host lost its power; the old file stays beside the new one"
     ),
-    r"^knotd: (error|warning): \[\S+\] (refresh, |zone event 'refresh' failed )": "the primary was away; whether the zone is current now, DNS-05's check asks",
+    r"^knotd: (error|warning): \[\S+\] (refresh, |zone event 'refresh' failed )": "the primary was away; whether the zone is current now, DNS-08's check asks",
+    r"^knotd: warning: \[\S+\] DS check, outgoing, ": "the parent did not answer; whether the chain is whole now, DNS-01's check asks",
     r"^unbound: \[N:N\] error: SERVFAIL <[^>]*>: all the configured stub or forward servers failed": (
         "the site's resolver or somebody's name server was away; whether names resolve now, DNS-07's check asks"
     ),

@@ -112,9 +112,9 @@ class Units:
 
     @cached_property
     def enabled(self) -> dict[str, str]:
-        """For each timer and daemon whether it starts at boot: enabled, disabled, static, …"""
-        instances = [unit for unit in self.daemons if "@" in unit]
-        files = [unit for unit in ("nftables.service", *self.daemons) if unit not in instances]
+        """For each timer and each unit that checks read whether it starts at boot: enabled, disabled, static, …"""
+        instances = [unit for unit in self.shown if "@" in unit]
+        files = [unit for unit in ("nftables.service", *self.shown) if unit not in instances]
         # with --type in place of the pattern systemd would read every unit file
         listed = self.host.check_output(
             f"systemctl list-unit-files --full --no-legend '*.timer' {' '.join(files)}"

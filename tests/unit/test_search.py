@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.mail, self.mark, self.program = root / "mail", root / "in-use", root / "search"
         self.mail.mkdir()
-        given = {"mail": str(self.mail), "mark": str(self.mark), "unwritten": UNWRITTEN}
+        given: dict[str, Any] = {"mail": str(self.mail), "mark": str(self.mark), "unwritten": UNWRITTEN}
         self.program.write_bytes(rendered("store", SEARCH, **given).content)
 
     def run(self, what: str) -> None:
