@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ import tomlkit
 from playwright.sync_api import expect, sync_playwright
 from typing_extensions import override
 
+from outpost.target import ROOT
 from outpost_lab import aptcache, images
 from outpost_lab.containers import SYSTEMD, run
 from outpost_lab.desk import trusting
@@ -34,7 +36,7 @@ from tests.journeys import ledger
 from tests.journeys.desk import change_password, launch, log_in, log_out, needs_browser, open_message
 from tests.lab.test_machines import BOOT, timed
 from tests.lab.test_site_server import BUILDS, CONFINED, IMAGE, MISSING
-from tests.strangers.site import Administrator, Shape
+from tests.strangers.site import ZONES, Administrator, Shape
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,6 +63,12 @@ SHOWN = 180_000
 MESSAGES = 40
 
 log = logging.getLogger(__name__)
+
+
+def page() -> tuple[list[str], ...]:
+    """The commands of docs/tutorial-real.md, in order."""
+    text = (ROOT / "docs" / "tutorial-real.md").read_text(encoding="utf-8")
+    return tuple(shlex.split(line) for line in re.findall(r"^\./outpost (.+)$", text, re.MULTILINE))
 
 
 class Village(Town):
@@ -150,6 +158,18 @@ class Founder(Administrator):
         first = dict(line.split() for line in handover.read_text().splitlines())
         return Village(info(self.site) | {"ca": str(authority), "users": first | self.chosen})
 
+    def carries_out(self, command: list[str], *more: str) -> str:
+        """A command of the page, with this office, server and image in place of the page's."""
+        images = self.home / "images"
+        image = IMAGE or next(map(str, images.glob("*.qcow2")), "")
+        meant = {
+            "po": self.office,
+            "root@192.0.2.5": self.on,
+            "~/images": str(images),
+            "~/images/po.qcow2": image,
+        }
+        return self.succeeds(*(meant.get(word, word) for word in command), *more)
+
     def succeeds(self, *arguments: str, code: int = 0) -> str:
         done = self.types(*arguments)
         assert done.returncode == code, f"{arguments}: {done.stdout[-12000:]}"
@@ -168,30 +188,28 @@ def founder() -> Iterator[Founder]:
 
 
 def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
+    new, image, up, preflight, apply, verify = page()
+    assert new[:2] == ["new", "po"]
+    assert {word[2:] for word in new if word.startswith("--")} <= {*BARE.new, *ZONES, "ssh-user"}
     made = founder.answers()
     assert made.returncode == 0, made.stdout
     founder.declares()
     founder.machines_come()
     founder.server_comes()
-    image = IMAGE
-    if not image:
+    if not IMAGE:
         with timed("image", ()):
-            tools, built = os.environ.get("OUTPOST_TEST_TOOLS", ""), founder.home / "images"
-            founder.succeeds(
-                "machines", "image", founder.office, "--output", str(built), "--tools", tools
-            )  # fmt: skip
-            (image,) = map(str, built.glob("*.qcow2"))
+            founder.carries_out(image, "--tools", os.environ.get("OUTPOST_TEST_TOOLS", ""))
     with timed("five guests", ()):
-        founder.succeeds("machines", "up", founder.office, "--on", founder.on, "--image", image, "--yes")
+        founder.carries_out(up, "--yes")
     with timed("preflight", ()):
-        founder.succeeds("preflight", founder.office)
+        founder.carries_out(preflight)
     with timed("first apply", ()):
-        founder.succeeds("apply", "-y", founder.office)
+        founder.carries_out(apply, "-y")
     founder.is_delegated()
     for host in founder.hosts:
         founder.asks(host, "unbound-control flush_zone .")
     with timed("verification", ()):
-        assert "pending" not in founder.succeeds("verify", founder.office)
+        assert "pending" not in founder.carries_out(verify)
     with timed("second plan", ()):
         assert "nothing to change" in founder.succeeds("plan", founder.office)
 
