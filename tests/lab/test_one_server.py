@@ -34,7 +34,7 @@ from outpost_lab.world import Machine
 from tests.awaiting import until
 from tests.journeys import ledger
 from tests.journeys.desk import change_password, launch, log_in, log_out, needs_browser, open_message
-from tests.lab.test_machines import BOOT, timed
+from tests.lab.test_machines import BOOT, BROKEN, timed
 from tests.lab.test_site_server import BUILDS, CONFINED, IMAGE, MISSING
 from tests.strangers.site import ZONES, Administrator, Shape
 
@@ -61,6 +61,14 @@ PATIENCE = 1800.0
 SHOWN = 180_000
 """Milliseconds that a page of an emulated webmail may take."""
 MESSAGES = 40
+
+ATTEMPTS = {  # control → what an intruder with root's rights tries, or with no rights; only a host with a kernel of its own can refuse it
+    "SYS-02": "modprobe dccp",
+    "SYS-03": "aa-exec -p /usr/sbin/chronyd -- cat /etc/shadow",
+    "LOG-05": "auditctl -D",
+    "INP-12": "runuser -u nobody -- dmesg",
+    "VIR-05": "cp /bin/true /tmp/attempt && /tmp/attempt",
+}
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +220,28 @@ def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
         assert "pending" not in founder.carries_out(verify)
     with timed("second plan", ()):
         assert "nothing to change" in founder.succeeds("plan", founder.office)
+
+
+@pytest.mark.control(*ATTEMPTS)
+def test_the_kernel_of_each_host_refuses_an_intruder(founder: Founder) -> None:
+    each = "; ".join(
+        f"({attempt}) >/dev/null 2>&1 && echo {control}" for control, attempt in ATTEMPTS.items()
+    )
+    for host in founder.hosts:
+        assert founder.asks(host, f"{each}; rm -f /tmp/attempt; echo asked") == "asked"
+
+
+@pytest.mark.control(*BROKEN)
+def test_what_only_a_kernel_of_its_own_can_break_is_found(founder: Founder) -> None:
+    for control, (breaks, mends) in BROKEN.items():
+        for host in founder.hosts:
+            assert founder.asks(host, f"{breaks} >&2 && echo broken") == "broken"
+        found = founder.types("verify", founder.office, "--control", control)
+        assert found.returncode == 1, found.stdout
+        assert control in found.stdout
+        for host in founder.hosts:
+            assert founder.asks(host, f"{{ {mends}; }} >&2 && echo mended") == "mended"
+        founder.succeeds("verify", founder.office, "--control", control)
 
 
 def test_users_choose_passwords_in_webmail_and_read_what_came_from_the_internet(founder: Founder) -> None:
