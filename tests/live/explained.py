@@ -61,6 +61,13 @@ EXPLAINED: dict[str, str] = {
     # Head office's collector
     r"^pythonN: \S+: .*; lines wait in the journal$": "it was away; whether it is now, and what waits, LOG-02's check says",
     r"^pythonN: learn: \S+ \S+: .*; the next run tries again$": "an MTA was away; whether it takes lessons now, JNK-01's check asks",
+    # An MTA that is down
+    r"^dovecot: submission\(\S+ Error: relay: smtp-client: conn \S+ \[N\]: (connect\(\S+ failed: |Connection timed out after N seconds$)": (
+        "an MTA was away, and users' programs send again; whether it takes users' mail now, SPO-02's check asks"
+    ),
+    r"^dovecot: auth\(\S+ Error: policy: Policy server HTTP error: (connect\(\S+ failed: |Absolute request timeout expired )": (
+        "it was starting, or the machine had more to do than it could; whether guessers are shut out now, AUT-03's check asks"
+    ),
     # A store that is down, or was lost
     r"^pythonN: the store does not report quotas: ConnectionRefusedError\(": "it was away; its daemons have checks of their own",
     r'^nginx: .* \[error\] .*(, subrequest: "/login"|auth request unexpected status: N )': "it was away; whether it answers, CAL-02's check says",
