@@ -36,6 +36,7 @@ EXPLAINED: dict[str, str] = {
     r"^dbus-daemon: Unknown username ": "a package's bus policy is read before its account is made",
     r"^systemd: (Failed to start )?outpost-(certificate|backup)\.service( |: Failed )": "what they do is judged by TLS-04 and BKP-01",
     # Time
+    r"^chronyd: (Forward|Backward) time jump detected!$": "the machine was paused, or its clock was set; whether it is right now, TIM-01's check asks",
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
     r"^postfix/([\w-]+/)?cleanup: warning: (file system clock is N seconds ahead of local clock|resetting file time stamps )": (
