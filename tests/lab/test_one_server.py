@@ -62,12 +62,12 @@ SHOWN = 180_000
 """Milliseconds that a page of an emulated webmail may take."""
 MESSAGES = 40
 
-ATTEMPTS = {  # control → what an intruder with root's rights tries, or with no rights; only a host with a kernel of its own can refuse it
-    "SYS-02": "modprobe dccp",
-    "SYS-03": "aa-exec -p /usr/sbin/chronyd -- cat /etc/shadow",
-    "LOG-05": "auditctl -D",
-    "INP-12": "runuser -u nobody -- dmesg",
-    "VIR-05": "cp /bin/true /tmp/attempt && /tmp/attempt",
+ATTEMPTS = {  # control → what only a host with a kernel of its own refuses, and a like command that it allows
+    "SYS-02": ("modprobe dccp", "modprobe -C /dev/null dccp && modprobe -r dccp"),
+    "SYS-03": ("aa-exec -p /usr/sbin/chronyd -- cat /etc/shadow", "aa-exec -p unconfined -- cat /etc/shadow"),
+    "LOG-05": ("auditctl -D", "auditctl -l"),
+    "INP-12": ("runuser -u nobody -- dmesg", "dmesg && runuser -u nobody -- true"),
+    "VIR-05": ("cp /bin/true /tmp/attempt && /tmp/attempt", "cp /bin/true /root/attempt && /root/attempt"),
 }
 
 log = logging.getLogger(__name__)
@@ -224,11 +224,14 @@ def test_one_bare_server_becomes_a_verified_office(founder: Founder) -> None:
 
 @pytest.mark.control(*ATTEMPTS)
 def test_the_kernel_of_each_host_refuses_an_intruder(founder: Founder) -> None:
-    each = "; ".join(
-        f"({attempt}) >/dev/null 2>&1 && echo {control}" for control, attempt in ATTEMPTS.items()
+    tries = "; ".join(
+        f"{{ {command}; }} >/dev/null 2>&1 && echo {control} {answer}"
+        for control, (refused, allowed) in ATTEMPTS.items()
+        for answer, command in (("allowed", allowed), ("not refused", refused))
     )
     for host in founder.hosts:
-        assert founder.asks(host, f"{each}; rm -f /tmp/attempt; echo asked") == "asked"
+        answers = founder.asks(host, f"{tries}; rm -f /tmp/attempt /root/attempt")
+        assert answers.splitlines() == [f"{control} allowed" for control in ATTEMPTS], host
 
 
 @pytest.mark.control(*BROKEN)
