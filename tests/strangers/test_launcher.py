@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,10 +39,9 @@ def build_editable(directory, *_):
 """
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A bare checkout."""
-    root = tmp_path / "check out"
+def bare(directory: Path) -> Path:
+    """A bare checkout below the directory."""
+    root = directory / "check out"
     package = root / "src" / "outpost"
     package.mkdir(parents=True)
     shutil.copy2(ROOT / "outpost", root)
@@ -55,6 +53,26 @@ def checkout(tmp_path: Path) -> Path:
     (root / "backend.py").write_text(BACKEND)
     (root / "points").touch()
     return root
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A bare checkout."""
+    return bare(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A checkout after its first use, and the result of that use: an environment takes two seconds of the processor."""
+    root = bare(tmp_path_factory.mktemp("first"))
+    return root, launch(root / "outpost", "check", "two words")
+
+
+@pytest.fixture
+def used(first: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    """The checkout that has an environment, with its first program."""
+    (first[0] / "src" / "outpost" / "__main__.py").write_text(STAND_IN)
+    return first[0]
 
 
 @pytest.fixture
@@ -76,14 +94,14 @@ print(bool(int(ignored, 16) & 2), os.environ.get("OUTPOST_INTERRUPTS"))
 """
 
 
-def test_an_interrupt_while_python_starts_is_no_traceback(checkout: Path) -> None:
+def test_an_interrupt_while_python_starts_is_no_traceback(used: Path) -> None:
     """It is ignored until the program handles it. If the caller ignores it, the program does, too."""
-    (checkout / "src" / "outpost" / "__main__.py").write_text(LISTS_SIGNALS)
+    (used / "src" / "outpost" / "__main__.py").write_text(LISTS_SIGNALS)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        assert launch(checkout / "outpost").stdout == "True accept\n"
+        assert launch(used / "outpost").stdout == "True accept\n"
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        assert launch(checkout / "outpost").stdout == "True None\n"
+        assert launch(used / "outpost").stdout == "True None\n"
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -108,47 +126,45 @@ def stamp(checkout: Path) -> Path:
     return checkout / ".venv" / "outpost.stamp"
 
 
-def test_first_use_makes_the_environment_and_later_uses_start_at_once(checkout: Path) -> None:
-    first = launch(checkout / "outpost", "check", "two words")
-    assert (first.returncode, first.stdout) == (0, "ran check two words\n"), first.stderr
-    assert "environment ready" in first.stderr
-    made = stamp(checkout).stat().st_mtime_ns
+def test_first_use_makes_the_environment_and_later_uses_start_at_once(
+    first: tuple[Path, subprocess.CompletedProcess[str]], used: Path
+) -> None:
+    result = first[1]
+    assert (result.returncode, result.stdout) == (0, "ran check two words\n"), result.stderr
+    assert "environment ready" in result.stderr
+    made = stamp(used).stat().st_mtime_ns
 
-    link = checkout.parent / "elsewhere"
-    link.symlink_to(checkout / "outpost")
-    started = time.monotonic()
-    again = launch(link, "plan", cwd=checkout.parent)
+    link = used.parent / "elsewhere"
+    link.symlink_to(used / "outpost")
+    again = launch(link, "plan", cwd=used.parent)
     assert (again.returncode, again.stdout, again.stderr) == (0, "ran plan\n", "")
-    assert time.monotonic() - started < 5
-    assert stamp(checkout).stat().st_mtime_ns == made
+    assert stamp(used).stat().st_mtime_ns == made
 
 
-def test_a_new_lock_or_a_broken_off_creation_makes_it_again(checkout: Path) -> None:
-    launch(checkout / "outpost")
-    left_over = checkout / ".venv" / "left-over"
+def test_a_new_lock_or_a_broken_off_creation_makes_it_again(used: Path) -> None:
+    left_over = used / ".venv" / "left-over"
     left_over.touch()
-    (checkout / "requirements.lock").write_text("# still nothing, but another lock\n")
-    assert launch(checkout / "outpost").stdout == "ran\n"
+    (used / "requirements.lock").write_text("# still nothing, but another lock\n")
+    assert launch(used / "outpost").stdout == "ran\n"
     assert not left_over.exists()
 
     left_over.touch()
-    stamp(checkout).unlink()  # the state after an interrupted creation
-    assert launch(checkout / "outpost").stdout == "ran\n"
+    stamp(used).unlink()  # the state after an interrupted creation
+    assert launch(used / "outpost").stdout == "ran\n"
     assert not left_over.exists()
 
 
-def test_a_changed_project_is_registered_again_in_the_same_environment(checkout: Path) -> None:
+def test_a_changed_project_is_registered_again_in_the_same_environment(used: Path) -> None:
     """pyinfra finds the connectors by its entry points, and a pull may have moved them."""
-    launch(checkout / "outpost")
-    kept = checkout / ".venv" / "kept"
+    kept = used / ".venv" / "kept"
     kept.touch()
-    (checkout / "pyproject.toml").write_text(f"{PROJECT}# another\n")
-    (checkout / "points").write_text("[moved]\nto = here\n")
-    assert launch(checkout / "outpost").stdout == "ran\n"
+    (used / "pyproject.toml").write_text(f"{PROJECT}# another\n")
+    (used / "points").write_text("[moved]\nto = here\n")
+    assert launch(used / "outpost").stdout == "ran\n"
     assert kept.exists()
-    (points,) = (checkout / ".venv").rglob("outpost-1.dist-info/entry_points.txt")
+    (points,) = (used / ".venv").rglob("outpost-1.dist-info/entry_points.txt")
     assert "to = here" in points.read_text()
-    assert launch(checkout / "outpost").stderr == ""
+    assert launch(used / "outpost").stderr == ""
 
 
 def test_two_starts_at_once_make_one_environment(checkout: Path) -> None:
