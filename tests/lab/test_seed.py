@@ -40,7 +40,9 @@ TOOLS = {
     "xorriso": "xorriso",
 }
 BUILDERS = {"mkosi": "mkosi", "grub-mkimage": "grub-common", "qemu-img": "qemu-utils", "losetup": "mount"}
+OVMF = Path("/usr/share/OVMF")
 BUILDS = [package for tool, package in BUILDERS.items() if shutil.which(tool) is None]
+BUILDS += [] if OVMF.exists() else ["ovmf"]
 MISSING = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.slow,
@@ -227,7 +229,7 @@ def test_its_first_plan_asks_for_no_decision(desk: Desk) -> None:
 
 @pytest.mark.skipif(bool(BUILDS), reason=f"needs {', '.join(BUILDS)}")
 def test_a_stick_with_the_image_starts_the_machine(place: Path, empty: Desk, stick: tuple[Path, str]) -> None:
-    """The image with its seed is written to a stick, and the machine has no other medium."""
+    """The image with its seed is written to a stick, and the machine has no other medium. It starts by BIOS, and by UEFI with Secure Boot."""
     file, device = stick
     written = empty.types(
         "machines", "image", str(empty.site), "--output", str(place / "images"), "--limit", HOST, "--write", device,
@@ -235,14 +237,25 @@ def test_a_stick_with_the_image_starts_the_machine(place: Path, empty: Desk, sti
     )  # fmt: skip
     assert written.returncode == 0, written.stdout + written.stderr
     assert f"{device} holds the image" in written.stdout
-    usb = ("-device", "qemu-xhci", "-drive", f"if=none,id=stick,format=raw,file={file}", "-device", "usb-storage,drive=stick")  # fmt: skip
-    with machine(place, empty, *usb):
-        office = load(empty.site)
-        assert empty.asks("hostname --fqdn") == office.host(HOST).fqdn
-        assert empty.asks("lsblk --nodeps --noheadings --output TRAN /dev/sda") == "usb"
-        assert empty.asks("findmnt --noheadings --output SOURCE /").startswith("/dev/sda")
-        assert empty.asks("findmnt --noheadings /efi || echo none") == "none"
-        assert empty.asks("systemctl is-system-running") == "running", empty.asks("systemctl --failed")
+    shutil.copy(OVMF / "OVMF_VARS_4M.ms.fd", place / "variables")
+    secure_boot = (
+        "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on",
+        "-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.ms.fd",
+        "-drive", f"if=pflash,format=raw,file={place}/variables",
+    )  # fmt: skip
+    for firmware, state in ((), "BIOS"), (secure_boot, "1"):
+        copy = place / "copy.raw"
+        run("cp", "--sparse=always", str(file), str(copy))
+        usb = ("-device", "qemu-xhci", "-drive", f"if=none,id=stick,format=raw,file={copy}", "-device", "usb-storage,drive=stick")  # fmt: skip
+        with machine(place, empty, *firmware, *usb):
+            office = load(empty.site)
+            assert empty.asks("hostname --fqdn") == office.host(HOST).fqdn
+            variable = "od -An -t u1 /sys/firmware/efi/efivars/SecureBoot-* || echo BIOS"
+            assert empty.asks(variable).split()[-1] == state
+            assert empty.asks("lsblk --nodeps --noheadings --output TRAN /dev/sda") == "usb"
+            assert empty.asks("findmnt --noheadings --output SOURCE /").startswith("/dev/sda")
+            assert empty.asks("findmnt --noheadings /efi || echo none") == "none"
+            assert empty.asks("systemctl is-system-running") == "running", empty.asks("systemctl --failed")
 
 
 @pytest.mark.control("LOG-04")
