@@ -55,9 +55,6 @@ def directory(path: str) -> str:
     return named(str(PurePosixPath(path).parent))
 
 
-# A difference --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Difference:
     """An object of one kind that has changed since the last apply, or that is wrong in any case.
@@ -81,20 +78,6 @@ class Difference:
     @property
     def facts(self) -> frozenset[str]:
         return frozenset(f"{self.kind}\t{self.thing}\t{value}" for value in (*self.new, *self.old))
-
-    def finding(
-        self,
-        kind: str,
-        cause: str,
-        consequence: str,
-        controls: tuple[str, ...],
-        repair: str,
-        *,
-        diff: bool = False,
-    ) -> Finding:
-        """The finding that it is; with `diff` old and new values are shown."""
-        shown = lines(self) if diff else ()
-        return Finding(kind, self.thing, cause, consequence, controls, repair, shown, self.facts)
 
 
 def came(it: Difference) -> bool:
@@ -128,9 +111,6 @@ def always(_it: Difference) -> bool:
 def lines(it: Difference) -> tuple[str, ...]:
     """Its old and new values, as a diff shows them."""
     return (*(f"-{line}" for line in it.old), *(f"+{line}" for line in it.new))
-
-
-# Findings ---------------------------------------------------------------------------------------------------
 
 
 Words = str | Callable[[Difference], str]

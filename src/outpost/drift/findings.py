@@ -76,16 +76,10 @@ class Beside:
             return cls(blind=True)
         try:
             data = json.loads(text)
-            return cls(
-                usable=True,
-                unfinished=bool(data["unfinished"] or data["first"]),
-                news=bool(data["news"]),
-                appeared=_facts(data["appeared"]),
-                vanished=_facts(data["vanished"]),
-                learned=_facts(data["learned"]),
-                found=_facts(data["found"]),
-                faults=_facts(data["faults"]),
-            )
+            unfinished, news = bool(data["unfinished"] or data["first"]), bool(data["news"])
+            names = ("appeared", "vanished", "learned", "found", "faults")
+            facts = {name: _facts(data[name]) for name in names}
+            return cls(usable=True, blind=False, unfinished=unfinished, news=news, **facts)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return cls(blind=True)  # our observer never prints that
 
@@ -194,17 +188,15 @@ def folded(found: tuple[Finding, ...]) -> Iterator[Finding]:
         same = many.get(id(finding), [finding])
         if same[0] is not finding:
             continue
-        top, facts = (
-            os.path.commonpath([each.thing for each in same]),
-            {fact for each in same for fact in each.facts},
-        )
+        top = os.path.commonpath([each.thing for each in same])
+        facts = frozenset().union(*(each.facts for each in same))
         gone = all(fact.endswith("\tmissing") for fact in facts)
         repair = NEXT.join(f"set -e; {each.repair}" for each in same if each.repair)
         if gone and finding.kind == "file":
             repair = from_packages(top)
         yield finding if len(same) == 1 else replace(
             finding, thing=f"{top}/", cause=f"{len(same)} files: {finding.cause}", repair=repair,
-            diff=tuple(f"{'-' if gone else '+'}{each.thing}" for each in same), facts=frozenset(facts),
+            diff=tuple(f"{'-' if gone else '+'}{each.thing}" for each in same), facts=facts,
         )  # fmt: skip
 
 

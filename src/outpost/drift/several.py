@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from outpost.drift import network_repairs, repairs
-from outpost.drift.differences import Difference, Finding, changed, directory, only_came
+from outpost.drift.differences import Difference, Finding, changed, directory, lines, only_came
 from outpost.drift.repairs import ASIDE, COPIES
 from outpost.onhost.observe import OBSERVER
 from outpost.onhost.observe.facts import account_of
@@ -22,25 +22,25 @@ def _file(it: Difference) -> Iterator[Finding]:
     reload = repairs.reload_for(thing)
     free = f"{OBSERVER} release {quoted}; "
     if old and old[0].startswith("link to "):
-        yield it.finding(
-            "file", "its target was changed by hand" if new else "removed by hand", "its name leads to another program or file",
-            ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}", diff=True,
+        yield Finding(
+            "file", it.thing, "its target was changed by hand" if new else "removed by hand", "its name leads to another program or file",
+            ("SYS-08",), f"{free}{repairs.linked(thing, old[0].removeprefix('link to '))}{reload}", lines(it), it.facts,
         )  # fmt: skip
     elif old:
-        yield it.finding(
-            "file", "edited by hand" if new else "removed by hand", "it belongs to the system, and daemons or administrators depend on it",
-            ("SYS-08",), f'{free}[ ! -e {copy} ] || {{ mkdir -p {directory(thing)}; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}',
+        yield Finding(
+            "file", it.thing, "edited by hand" if new else "removed by hand", "it belongs to the system, and daemons or administrators depend on it",
+            ("SYS-08",), f'{free}[ ! -e {copy} ] || {{ mkdir -p {directory(thing)}; rm -rf {quoted}.outpost-new; cp --archive --dereference --remove-destination -T {copy} {quoted}.outpost-new && mv -fT {quoted}.outpost-new {quoted}; }}{reload}', facts=it.facts,
         )  # fmt: skip
     elif DEVICE in new:
-        yield it.finding(
-            "file", "a device put there by hand; devices belong in /dev",
-            "every account that may open it can read and write the whole device, past all permissions of files", ("SYS-08",), f"rm -f {quoted}",
+        yield Finding(
+            "file", it.thing, "a device put there by hand; devices belong in /dev",
+            "every account that may open it can read and write the whole device, past all permissions of files", ("SYS-08",), f"rm -f {quoted}", facts=it.facts,
         )  # fmt: skip
     else:
-        yield it.finding(
-            "file", "put there by hand; neither a role nor a package has it",
+        yield Finding(
+            "file", it.thing, "put there by hand; neither a role nor a package has it",
             next((words for top, words in MEANINGS.items() if thing.startswith(top)), "a daemon may read it beside the office's files"), ("SYS-08",),
-            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p {ASIDE}{directory(thing)} && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}",
+            f"{free}{repairs.stop_first(thing)}mkdir -p -m 0700 {ASIDE} && mkdir -p {ASIDE}{directory(thing)} && mv -f --backup=numbered {quoted} {ASIDE}{quoted} && {repairs.powerless(quoted)}{reload}", facts=it.facts,
         )  # fmt: skip
 
 
@@ -51,29 +51,33 @@ def _unit(it: Difference) -> Iterator[Finding]:
     if links:
         linked = f"ln -sfnT {shlex.quote(links[0])} /etc/systemd/system/{quoted}; systemctl daemon-reload"
     if "masked" in new:
-        yield it.finding(
-            "unit", "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
+        yield Finding(
+            "unit", it.thing, "masked by hand", "it cannot start, not even at the next boot", ("AVL-01",),
             f"systemctl unmask --quiet {quoted}; systemctl unmask --quiet --runtime {quoted}; "
-            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true",
+            f"{linked or ':'}; systemctl is-enabled --quiet {quoted} && systemctl start {quoted} || true", facts=it.facts,
         )  # fmt: skip
     elif links or any(value.startswith("link to ") for value in new):
         away = f"systemctl disable --now --quiet {quoted} 2>/dev/null || true; rm -f /etc/systemd/system/{quoted} /run/systemd/system/{quoted}"
-        yield it.finding(
-            "unit", "its link was changed by hand" if new else "its alias was removed by hand", "that name starts another unit, or none",
-            ("SYS-08",), "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), diff=True,
+        yield Finding(
+            "unit", it.thing, "its link was changed by hand" if new else "its alias was removed by hand", "that name starts another unit, or none",
+            ("SYS-08",), "; ".join(filter(None, (away if new and not links else "", linked or "systemctl daemon-reload"))), lines(it), it.facts,
         )  # fmt: skip
     elif new and not old:
-        yield it.finding(
-            "unit", "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it", ("SYS-04",),
+        yield Finding(
+            "unit", it.thing, "enabled by hand; no role declares it", "it starts with the host, and nobody maintains it", ("SYS-04",),
             f"systemctl disable --now --quiet {quoted} 2>/dev/null || {{ systemctl stop {quoted} 2>/dev/null || true; "
-            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}",
+            f"rm -f /etc/systemd/system/*.wants/{quoted} /run/systemd/system/*.wants/{quoted}; }}", facts=it.facts,
         )  # fmt: skip
     elif "masked" in old:
-        repair = f"systemctl mask --now --quiet {quoted}"
-        yield it.finding("unit", "no longer masked", "it can be started again", ("SYS-04",), repair)
+        yield Finding(
+            "unit", it.thing, "no longer masked", "it can be started again", ("SYS-04",),
+            f"systemctl mask --now --quiet {quoted}", facts=it.facts,
+        )  # fmt: skip
     elif old:
-        repair = f"systemctl reenable --quiet {quoted}"
-        yield it.finding("unit", "disabled by hand", "it does not start with the host", ("AVL-01",), repair)
+        yield Finding(
+            "unit", it.thing, "disabled by hand", "it does not start with the host", ("AVL-01",),
+            f"systemctl reenable --quiet {quoted}", facts=it.facts,
+        )  # fmt: skip
 
 
 def _account(it: Difference) -> Iterator[Finding]:
@@ -85,10 +89,10 @@ def _account(it: Difference) -> Iterator[Finding]:
             return  # nobody can log in to a locked account; the repair locks it, too
         drop = f"sed -i -E {shlex.quote(f'/^{repairs.in_pattern(thing)}:/d')} /etc/passwd /etc/shadow"
         lock = f"usermod --lock --expiredate 1 --shell /usr/sbin/nologin {quoted}; loginctl terminate-user {quoted} 2>/dev/null || true"
-        yield it.finding(
-            "account", f"added by hand (uid {uid}, {shell}, {state})",
+        yield Finding(
+            "account", it.thing, f"added by hand (uid {uid}, {shell}, {state})",
             "somebody who is not in the office file can log in" if uid != "0" else "a second root", ("SYS-09", "SUDO-01"),
-            drop if uid == "0" else lock,
+            drop if uid == "0" else lock, facts=it.facts,
         )  # fmt: skip
     elif old and new and old[0].removesuffix(":password") == new[0].removesuffix(":locked"):
         return  # its password was locked: nothing has to be undone
@@ -99,20 +103,18 @@ def _account(it: Difference) -> Iterator[Finding]:
         if new:
             repair = f"usermod --non-unique {options.replace('--home-dir', '--home')} {quoted}"
         if uid == "0" and new:
-            name, gid, home, shell = (
-                repairs.in_pattern(thing),
-                *map(repairs.in_replacement, (gid, home, shell)),
-            )
+            name = repairs.in_pattern(thing)
+            gid, home, shell = map(repairs.in_replacement, (gid, home, shell))
             script = rf"s/^({name}:[^:]*):[^:]*:[^:]*:([^:]*):.*/\1:0:{gid}:\2:{home}:{shell}/"
             repair = f"sed -i -E {shlex.quote(script)} /etc/passwd"
         if new and state == "locked" and new[0].endswith(":password"):
             repair = f"{repair}; passwd --quiet --lock {quoted}"
             if new[0].rpartition(":")[0] == old[0].rpartition(":")[0]:
                 repair = f"passwd --quiet --lock {quoted}"
-        yield it.finding(
-            "account", "changed by hand" if new else "removed by hand",
+        yield Finding(
+            "account", it.thing, "changed by hand" if new else "removed by hand",
             "somebody may log in who should not" if new else "its daemon cannot start, and its files belong to nobody",
-            ("SYS-09",), repair, diff=True,
+            ("SYS-09",), repair, lines(it), it.facts,
         )  # fmt: skip
 
 
@@ -151,7 +153,7 @@ def _special(it: Difference) -> Iterator[Finding]:
             else "programs that need it can neither read nor start it"
         )
     repair = f"! [ -e {quoted} ] || {{ {calm}; }}"
-    yield it.finding("file", cause, consequence, ("SYS-09",), repair, diff=True)
+    yield Finding("file", it.thing, cause, consequence, ("SYS-09",), repair, lines(it), it.facts)
 
 
 def _network(it: Difference) -> Iterator[Finding]:
@@ -161,8 +163,8 @@ def _network(it: Difference) -> Iterator[Finding]:
     cause = "changed by hand" if changed(it) else "added by hand" if it.new else "removed by hand"
     undeclared = "traffic takes a path that no flow declares"
     consequence = undeclared if only_came(it) else "what the office sends does not arrive"
-    repair = network_repairs.network_repair(it)
-    yield it.finding(f"network {it.kind}", cause, consequence, ("NET-02",), repair, diff=True)
+    kind, repair = f"network {it.kind}", network_repairs.network_repair(it)
+    yield Finding(kind, it.thing, cause, consequence, ("NET-02",), repair, lines(it), it.facts)
 
 
 SEVERAL: dict[str, Callable[[Difference], Iterator[Finding]]] = {
