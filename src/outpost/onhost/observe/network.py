@@ -13,7 +13,7 @@ import socket
 
 from outpost.onhost.observe.asking import answer_to
 from outpost.onhost.observe.kept_answers import kept
-from outpost.onhost.observe.processes import unit_of
+from outpost.onhost.observe.processes import process, unit_of
 from outpost.onhost.observe.reading import BlindError, content, lines_of, named
 
 TYPE_CHECKING = False
@@ -50,11 +50,9 @@ def network(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> 
         name = entry["ifname"]
         kind = entry.get("linkinfo", {}).get("info_kind", "")
         flags = entry.get("flags", ())
-        promiscuous = "on" if "PROMISC" in flags else "off"
+        state, promiscuous = "up" if "UP" in flags else "down", "on" if "PROMISC" in flags else "off"
         kind = f"{kind} {XDP}".lstrip() if XDP in entry else kind
-        found.append(
-            f"link\t{name}\t{'up' if 'UP' in flags else 'down'} mtu {entry['mtu']} promisc {promiscuous} {kind}".rstrip()
-        )
+        found.append(f"link\t{name}\t{state} mtu {entry['mtu']} promisc {promiscuous} {kind}".rstrip())
         for each in entry.get("addr_info", ()):
             own.add(each["local"])
             connected.add((name, *_prefix(f"{each.get('address', each['local'])}/{each['prefixlen']}")))
@@ -62,9 +60,8 @@ def network(live: dict[str, list[str]], holders: dict[str, tuple[str, str]]) -> 
             if not (by_itself or each.get("temporary") or OF_THE_KERNEL.match(each["local"])):
                 found.append(f"address\t{each['local']}/{each['prefixlen']}\t{name}")
     six = entries(live.get("links 6", []), 2) if os.path.exists(IPV6) else [[], []]
-    four = [
-        entry for entry in routes if "pref" not in entry
-    ]  # IPv6 routes have one, and are among these, too
+    # IPv6 routes have a preference, and are among these, too
+    four = [entry for entry in routes if "pref" not in entry]
     for family, (way, order) in (("4", (four, rules)), ("6", six)):
         for entry in way:
             protocol = entry.get("protocol")
@@ -148,11 +145,12 @@ def _placed(facts: set[str]) -> dict[tuple[str, str], str]:
 def _beside(
     key: tuple[str, str], placed: dict[tuple[str, str], str], among: collections.abc.Set[tuple[str, str]]
 ) -> set[tuple[str, str]]:
-    return {
-        other for other in among if other[0] == "address" and other != key and placed[other] == placed[key]
-    }
+    near = (other for other in among if placed[other] == placed[key])
+    return {other for other in near if other[0] == "address" and other != key}
 
 
+STEADY = {"direct_packets_stat": 0}
+"""In place of a number that changes with each packet."""
 USUAL_QUEUES = ("noqueue", "mq", "fq_codel", "pfifo_fast", "fq", "pfifo", "noop")
 """Disciplines that interfaces have by default, with the handle 0 (tc(8))."""
 
@@ -170,13 +168,9 @@ def queues(live: dict[str, list[str]]) -> list[str]:
         at_its_root = " root" * bool(entry.get("root"))
         if entry["kind"] in USUAL_QUEUES and not (at_its_root and entry.get("handle", "0:") != "0:"):
             continue
-        shape = sorted(  # the kernel lists them by their handles, which it chooses
-            json.dumps(
-                [each["kind"], each.get("parent"), {**each.get("options", {}), "direct_packets_stat": 0}]
-            )
-            for each in listed
-            if each["dev"] == entry["dev"]
-        )
+        beside = [each for each in listed if each["dev"] == entry["dev"]]
+        shapes = ([each["kind"], each.get("parent"), each.get("options", {}) | STEADY] for each in beside)
+        shape = sorted(map(json.dumps, shapes))  # the kernel lists them by their handles, which it chooses
         shape += [line for line in inner if line != "[]"]
         digest = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]
         found.append(f"queue\t{entry['dev']}\t{entry['kind']}{at_its_root} {digest}")
@@ -198,11 +192,8 @@ def policies(live: dict[str, list[str]]) -> list[str]:
     listed, _, defaults = "\n".join(answer_to("policies", live)).partition("Default policies:")
     if not defaults and listed != "none":
         raise BlindError("ip(8) did not answer")
-    found = [
-        f"policy\t{DEFAULT}{way}\t{what}"
-        for way, what in DEFAULT_POLICY.findall(defaults)
-        if what != "accept"
-    ]
+    ways = (each for each in DEFAULT_POLICY.findall(defaults) if each[1] != "accept")
+    found = [f"policy\t{DEFAULT}{way}\t{what}" for way, what in ways]
     for selector, way, rest in POLICY.findall(listed):
         name = [selector.strip(), way]
         if mark := re.search(r"^\tmark (\w+)/(\w+)", rest, re.MULTILINE):
@@ -286,9 +277,7 @@ def listeners(contract: dict[str, typing.Any], sockets: list[Waiting]) -> list[s
             continue  # the local end of a query that is under way
         if protocol == "udp" and port in (68, 546) and program in DHCP_CLIENTS:
             continue  # the host gets its address from it; closing it would remove the address
-        found.append(
-            f"listener\t{protocol} {address} {port}\t{named(os.path.basename(program))} {pid} {unit_of(pid)}"
-        )
+        found.append(f"listener\t{protocol} {address} {port}\t{process(program, pid)}")
     return found
 
 
@@ -306,9 +295,7 @@ def sniffers(holders: dict[str, tuple[str, str]]) -> list[str]:
         for line in content(path).splitlines()[1:]:
             program, pid = holders.get(line.split()[column], ("", ""))
             if pid and program not in (*DHCP_CLIENTS, "ping"):
-                found.append(
-                    f"sniffer\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit_of(pid)}"
-                )
+                found.append(f"sniffer\t{named(program)}\t{process(program, pid)}")
     return sorted(set(found))
 
 
@@ -321,6 +308,11 @@ DOCKER_RESOLVER = re.compile(
     r'|ip daddr 127\.0\.0\.11 (tcp|udp) dport 53 counter (xt target "DNAT"|dnat to 127\.0\.0\.11:\d+)'
     r'|ip saddr 127\.0\.0\.11 (tcp|udp) sport \d+ counter (xt target "SNAT"|snat to :53)'
 )
+
+
+LIST = "nft --stateless --terse list table inet outpost"
+FILED = f"unshare --net sh -c 'nft --file /etc/nftables.conf && {LIST}'"
+"""Prints the rules of the file as the kernel would list them."""
 
 
 def packet_filter(ruleset: list[str], mark: str, *, contained: bool) -> tuple[list[str], list[str]]:
@@ -337,13 +329,7 @@ def packet_filter(ruleset: list[str], mark: str, *, contained: bool) -> tuple[li
         if not line.startswith("#"):
             lines.append(line.strip())
     live = tables.pop("inet outpost", [])
-    filed = kept(
-        "filter",
-        mark,
-        lambda: lines_of(
-            "unshare --net sh -c 'nft --file /etc/nftables.conf && nft --stateless --terse list table inet outpost'"
-        ),
-    )
+    filed = kept("filter", mark, lambda: lines_of(FILED))
     strange = []
     if filed and not live:
         strange.append("filter\tmissing\tall rules: the table is not loaded")

@@ -46,19 +46,15 @@ class Processes:
         self.programs: dict[str, str] = {}
         self.adopted: dict[str, list[tuple[str, str]]] = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(
-                OSError
-            ):  # it has ended meanwhile, or is the kernel's and has no program
+            # it has ended meanwhile, or is the kernel's and has no program
+            with contextlib.suppress(OSError):
                 program = os.readlink(f"/proc/{pid}/exe")
                 name = name_of(program)
                 self.programs[pid] = program.removesuffix(DELETED)
                 state, parent, tracer = STATUS.findall(content(f"/proc/{pid}/status"))
                 if (state in STOPPED or tracer != "0") and (unit := unit_of(pid)).endswith(".service"):
-                    faults.append(
-                        f"traced\t{unit}\t{name} {tracer}"
-                        if tracer != "0"
-                        else f"halted\t{unit}\t{name} {pid}"
-                    )
+                    kind, other = ("halted", pid) if tracer == "0" else ("traced", tracer)
+                    faults.append(f"{kind}\t{unit}\t{name} {other}")
                 runs = [program] if name == program else []
                 # SYS-08: without it a daemon that was started with LD_PRELOAD runs somebody's code, and its program is the package's.
                 runs += {
@@ -68,8 +64,7 @@ class Processes:
                 }
                 for path in runs if parent != "0" else ():
                     if not is_local(path):
-                        fact = f"foreign\t{named(path)}\t{named(os.path.basename(name))} {pid} {unit_of(pid)}"
-                        strange.setdefault(path, []).append(fact)
+                        strange.setdefault(path, []).append(f"foreign\t{named(path)}\t{process(name, pid)}")
                 if parent == "1" and name not in (program, *OF_LOGINS) and not is_local(program):
                     self.adopted.setdefault(unit_of(pid), []).append((program, pid))
                 if os.readlink(f"/proc/{pid}/root") == "/":
@@ -105,9 +100,7 @@ def in_background(adopted: dict[str, list[tuple[str, str]]], units: list[str]) -
         for program, pid in processes:
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 if f"MainPID={pid}" not in shown and "\nPPid:\t1\n" in content(f"/proc/{pid}/status"):
-                    found.append(
-                        f"background\t{named(program)}\t{named(os.path.basename(program))} {pid} {unit}"
-                    )
+                    found.append(f"background\t{named(program)}\t{process(program, pid, unit)}")
     return found
 
 
@@ -133,9 +126,8 @@ def unconfined(contract: dict[str, object], programs: dict[str, str]) -> list[st
     found = []
     for pid, program in programs.items():
         with contextlib.suppress(OSError):
-            if program.lstrip("/").replace("/", ".") in profiles and (unit := unit_of(pid)).endswith(
-                ".service"
-            ):
+            has_profile = program.lstrip("/").replace("/", ".") in profiles
+            if has_profile and (unit := unit_of(pid)).endswith(".service"):
                 mode = content(f"/proc/{pid}/attr/current").strip()
                 if not mode.endswith("(enforce)"):
                     found.append(f"unconfined\t{unit}\t{named(mode)}")
@@ -166,7 +158,7 @@ def mounted_within(views: dict[str, tuple[str, str]]) -> list[str]:
                 if hidden or mount in host or PASSING.match(place) or (device, root) == _seen(place, ours):
                     continue
                 if not mention(unit, DECLARED.format(re.escape(place))):
-                    found.append(f"within\t{named(place)}\t{named(os.path.basename(name))} {pid} {unit}")
+                    found.append(f"within\t{named(place)}\t{process(name, pid, unit)}")
     return sorted(found)
 
 
@@ -238,12 +230,9 @@ def frozen() -> list[str]:
     """Units that stand still, by their control groups (cgroup.freeze)."""
     if not os.path.exists(f"{GROUPS}/cgroup.controllers"):
         return []  # control groups of version 1, which systemd cannot freeze
-    groups = glob.iglob(f"{GROUPS}/**/cgroup.freeze", recursive=True)
-    return [
-        f"frozen\t{named(os.path.basename(os.path.dirname(path)))}\t{named(os.path.dirname(path))}"
-        for path in groups
-        if content(path).strip() == "1"
-    ]
+    states = glob.iglob(f"{GROUPS}/**/cgroup.freeze", recursive=True)
+    groups = [os.path.dirname(state) for state in states if content(state).strip() == "1"]
+    return [f"frozen\t{named(os.path.basename(group))}\t{named(group)}" for group in groups]
 
 
 # SYS-08: without it root names a control group like a line of shell, and the repair of what runs there contains it.
@@ -258,3 +247,8 @@ def unit_of(pid: str) -> str:
             if UNIT.fullmatch(part):
                 return part
     return ""
+
+
+def process(program: str, pid: str, unit: str | None = None) -> str:
+    """The value of a fact about a process: name of its program, number, and unit."""
+    return f"{named(os.path.basename(program))} {pid} {unit_of(pid) if unit is None else unit}"
