@@ -18,7 +18,7 @@ from outpost.onhost.observe.kept_answers import in_trees
 from outpost.onhost.observe.places import DEVICE, GUARDED, expanded
 from outpost.onhost.observe.reading import WALK, content, lines_of, named
 
-IMMUTABLE, APPEND_ONLY = 0x10, 0x20  # chattr(1): i and a
+LOCKS = {"immutable": 0x10, "append-only": 0x20}  # chattr(1): i and a
 GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS of linux/fs.h, 64 bits
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 MOUNTED = ("/dev", "/dev/shm", "/run", "/srv/mail", "/tmp", "/var/tmp")
@@ -34,19 +34,15 @@ DEVICES = (" b", " c")
 
 def modes() -> list[str]:
     found = []
-    for path in (
-        *GUARDED,
-        *(place for place in expanded(places.STATE_OF_DAEMONS) if stat.S_ISDIR(os.lstat(place).st_mode)),
-    ):
+    daemons = (place for place in expanded(places.STATE_OF_DAEMONS) if stat.S_ISDIR(os.lstat(place).st_mode))
+    for path in (*GUARDED, *daemons):
         with contextlib.suppress(OSError, KeyError):
             status = os.lstat(path)
-            found.append(
-                f"mode\t{named(path)}\t{status.st_mode if stat.S_ISLNK(status.st_mode) else status.st_mode & 0o7777:o} {owner(status.st_uid)} {group(status.st_gid)}"
-            )
+            mode = status.st_mode if stat.S_ISLNK(status.st_mode) else stat.S_IMODE(status.st_mode)
+            found.append(f"mode\t{named(path)}\t{mode:o} {owner(status.st_uid)} {group(status.st_gid)}")
     for path in expanded(places.PARTS):
-        found.append(
-            f"alias\t{named(path)}\t{f'link to {os.readlink(path)}' if os.path.islink(path) else 'no link'}"
-        )
+        target = f"link to {os.readlink(path)}" if os.path.islink(path) else "no link"
+        found.append(f"alias\t{named(path)}\t{target}")
     return found + mounts(content("/proc/self/mounts"))
 
 
@@ -101,9 +97,8 @@ def special(declared: set[str], listed: list[str]) -> list[str]:
 def special_elsewhere(declared: set[str], listed: list[str]) -> list[str]:
     """The same outside `TREES`, where find(1) also selects what an account may start."""
     rights = ((line, *line.partition("|")[0].partition(" ")[::2]) for line in listed)
-    return special(
-        declared, [line for line, mode, rest in rights if int(mode, 8) & 0o6002 or rest.endswith(DEVICES)]
-    )
+    found = [line for line, mode, rest in rights if int(mode, 8) & 0o6002 or rest.endswith(DEVICES)]
+    return special(declared, found)
 
 
 def capable_elsewhere(listed: list[str]) -> list[str]:
@@ -143,10 +138,7 @@ def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
             found.append(f"linked\t{named(path)}\t")
         with contextlib.suppress(OSError):
             flags = attributes(path)
-            names = [
-                name for name, bit in (("immutable", IMMUTABLE), ("append-only", APPEND_ONLY)) if flags & bit
-            ]
-            if names:
+            if names := [name for name, bit in LOCKS.items() if flags & bit]:
                 found.append(f"locked\t{named(path)}\t{', '.join(names)}")
         with contextlib.suppress(OSError):
             if set(ACCESS_LISTS) & set(os.listxattr(path)):
@@ -156,16 +148,8 @@ def held(paths: set[str], among: collections.abc.Iterable[str]) -> list[str]:
 
 def on_the_way(paths: set[str]) -> set[str]:
     """Attributes that keep declared files from being replaced."""
-    above = (os.path.dirname(path) for path in paths)
-    return {
-        *paths,
-        *above,
-        *GUARDED,
-        *expanded(places.STATE_OF_DAEMONS),
-        *places.COMMANDS,
-        "/usr/lib",
-        *expanded(("/usr/local/*",)),
-    }
+    others = (*GUARDED, *places.STATE_OF_DAEMONS, *places.COMMANDS, "/usr/lib", "/usr/local/*")
+    return {*paths, *map(os.path.dirname, paths), *expanded(others)}
 
 
 def held_below_trees(paths: set[str]) -> list[str]:
@@ -198,8 +182,8 @@ def release(paths: list[str]) -> None:
     for path in dict.fromkeys([*(os.path.dirname(path) for path in paths), *paths]):
         with contextlib.suppress(OSError):
             flags = attributes(path)
-            if flags & (IMMUTABLE | APPEND_ONLY):
-                attributes(path, flags & ~(IMMUTABLE | APPEND_ONLY))
+            if flags & sum(LOCKS.values()):
+                attributes(path, flags & ~sum(LOCKS.values()))
         for name in ACCESS_LISTS if path in paths else ():
             with contextlib.suppress(OSError):
                 os.removexattr(path, name)

@@ -37,17 +37,15 @@ def enabled_units() -> list[str]:
     """Enabled and masked units, from the links that make them so."""
     found = []
     for top in ("/etc/systemd/system", "/run/systemd/system"):
-        for link in glob.glob(f"{top}/*.wants/*") + glob.glob(f"{top}/*.requires/*"):
-            if os.path.islink(link):
-                found.append(
-                    f"unit\t{os.path.basename(link)}\tenabled for {os.path.basename(os.path.dirname(link)).rpartition('.')[0]}"
-                )
-        for link in glob.glob(f"{top}/*.*"):
-            if os.path.islink(link):
-                target = os.readlink(link)
-                found.append(
-                    f"unit\t{os.path.basename(link)}\t{'masked' if target == '/dev/null' else f'link to {target}'}"
-                )
+        patterns = (f"{top}/{inner}" for inner in ("*.wants/*", "*.requires/*", "*.*"))
+        links = (link for pattern in patterns for link in glob.glob(pattern) if os.path.islink(link))
+        for above, name in map(os.path.split, links):
+            if above == top:
+                target = os.readlink(f"{top}/{name}")
+                value = "masked" if target == "/dev/null" else f"link to {target}"
+            else:
+                value = f"enabled for {os.path.basename(above).rpartition('.')[0]}"
+            found.append(f"unit\t{name}\t{value}")
     return found
 
 
@@ -83,18 +81,12 @@ def troubled_units(listed_units: list[str]) -> list[str]:
 
 def shown_units(declared_units: dict[str, list[str]], paths: set[str]) -> dict[str, list[str]]:
     """systemd's properties of the services that the office uses (systemctl(1), show), by their names."""
-    names = sorted(
-        {
-            name
-            for name in (*declared_units, *UNIT_OF_FILE.findall("\n".join(sorted(paths))))
-            if name.endswith(".service")
-        }
-    )
+    every = {*declared_units, *UNIT_OF_FILE.findall("\n".join(sorted(paths)))}
+    names = sorted(name for name in every if name.endswith(".service"))
     if not names:
         return {}
-    lines = lines_of(
-        f"systemctl show --timestamp=us+utc --property={','.join((*SECURITY, *LOADED))} {' '.join(names)}"
-    )
+    wanted = ",".join((*SECURITY, *LOADED))
+    lines = lines_of(f"systemctl show --timestamp=us+utc --property={wanted} {' '.join(names)}")
     blocks = (block.splitlines() for block in "\n".join(lines).split("\n\n"))
     return dict(zip(names, blocks, strict=False))
 
