@@ -32,10 +32,8 @@ def accounts() -> list[str]:
     for entry in pwd.getpwall():
         if entry.pw_uid in DYNAMIC and entry.pw_name not in named:
             continue
-        state = locked.get(entry.pw_name, "locked")
-        found.append(
-            f"account\t{entry.pw_name}\t{entry.pw_uid}:{entry.pw_gid}:{entry.pw_dir}:{entry.pw_shell}:{state}"
-        )
+        own = f"{entry.pw_uid}:{entry.pw_gid}:{entry.pw_dir}:{entry.pw_shell}"
+        found.append(f"account\t{entry.pw_name}\t{own}:{locked.get(entry.pw_name, 'locked')}")
     for group in grp.getgrall():
         if group.gr_gid in DYNAMIC and group.gr_name not in named:
             continue

@@ -56,9 +56,8 @@ def steady(live: dict[str, list[str]]) -> dict[str, list[str]]:
     records = (line.split(" ", 3) for line in live.get("knot-zones", ()) if line.startswith(own or "\n"))
     zones = (f"{owner} {rest}" for _, owner, _, rest in records)
     sources = (line.split(",") for line in live.get("chrony.service", ()))
-    servers = {
-        f"source {words[2]}" for words in sources if len(words) > 2
-    }  # a single word if chronyd does not answer
+    # a single word if chronyd does not answer
+    servers = {f"source {words[2]}" for words in sources if len(words) > 2}
     return live | {
         "knot-zones": sorted(line for line in zones if not MADE_BY_THE_SERVER.match(line)),
         "chrony.service": sorted(servers),
@@ -151,14 +150,9 @@ def libraries() -> list[str]:
 
 # SYS-08: without it /usr/lib/../../var/x/libz.so, or a link below /usr/lib, leads programs to a file that no scan reads.
 def _scanned(path: str) -> bool:
-    real = os.path.realpath(path)
-    return (
-        os.path.normpath(path) == path
-        and path.startswith(LIBRARIES)
-        and real.startswith(LIBRARIES)
-        and not PASSING.search(path)
-        and not PASSING.search(real)
-    )
+    both = (path, os.path.realpath(path))
+    inside = all(each.startswith(LIBRARIES) and not PASSING.search(each) for each in both)
+    return inside and os.path.normpath(path) == path
 
 
 FLUSHED = "/run/systemd/journal/flushed"
@@ -184,10 +178,7 @@ def paused(lines: list[str]) -> list[str]:
             re.search(r"^local\b", content(path), re.MULTILINE) for path in glob.glob(TIME, recursive=True)
         ):
             found.append("paused\tchrony.service\tset to follow its own clock")
-    if (
-        os.path.isdir("/var/log/journal")
-        and os.path.isdir(os.path.dirname(FLUSHED))
-        and not os.path.exists(FLUSHED)
-    ):
+    on_disk = all(map(os.path.isdir, ("/var/log/journal", os.path.dirname(FLUSHED))))
+    if on_disk and not os.path.exists(FLUSHED):
         found.append("paused\tsystemd-journald.service\t")
     return found

@@ -69,12 +69,8 @@ class Expected:
     def contradicts(self, fact: str) -> bool:
         """Whether it contradicts the declaration, so that no person has to decide: a declared unit is masked."""
         kind, thing, value = parts(fact)
-        return (
-            kind == "unit"
-            and value == "masked"
-            and self._has("units", thing)
-            and not self._has("masks", thing)
-        )
+        declared = self._has("units", thing) and not self._has("masks", thing)
+        return (kind, value) == ("unit", "masked") and declared
 
     def accepted(self, fact: str) -> bool:
         """Whether a person has accepted it by name."""
@@ -153,9 +149,8 @@ class Expected:
         if kind == "control":
             return not any(fact.startswith(f"version\t{thing.partition(':')[0]}\t") for fact in self._now)
         if kind == "member":
-            return not any(
-                fact.startswith((f"group\t{thing}\t", f"account\t{value}\t")) for fact in self._now
-            )
+            there = (f"group\t{thing}\t", f"account\t{value}\t")
+            return not any(fact.startswith(there) for fact in self._now)
         return kind == "mode" and self._has("directories", thing)
 
     def leads_to_a_package(self, path: str, value: str) -> bool:
@@ -185,10 +180,9 @@ class Expected:
         return not self._before
 
     def _mounted(self, place: str, _value: str) -> bool:
-        ours = (
-            debian.MOUNTED if self._contract.get("kernel") else (*debian.MOUNTED, *debian.MOUNTED_BY_DOCKER)
-        )
-        return not self._before and (place in ours or place.startswith(("/dev/", "/run/", "/sys/")))
+        ours = () if self._contract.get("kernel") else debian.MOUNTED_BY_DOCKER
+        usual = place in (*debian.MOUNTED, *ours) or place.startswith(("/dev/", "/run/", "/sys/"))
+        return not self._before and usual
 
     # SYS-09: without it an account gets another one's rights by the same number, and the next apply takes it as known.
     def _group(self, name: str, gid: str) -> bool:
@@ -197,9 +191,8 @@ class Expected:
     def _others(self, kind: str, name: str, number: str) -> set[str]:
         """Other accounts with a number: among the known ones, or among all before anything is known."""
         witnesses = (parts(fact) for fact in self.witnesses or self._now)
-        return {
-            each for sort, each, value in witnesses if sort == kind and value.partition(":")[0] == number
-        } - {name}
+        named = ((thing, value.partition(":")[0]) for sort, thing, value in witnesses if sort == kind)
+        return {thing for thing, own in named if own == number and thing != name}
 
     def _account(self, name: str, value: str, *, new: bool) -> bool:
         uid, gid, home, shell, state = account_of(value)
@@ -210,12 +203,8 @@ class Expected:
         system = 0 < int(uid) < 1000 and state == "locked" and shell.endswith(("nologin", "false"))
         own_group = gid == NOGROUP or f"group\t{name}\t{gid}" in self._now
         was = any(fact.startswith(f"account\t{name}\t{uid}:") for fact in self._before)
-        return (
-            system
-            and own_group
-            and not self._others("account", name, uid)
-            and (new or (was and self._has("accounts", name)))
-        )
+        expected = new or (was and self._has("accounts", name))
+        return system and own_group and expected and not self._others("account", name, uid)
 
     def _unit(self, name: str, value: str) -> bool:
         if value.startswith("enabled for "):
@@ -234,10 +223,9 @@ class Expected:
 
     def _of_package(self, name: str) -> bool:
         """Whether it is a unit of a package, or a declared one."""
-        return self._has("units", name) or any(
-            os.path.exists(f"{UNITS[0]}/{file}") and f"{UNITS[0]}/{file}" in self._packages_own
-            for file in _files_of(name)
-        )
+        paths = (f"{UNITS[0]}/{file}" for file in _files_of(name))
+        there = filter(os.path.exists, paths)
+        return self._has("units", name) or any(path in self._packages_own for path in there)
 
     def _running(self, name: str, _value: str) -> bool:
         """Whether it is enabled as it should be, or because others need it."""
@@ -292,9 +280,8 @@ class Expected:
             return True
         if not harmless(value) or value.split(" ")[1] != "root":
             return False
-        if path.startswith(
-            ("/opt/", "/root/")
-        ):  # no package's and no daemon's: somebody keeps something for himself
+        # no package's and no daemon's: somebody keeps something for himself
+        if path.startswith(("/opt/", "/root/")):
             return True
         if self._before and path in self._packages_own:
             return path in self._brought()
@@ -341,9 +328,8 @@ class Expected:
         if path.startswith("/etc/sudoers.d/") and target == value:
             # how the office's account may have become administrator
             name = re.escape(self._administrator)
-            own = re.compile(
-                rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL|Defaults:{name}\s+!requiretty"
-            )
+            rights = rf"{name}\s+ALL\s*=\s*\((ALL|ALL:ALL)\)\s*NOPASSWD:\s*ALL"
+            own = re.compile(rf"{rights}|Defaults:{name}\s+!requiretty")
             return bool(_lines(path)) and all(map(own.fullmatch, _lines(path)))
         return self._came() and self._of_scripts(path, value, target)
 
@@ -355,9 +341,8 @@ class Expected:
             return os.path.realpath(target) in self._packages_own or target.startswith("/usr/share/man/")
         if target.startswith("/etc/alternatives/"):
             return path.startswith("/usr/") and not path.startswith("/usr/local/") and os.path.lexists(target)
-        if (
-            path.startswith("/etc/php/") and target != value
-        ):  # a module that its package has enabled (phpenmod(8))
+        # a module that its package has enabled (phpenmod(8))
+        if path.startswith("/etc/php/") and target != value:
             return any(line.endswith(f" {target}") for line in debian.kept_by_ucf())
         if path.startswith("/etc/systemd/user/") and target != value:
             return os.path.lexists(f"{HELPER.replace('-enabled', '-user-enabled')}/{path[18:]}") or (
@@ -379,18 +364,16 @@ class Expected:
 def _lines(path: str) -> set[str]:
     """A file's lines without comments; none if it cannot be read."""
     # sudo(8) reads #1000 as an account
-    return {
-        line for line in map(str.strip, lines_in(path)) if line not in ("", "#") and not line.startswith("# ")
-    }
+    lines = map(str.strip, lines_in(path))
+    return {line for line in lines if line not in ("", "#") and not line.startswith("# ")}
 
 
 # SYS-08: without it a command in a card's configuration, written before the first apply, runs as root at each boot and is never reported.
 def _starts_nothing(path: str) -> bool:
     """Whether a card's configuration starts no program; the addresses and routes in it are accepted with the host's first scan."""
     lines = [line.strip(" \t") for line in lines_in(path)]
-    return bool(lines) and (
-        not path.startswith("/etc/network/") or all(map(debian.INTERFACES.fullmatch, lines))
-    )
+    elsewhere = not path.startswith("/etc/network/")
+    return bool(lines) and (elsewhere or all(map(debian.INTERFACES.fullmatch, lines)))
 
 
 def _files_of(unit: str) -> tuple[str, ...]:

@@ -32,11 +32,8 @@ def files(declared: set[str]) -> list[str]:
     merged = [
         f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in places.MERGED if os.path.lexists(path)
     ]
-    tops = [
-        *expanded(places.WATCHED),
-        *homes,
-        *(place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/")),
-    ]
+    others = (place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/"))
+    tops = [*expanded(places.WATCHED), *homes, *others]
     return merged + strangers([*single, *expanded(places.UNSCANNED), *below(tops)], declared)
 
 

@@ -56,9 +56,8 @@ def _as_owner(path: str) -> list[str]:
             with open(path, "rb") as stream:
                 if stream.read(len(MAGIC)) != MAGIC:
                     os._exit(0)
-            with contextlib.closing(
-                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
-            ) as database:
+            connected = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+            with contextlib.closing(connected) as database:
                 room = LONGEST
                 for kind, name, sql in database.execute(TRIGGERS, (MOST,)):
                     digest = hashlib.sha256(str(sql).encode(errors="replace")).hexdigest()[:16]

@@ -48,9 +48,8 @@ def newer(now: set[str], before: set[str]) -> set[str]:
         {line.split("\t")[1]: line for line in lines if line.startswith("version\t")}
         for lines in (now - before, before - now)
     )
-    lower = {
-        name for name in set(new) & set(old) if is_lower(new[name].split("\t")[2], old[name].split("\t")[2])
-    }
+    both = set(new) & set(old)
+    lower = {name for name in both if is_lower(new[name].split("\t")[2], old[name].split("\t")[2])}
     if new:
         lower |= without_source({name: line.split("\t")[2] for name, line in new.items()})
     gone = set(old) - set(new)
@@ -62,13 +61,10 @@ def newer(now: set[str], before: set[str]) -> set[str]:
 def facts_of(path: pathlib.Path) -> set[str] | None:
     """The lines of the known state; None if it does not exist."""
     try:
-        return {
-            line
-            for line in content(str(path)).split("\n")
-            if line.count("\t") > 1 and not line.startswith(SEAL)
-        }
+        lines = content(str(path)).split("\n")
     except OSError:
         return None
+    return {line for line in lines if line.count("\t") > 1 and not line.startswith(SEAL)}
 
 
 # SYS-08: without it root writes the digests of his files into the known state, and no plan names them.
@@ -144,12 +140,8 @@ class Judged:
         # nor restored. In an edited state this holds for all facts; one that opens nothing may be the platform's, and waits for a decision.
         fresh = Expected(contract_of(CONTRACT), now, set())
         fresh.witnesses = before
-        suspects = {
-            fact
-            for fact in before
-            if self.edited or (is_grave(fact) and (fact in now or _cannot_come_back(fact)))
-        }
-        forged = {fact for fact in suspects if not fresh.explains(fact)}
+        grave = (fact for fact in before if is_grave(fact) and (fact in now or _cannot_come_back(fact)))
+        forged = {fact for fact in (before if self.edited else grave) if not fresh.explains(fact)}
         before -= forged
         new, gone = now - before, {fact for fact in before - now if parts(fact)[0] not in hidden}
         passing = newer(now, before) if known is not None else set()
@@ -206,12 +198,8 @@ class Judged:
         started |= {fact for fact in self.vanished if _was_started(fact, there=False)}
         self.learned = started
         self.next = (before - away - (started & before)) | good | (started & now)
-        self.news = (
-            self.is_new
-            or self.edited
-            or self.next != (known or set())
-            or self.found != (facts_of(FOUND) or set())
-        )
+        written = known or set(), facts_of(FOUND) or set()
+        self.news = self.is_new or self.edited or (self.next, self.found) != written
 
 
 def _cannot_come_back(fact: str) -> bool:
@@ -287,9 +275,8 @@ def records_in_files() -> frozenset[str]:
     """
     found: set[str] = set()
     for file in pathlib.Path(SIGNED).glob("*.zone"):
-        for line in lines_of(
-            f"kzonecheck --print --origin {shlex.quote(file.stem)} -- {shlex.quote(str(file))}"
-        ):
+        origin, path = map(shlex.quote, (file.stem, str(file)))
+        for line in lines_of(f"kzonecheck --print --origin {origin} -- {path}"):
             owner, _, *rest = *line.split(), "", ""
             record = " ".join((owner, *rest)).strip()
             if not line.startswith(";") and not MADE_BY_THE_SERVER.match(record):
@@ -341,9 +328,8 @@ def remember(states: list[str], faults: list[str], began: float) -> None:
         VERIFIED.touch(mode=0o600)
         os.utime(VERIFIED, (began, began))
     keep_copies(judged.next, set(states))
-    if not (
-        KNOWN.exists() and _seals_copies()
-    ):  # the first apply makes most copies before this program is installed
+    # the first apply makes most copies before this program is installed
+    if not (KNOWN.exists() and _seals_copies()):
         for copy in filter(_as_installed, DECLARED.glob("*.tar")):
             seal(copy)
     _written(FOUND, judged.found)
@@ -369,11 +355,9 @@ def keep_copies(keep: set[str], states: set[str]) -> None:
     for line in keep:
         kind, path, value = line.split("\t", 2)
         copy = STATE / "known-files" / path.lstrip("/")
-        if (
-            kind != "file"
-            or value.startswith("link to ")
-            or (copy.is_file() and fingerprint(str(copy)) == value)
-        ):
+        if kind != "file" or value.startswith("link to "):
+            continue
+        if copy.is_file() and fingerprint(str(copy)) == value:
             continue
         with contextlib.suppress(OSError):
             copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -23,13 +23,8 @@ def is_its_source(path: str) -> bool:
             return True
         source = importlib.util.source_from_cache(path)
         level = re.search(r"\.opt-([12])\.pyc\Z", path)
-        made = compile(
-            content(source).encode(errors="surrogateescape"),
-            source,
-            "exec",
-            dont_inherit=True,
-            optimize=int(level[1]) if level else 0,
-        )
+        text, optimize = content(source).encode(errors="surrogateescape"), int(level[1]) if level else 0
+        made = compile(text, source, "exec", dont_inherit=True, optimize=optimize)
         with open(opened(path), "rb") as stream:
             code = stream.read()[16:]  # its header says how the source is checked, PEP 552
         return bool(marshal.loads(code) == made)  # noqa: S302 (of root's own files)

@@ -37,10 +37,8 @@ def packages() -> list[str]:
         found += [f"hold\t{name}\t{selected.removeprefix('hold')}"] if selected != "install" else []
     found += [f"architecture\t{name}\t" for name in lines_in("/var/lib/dpkg/arch")[1:]]
     diverted = lines_in("/var/lib/dpkg/diversions")
-    found += [
-        f"diversion\t{path}\tto {to}, for {who}"
-        for path, to, who in zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
-    ]
+    diversions = zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
+    found += [f"diversion\t{path}\tto {to}, for {who}" for path, to, who in diversions]
     overridden = (line.rpartition(" ") for line in lines_in("/var/lib/dpkg/statoverride"))
     return found + [f"override\t{path}\t{owner}" for owner, _, path in overridden]
 
@@ -58,11 +56,8 @@ def controls() -> list[str]:
         for package in sorted(files)
         if package.partition(":")[0] in versions
     ]
-    return there + [
-        f"control\t{named(name)}\t{REMOVED}"
-        for name, _, _, state, _ in _recorded()
-        if state == "config-files"
-    ]
+    removed = (name for name, _, _, state, _ in _recorded() if state == "config-files")
+    return there + [f"control\t{named(name)}\t{REMOVED}" for name in removed]
 
 
 def _recorded() -> collections.abc.Iterator[tuple[str, ...]]:
