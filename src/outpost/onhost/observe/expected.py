@@ -98,10 +98,6 @@ class Expected:
             return fact in self.witnesses or value == made.compiled(thing)
         if (kind, value) == ("conffile", "missing") and self._has("absent", thing):
             return True
-        if kind == "member":
-            return value in (thing, self._administrator)
-        if kind == "unit":
-            return self._unit(thing, value)
         if kind == "account":
             return self._account(thing, value, new=new)
         if kind == "control":
@@ -117,7 +113,7 @@ class Expected:
             "manager": lambda thing, _: not self._before and thing in debian.ENVIRONMENT, "mode": self._mode, "special": self._special,
             "capability": lambda thing, value: debian.CAPABILITIES.get(thing) == value, "file": self._file,
             "effective": self._first, "loopback": lambda _, unit: not self._before and self._of_package(unit),
-            "queue": self._queue,
+            "queue": self._queue, "unit": self._unit, "member": lambda thing, value: value in (thing, self._administrator),
         }.get(kind)  # fmt: skip
         return new and rule is not None and rule(thing, value)
 

@@ -29,9 +29,8 @@ def files(declared: set[str]) -> list[str]:
         if os.path.isfile(path) and not OWN_TRACES.match(path) and not _of_a_moment(path)
     ]
     homes = (found for name in places.HOMES for found in glob.glob(f"/home/*/{name}"))
-    merged = [
-        f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in places.MERGED if os.path.lexists(path)
-    ]
+    there = filter(os.path.lexists, places.MERGED)
+    merged = [f"alias\t{path}\t{fingerprint(path) or 'no link'}" for path in there]
     others = (place for place in expanded(places.PACKAGES_OWN) if not place.startswith("/usr/"))
     tops = [*expanded(places.WATCHED), *homes, *others]
     return merged + strangers([*single, *expanded(places.UNSCANNED), *below(tops)], declared)

@@ -144,16 +144,14 @@ PIECE = 128 * 1024
 
 def on_hold() -> list[str]:
     """One fact for each message; nothing if there is no queue."""
-    noted: set[str] = set()
-    waiting: list[str] = []
+    waiting: set[str] = set()
     with contextlib.suppress(FileNotFoundError):
-        waiting = os.listdir(HOLD)
+        waiting.update(os.listdir(HOLD))
     for place in NOTED if waiting else ():
         with contextlib.suppress(OSError):
-            noted.update(os.listdir(place))
-    return [
-        f"held\tmail queue\t{name}" for name in sorted(set(waiting) - noted) if not _refused(f"{HOLD}/{name}")
-    ]
+            waiting.difference_update(os.listdir(place))
+    held = (name for name in sorted(waiting) if not _refused(f"{HOLD}/{name}"))
+    return [f"held\tmail queue\t{name}" for name in held]
 
 
 def _refused(path: str) -> bool:
@@ -202,18 +200,10 @@ def times_to_come(zone: str, listed: str, now: float, lifetimes: dict[str, int])
     if not listed:
         raise BlindError(f"keymgr(8) did not answer for {zone}")
     keys = json.loads(listed)
-    found = [
-        f"timer\t{zone}\t{key['id']} {name} {key[name]}"
-        for key in keys
-        for name in TIMERS
-        if key.get(name, 0) > now + SLACK
-    ]
-    signs = [
-        key
-        for key in keys
-        if 0 < (key["active"] or key["ready"]) <= now
-        and not any(0 < key[end] <= now for end in ("retire", "remove"))
-    ]
+    to_come = ((key, name) for key in keys for name in TIMERS if key.get(name, 0) > now + SLACK)
+    found = [f"timer\t{zone}\t{key['id']} {name} {key[name]}" for key, name in to_come]
+    begun = (key for key in keys if 0 < (key["active"] or key["ready"]) <= now)
+    signs = [key for key in begun if not any(0 < key[end] <= now for end in ("retire", "remove"))]
     if keys and not all(any(key[role] for key in signs) for role in ("ksk", "zsk")):
         found.append(f"timer\t{zone}\tno key signs")
     for role in lifetimes:

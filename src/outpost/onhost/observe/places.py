@@ -42,12 +42,7 @@ COMMANDS = ("/usr/bin", "/usr/sbin")
 PROGRAMS = (*COMMANDS, "/usr/libexec", "/usr/lib", "/usr/share")
 """Packages' programs, and what runs by itself, without `FOR_PEOPLE`; each file must be the package's, and no other file may be there."""
 COMMANDS_BELOW = tuple(f"{place}/" for place in COMMANDS)
-PACKAGES_OWN = (
-    *PROGRAMS,
-    "/var/lib/roundcube/plugins",
-    "/var/lib/roundcube/public_html",
-    "/var/lib/roundcube/skins",
-)
+PACKAGES_OWN = (*PROGRAMS, *(f"/var/lib/roundcube/{part}" for part in ("plugins", "public_html", "skins")))
 """With other places that only packages fill."""
 GUARDED = (
     "/", "/home", "/run", "/srv", "/var", "/var/lib", "/var/spool", "/etc", "/etc/group", "/etc/gshadow", "/etc/outpost/tls", "/etc/passwd", "/etc/shadow", "/etc/ssh",

@@ -57,11 +57,8 @@ class Processes:
                     faults.append(f"{kind}\t{unit}\t{name} {other}")
                 runs = [program] if name == program else []
                 # SYS-08: without it a daemon that was started with LD_PRELOAD runs somebody's code, and its program is the package's.
-                runs += {
-                    path
-                    for path in MAPPED.findall(content(f"/proc/{pid}/maps"))
-                    if not path.startswith(SCANNED)
-                }
+                mapped = set(MAPPED.findall(content(f"/proc/{pid}/maps")))
+                runs += [path for path in mapped if not path.startswith(SCANNED)]
                 for path in runs if parent != "0" else ():
                     if not is_local(path):
                         strange.setdefault(path, []).append(f"foreign\t{named(path)}\t{process(name, pid)}")
