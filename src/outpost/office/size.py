@@ -40,104 +40,55 @@ class CgroupLimit(NamedTuple):
     tasks: int
 
 
-class Size(NamedTuple):
-    """One office's size.
+class Size:
+    """One office's size, and what follows from it for each daemon."""
 
-    Attributes:
-        users: As many as the daemons are made for: the office's, rounded up to `STEP`.
-        peers: Mail systems with a listener of their own.
-        message: The largest message, in bytes.
-    """
-
-    users: int
-    peers: int
-    message: int
-
-    # Dovecot ----------------------------------------------------------------------------------------------------
-
-    @property
-    def sessions(self) -> int:
-        """IMAP sessions of the whole office at once."""
-        return SESSIONS_PER_USER * self.users
-
-    @property
-    def short_sessions(self) -> int:
-        """Submission sessions at once, and as many of ManageSieve: they last seconds."""
-        return max(100, self.users)
-
-    @property
-    def dovecot_clients(self) -> int:
-        """Connections to Dovecot's auth, anvil and stats: each session has its login process and the process behind it."""
-        return 2 * (self.sessions + 2 * self.short_sessions) + 1000
-
-    @property
-    def mail_watches(self) -> int:
-        """inotify instances of one account: a session in IDLE has its own, also after it hibernates."""
-        return self.sessions + 200
-
-    @property
-    def dovecot_tasks(self) -> int:
-        """Dovecot's processes when every session is in use."""
-        return 2 * (self.sessions + 2 * self.short_sessions) + OTHERS
-
-    # Postfix ----------------------------------------------------------------------------------------------------
-
-    @property
-    def strangers(self) -> int:
-        """smtpd processes for strangers, in an office of any size."""
-        return STRANGERS
-
-    @property
-    def submitting(self) -> int:
-        """Sessions at once in which the store hands users' mail to an MTA."""
-        return max(40, self.users // 3)
-
-    @property
-    def deliveries(self) -> int:
-        """Deliveries to the store at once: a message to everybody is one for each mailbox."""
-        return max(8, self.users // 20)
-
-    @property
-    def postfix_processes(self) -> int:
-        """Postfix's processes when every listener and transport is full."""
-        return STRANGERS + self.submitting + self.deliveries + DELIVERY + PER_PEER * self.peers + OTHERS
-
-    # Webmail ----------------------------------------------------------------------------------------------------
-
-    @property
-    def php_workers(self) -> int:
-        """PHP processes: browsers refresh once a minute, in a tenth of a second; a tenth of the users may click at once."""
-        return max(6, self.users // 10)
-
-    @property
-    def pages(self) -> int:
-        """Requests to PHP that one network may have at a time: all users may click at once. php-fpm's queue holds 511 (listen.backlog)."""
-        return min(400, max(100, self.users))
-
-    @property
-    def request_memory(self) -> int:
-        """Memory of one PHP request, in bytes: Roundcube holds a message while it encodes it."""
-        return 64 * MIB + 4 * self.message
-
-    @property
-    def volatile_size(self) -> int:
-        """Room in memory for uploads, in bytes. It does not depend on users: changing it restarts PHP and ends all sessions."""
-        return 64 * MIB + 2 * UPLOADS * self.message
-
-    @property
-    def session_room(self) -> int:
-        """Room in memory for webmail's sessions, in bytes; one takes 4 to 60 KiB."""
-        return 128 * MIB
-
-    @property
-    def web_connections(self) -> int:
-        """Connections at once of one nginx process: two of each browser, and as many to PHP."""
-        return max(1024, 4 * self.users)
-
-    @property
-    def beyond_smallest(self) -> int:
+    def __init__(self, users: int, peers: int, message: int) -> None:
+        self.users = users
+        """As many as the daemons are made for: the office's, rounded up to `STEP`."""
+        self.beyond_smallest = users - STEP
         """Users above those of the smallest office."""
-        return self.users - STEP
+
+        # Dovecot ------------------------------------------------------------------------------------------------
+
+        self.sessions = SESSIONS_PER_USER * users
+        """IMAP sessions of the whole office at once."""
+        self.short_sessions = max(100, users)
+        """Submission sessions at once, and as many of ManageSieve: they last seconds."""
+        processes = 2 * (self.sessions + 2 * self.short_sessions)
+        self.dovecot_clients = processes + 1000
+        """Connections to Dovecot's auth, anvil and stats: each session has its login process and the process behind it."""
+        self.mail_watches = self.sessions + 200
+        """inotify instances of one account: a session in IDLE has its own, also after it hibernates."""
+        self.dovecot_tasks = processes + OTHERS
+        """Dovecot's processes when every session is in use."""
+
+        # Postfix ------------------------------------------------------------------------------------------------
+
+        self.strangers = STRANGERS
+        """smtpd processes for strangers, in an office of any size."""
+        self.submitting = max(40, users // 3)
+        """Sessions at once in which the store hands users' mail to an MTA."""
+        self.deliveries = max(8, users // 20)
+        """Deliveries to the store at once: a message to everybody is one for each mailbox."""
+        beside_users = STRANGERS + DELIVERY + PER_PEER * peers + OTHERS
+        self.postfix_processes = beside_users + self.submitting + self.deliveries
+        """Postfix's processes when every listener and transport is full."""
+
+        # Webmail ------------------------------------------------------------------------------------------------
+
+        self.php_workers = max(6, users // 10)
+        """PHP processes: browsers refresh once a minute, in a tenth of a second; a tenth of the users may click at once."""
+        self.pages = min(400, max(100, users))
+        """Requests to PHP that one network may have at a time: all users may click at once. php-fpm's queue holds 511 (listen.backlog)."""
+        self.request_memory = 64 * MIB + 4 * message
+        """Memory of one PHP request, in bytes: Roundcube holds a message while it encodes it."""
+        self.volatile_size = 64 * MIB + 2 * UPLOADS * message
+        """Room in memory for uploads, in bytes. It does not depend on users: changing it restarts PHP and ends all sessions."""
+        self.session_room = 128 * MIB
+        """Room in memory for webmail's sessions, in bytes; one takes 4 to 60 KiB."""
+        self.web_connections = max(1024, 4 * users)
+        """Connections at once of one nginx process: two of each browser, and as many to PHP."""
 
 
 EVERY_HOST = {
