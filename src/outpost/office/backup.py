@@ -4,7 +4,6 @@ restored queue would deliver its messages a second time. The queue holds them fo
 for which they got no `250` (BKP-01).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from outpost.office.base import HostView
@@ -20,87 +19,51 @@ LEAST_RATE = 16
 """KiB/s that a backup gets even on the slowest line."""
 
 
-@dataclass(frozen=True)
-class BackupView(HostView):
+class BackupView:
     """The backup of one host."""
 
-    backup: Backup
-
-    @property
-    def account(self) -> str:
+    def __init__(self, office: Office, me: Host, backup: Backup) -> None:
+        self.office, self.me, self.backup = office, me, backup
+        role = role_of(me)
+        self.account = backup.account or f"outpost-{office.name}"
         """The office's account on the backup server."""
-        return self.backup.account or f"outpost-{self.office.name}"
-
-    @property
-    def directory(self) -> str:
+        self.directory = backup.directory or f"/srv/outpost/{office.name}"
         """The office's directory on the backup server."""
-        return self.backup.directory or f"/srv/outpost/{self.office.name}"
-
-    @property
-    def path(self) -> str:
+        self.path = f"{self.directory}/repositories/{me.name}"
         """This host's repository on the backup server; only its own key opens it."""
-        return f"{self.directory}/repositories/{self.me.name}"
-
-    @property
-    def known_name(self) -> str:
+        self.known_name = f"backup.{office.name}"
         """The name of the backup server in known_hosts."""
-        return f"backup.{self.office.name}"
-
-    @property
-    def known_hosts(self) -> str:
+        self.known_hosts = "".join(f"{self.known_name} {key}\n" for key in backup.host_keys)
         """The file that pins its keys."""
-        return "".join(f"{self.known_name} {key}\n" for key in self.backup.host_keys)
-
-    @property
-    def url(self) -> str:
+        self.url = f"ssh://{self.account}@{HostView.socket(backup.server, backup.port)}{self.path}"
         """The repository as borg names it."""
-        return f"ssh://{self.account}@{self.socket(self.backup.server, self.backup.port)}{self.path}"
-
-    @property
-    def rate(self) -> int:
+        share = backup.line_percent
+        self.rate = max(LEAST_RATE, office.link.rate_kbit * share * 1000 // (100 * 8 * 1024)) if share else 0
         """KiB/s that a backup may send; 0 means no limit."""
-        share = self.backup.line_percent
-        return max(LEAST_RATE, self.office.link.rate_kbit * share * 1000 // (100 * 8 * 1024)) if share else 0
-
-    @property
-    def sources(self) -> tuple[dict[str, Any], ...]:
-        """What is kept of this host (`outpost.onhost.backup` explains the kinds), its owner and the mode it is restored with (BKP-02)."""
         ssh = {"kind": "copy", "path": "/etc/ssh", "only": "ssh_host_*_key*"}
-        return (ssh, *role_of(self.me).kept(self.office, self.me))
-
-    @property
-    def still(self) -> str:
+        self.sources: tuple[dict[str, Any], ...] = (ssh, *role.kept(office, me))
+        """What is kept of this host (`outpost.onhost.backup` explains the kinds), its owner and the mode it is restored with (BKP-02)."""
+        self.still = next((source["still"] for source in self.sources if "still" in source), "")
         """The unit whose processes are stopped for the snapshot; empty means none."""
-        return next((source["still"] for source in self.sources if "still" in source), "")
-
-    @property
-    def quota(self) -> int:
-        """Bytes that its archives may take on the server. Besides its mailboxes, a store has old mail in old archives."""
         keeps_mail = any(source["kind"] == "mail" for source in self.sources)
-        office = self.office
         mailboxes = sum((*map(office.quota, office.users), *map(office.quota, office.shared)))
-        return int(self.backup.quota) + 2 * mailboxes * keeps_mail
-
-    @property
-    def places(self) -> dict[str, str]:
+        self.quota = int(backup.quota) + 2 * mailboxes * keeps_mail
+        """Bytes that its archives may take on the server. Besides its mailboxes, a store has old mail in old archives."""
+        self.places = {_directory(source): source["owner"] for source in self.sources if "owner" in source}
         """Directories that exist before anything is restored, with their owners."""
-
-        def directory(source: dict[str, Any]) -> str:
-            path = str(source["path"])
-            return path.rpartition("/")[0] if source["kind"] == "sqlite" else path
-
-        return {directory(source): source["owner"] for source in self.sources if "owner" in source}
-
-    @property
-    def accounts(self) -> dict[str, str]:
+        self.accounts = role.owners
         """Accounts that own what is restored, with their homes: they are made first (BKP-02: the drill works this way)."""
-        return role_of(self.me).owners
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the host's program; they contain no secret."""
         reached = {"repository": self.url, "known_name": self.known_name, "rate": self.rate}
         return {**reached, "state": STATE, "secrets": SETTINGS, "sources": list(self.sources)}
+
+
+def _directory(source: dict[str, Any]) -> str:
+    path = str(source["path"])
+    return path.rpartition("/")[0] if source["kind"] == "sqlite" else path
 
 
 def backup_of(office: Office, host: Host) -> BackupView | None:
