@@ -2,78 +2,45 @@
 the lab's head office is configured with them.
 """
 
-from typing import NamedTuple
-
 from outpost.office.model import Office
 from outpost.office.role import serving
 from outpost.office.tables.routes import Peer
-from outpost.office.tables.values import IPAddress
 from outpost.target import ROOT
 from outpost.templates import environment
 
 DAY = 86400
 
 
-class OtherEnd(NamedTuple):
+class OtherEnd:
     """A peer's side of the route between it and the office."""
 
-    office: Office
-    peer: Peer
-
-    @property
-    def servers(self) -> tuple[str, ...]:
+    def __init__(self, office: Office, peer: Peer) -> None:
+        self.office, self.peer = office, peer
+        transport = serving(office, "transport")
+        self.servers = tuple(mta.fqdn for mta in office.mail_servers)
         """Names of the office's MTAs, which their certificates carry."""
-        return tuple(mta.fqdn for mta in self.office.mail_servers)
-
-    @property
-    def senders(self) -> tuple[IPAddress, ...]:
+        self.senders = tuple(address for mta in transport for address in mta.in_zone(peer.zone))
         """Addresses that the office's mail comes from and that its listener for this peer uses."""
-        servers = serving(self.office, "transport")
-        return tuple(address for mta in servers for address in mta.in_zone(self.peer.zone))
-
-    @property
-    def next_hops(self) -> str:
+        self.next_hops = ", ".join(f"[{server}]:{peer.listen}" for server in self.servers)
         """Next hop for mail to the office, as Postfix writes it; the second address is for when the first is down."""
-        return ", ".join(f"[{server}]:{self.peer.listen}" for server in self.servers)
-
-    @property
-    def transport(self) -> str:
+        self.transport = office.name.replace("-", "_")
         """Name of the peer's transport to the office, and prefix of its parameters."""
-        return self.office.name.replace("-", "_")
-
-    @property
-    def recipients(self) -> tuple[str, ...]:
+        open_ones = (alias.address for alias in office.all_aliases if not alias.inside_only)
+        self.recipients = (*office.mailboxes, *open_ones)
         """Every address that outsiders may write to: a backup MX must know them (DSN-01)."""
-        open_ones = (alias.address for alias in self.office.all_aliases if not alias.inside_only)
-        return (*self.office.mailboxes, *open_ones)
-
-    @property
-    def message_size(self) -> int:
+        self.message_size = int(office.limits.message_size)
         """Largest message the office takes, in bytes."""
-        return int(self.office.limits.message_size)
-
-    @property
-    def lifetime_days(self) -> int:
+        self.lifetime_days = max(1, office.link.queue_lifetime // DAY)
         """How long a backup MX keeps mail for the office: as long as the office would, in whole days."""
-        return max(1, self.office.link.queue_lifetime // DAY)
-
-    @property
-    def authority(self) -> str:
+        own = "office" in {mta.certificates or office.tls.certificates for mta in transport}
+        self.authority = "the office's own authority" if own else office.tls.issuer
         """The authority that issued the office's certificate."""
-        servers = serving(self.office, "transport")
-        modes = {mta.certificates or self.office.tls.certificates for mta in servers}
-        return "the office's own authority" if "office" in modes else self.office.tls.issuer
-
-    @property
-    def own_proof(self) -> str:
+        self.own_proof = {
+            "verify": f"a certificate for {peer.next_hop} from an authority that the office trusts",
+            "dane": f"TLSA records for _{peer.port}._tcp.{peer.next_hop}, signed by DNSSEC",
+            "fingerprint": f"the key {' or '.join(peer.fingerprints)}",
+        }[peer.tls]
         """How the peer must prove its identity to the office."""
-        match self.peer.tls:
-            case "verify":
-                return f"a certificate for {self.peer.next_hop} from an authority that the office trusts"
-            case "dane":
-                return f"TLSA records for _{self.peer.port}._tcp.{self.peer.next_hop}, signed by DNSSEC"
-            case "fingerprint":
-                return f"the key {' or '.join(self.peer.fingerprints)}"
 
     def as_data(self) -> dict[str, object]:
         return {
