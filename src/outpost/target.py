@@ -51,15 +51,13 @@ class Target(NamedTuple):
     def inventory(self, connector: str | None = None) -> Path:
         """The pyinfra inventory file that reaches the office's hosts."""
         available = [kind for kind in CONNECTORS if (self.directory / f"{kind}.py").is_file()]
-        if connector in available:
-            return self.directory / f"{connector}.py"
-        if connector or not available:
+        if not available or (connector or available[0]) not in available:
             wanted = f"{connector}.py" if connector else "inventory"
             remedy = (
                 f"choose one of: {', '.join(available)}" if available else "copy inventory/lab/ssh.py there"
             )
             raise OutpostError(f"{shown(self.directory)} has no {wanted}", remedy)
-        return self.directory / f"{available[0]}.py"
+        return self.directory / f"{connector or available[0]}.py"
 
     @property
     def title(self) -> str:
