@@ -16,7 +16,6 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain, product
 from typing import NamedTuple, Protocol
 
@@ -330,23 +329,18 @@ def _mta_sts(office: Office, apex: str) -> Iterable[Record]:
 
 
 def _clients(office: Office, apex: str) -> Iterable[Record]:
-    absent = partial(
-        Record,
-        type="SRV",
-        data="0 0 0 .",
-        reason="REL-03: the office does not offer it; nothing to fall back to",
-    )
+    absent = ("SRV", "0 0 0 .", "REL-03: the office does not offer it; nothing to fall back to")
     offered = {"imaps": ports.IMAPS, "submissions": ports.SUBMISSIONS, "sieve": ports.MANAGESIEVE}
     for (service, port), store in product(offered.items(), serving(office, "mailboxes")):
         why = "Mail programs set themselves up (RFC 6186, 8314)"
         yield Record(f"_{service}._tcp.{apex}", "SRV", f"0 1 {port} {store.fqdn}.", why)
     for service in ("imap", "submission", "pop3", "pop3s"):
-        yield absent(f"_{service}._tcp.{apex}")
+        yield Record(f"_{service}._tcp.{apex}", *absent)
     for host, service in product(serving(office, "calendars"), ("caldav", "carddav")):
         why = "Calendars and address books set themselves up (RFC 6764)"
         yield Record(f"_{service}s._tcp.{apex}", "SRV", f"0 1 {ports.HTTPS} {host.fqdn}.", why)
         yield Record(f"_{service}s._tcp.{apex}", "TXT", _text("path=/"), why)
-        yield absent(f"_{service}._tcp.{apex}")
+        yield Record(f"_{service}._tcp.{apex}", *absent)
     addresses = [a for host in serving(office, "browsers") for a in published_addresses(office, host)]
     for name in (f"{label}.{office.domain}" for label in CLIENT_SETUP):
         yield from _addresses(name, addresses, "Mail programs fetch their settings here")
