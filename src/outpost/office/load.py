@@ -1,7 +1,6 @@
 """From ``office.toml`` to ``Office``: every problem is found before any is reported."""
 
 import base64
-import copy
 import errno
 import hmac
 import stat
@@ -18,14 +17,7 @@ from pydantic import ValidationError
 from outpost.office.checks import limits, peers, reach, recipients, topology
 from outpost.office.checks.reach import awaits_certificate
 from outpost.office.checks.rule import rules_of
-from outpost.office.checks.schema import (
-    derived,
-    misspelt,
-    schema_problem,
-    secrets_in,
-    syntax_problem,
-    without_secrets,
-)
+from outpost.office.checks.schema import derived, misspelt, schema_problem, syntax_problem, without_secrets
 from outpost.office.model import SCHEMA, Office
 from outpost.office.problems import OfficeError, Problem
 
@@ -61,15 +53,14 @@ def parse(data: dict[str, Any]) -> tuple[Office | None, list[Problem]]:
     if type(given := data.get("schema")) is int and given > SCHEMA:  # the rest cannot be checked
         message = f"newer than this Outpost knows ({SCHEMA})"
         return None, [Problem("schema", str(given), message, "upgrade Outpost on this controller")]
-    problems = secrets_in(data)
-    data = _with_names(without_secrets(data, problems))
+    data, problems = without_secrets(data)
+    _name(data)
     pruned = {problem.field for problem in problems if problem.field in PLACEHOLDERS}
     gone: list[tuple[int | str, ...]] = []
     data |= {field: PLACEHOLDERS[field] for field in pruned}
     office: Office | None = None
-    for _ in range(
-        200
-    ):  # each round removes at least one wrong entry; the limit is for an entry that cannot be removed
+    # each round removes at least one wrong entry; the limit is for an entry that cannot be removed
+    for _ in range(200):
         try:
             office = Office.model_validate(data)
             break
@@ -213,16 +204,14 @@ def _host_key(line: str, names: set[str]) -> str | None:
     return f"{fields[1]} {fields[2]}" if mine else None
 
 
-def _with_names(data: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which each zone and host has the name of its table, and hosts have their domain."""
-    data = copy.deepcopy(data)
+def _name(data: dict[str, Any]) -> None:
+    """Give each zone and host the name of its table, and hosts their domain."""
     domain = data["domain"] if isinstance(data.get("domain"), str) else PLACEHOLDERS["domain"]
     for table, more in (("zones", {}), ("hosts", {"domain": domain})):
         entries = data.get(table)
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             if isinstance(entry, dict):
                 entry |= {"name": name, **more}
-    return data
 
 
 PLACEHOLDERS = {

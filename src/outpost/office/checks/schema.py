@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -109,9 +109,8 @@ def syntax_problem(file: Path, text: str, error: ValueError | RecursionError) ->
     place = re.search(r"at line (\d+)", message)
     line = text.split("\n")[int(place[1]) - 1] if place else ""
     if isinstance(error, RecursionError):
-        return wrong(
-            "lists or tables within each other, too deep", "write them as in docs/reference/office.md"
-        )
+        remedy = "write them as in docs/reference/office.md"
+        return wrong("lists or tables within each other, too deep", remedy)
     if not isinstance(error, tomllib.TOMLDecodeError):  # an integer of thousands of digits
         return wrong(f"not valid TOML ({message.partition(';')[0]})", "write a smaller number")
     if "\0" in text:
@@ -276,6 +275,7 @@ def toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if value != "" else ""
 
 
+GONE = object()
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|passphrase|secret|private_key|token|hash|credential)s?($|_)")
 _SECRET_VALUE = re.compile(
     r"PRIVATE KEY|AGE-SECRET-KEY-|\$argon2|\$2[aby]\$|\$[156y]\$|\{(SSHA|ARGON2|PLAIN|CRYPT|BLF|SHA)",
@@ -283,37 +283,25 @@ _SECRET_VALUE = re.compile(
 )
 
 
-def secrets_in(data: Mapping[str, Any]) -> list[Problem]:
-    """Keys and values that look like secrets; messages never repeat the values."""
-    message = "a secret in the data file, which is not encrypted"
-    remedy = "keep it in secrets.age (./outpost secrets)"
-    found = (location for location, value in _leaves(data, ()) if _looks_secret(location, value))
-    return [Problem(dotted(location), "", message, remedy) for location in found]
-
-
-def without_secrets(data: dict[str, Any], found: list[Problem]) -> dict[str, Any]:
-    """A copy of the data without the secrets that were found, so that nothing can show them."""
-    fields = {problem.field for problem in found}
+def without_secrets(data: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """A copy of the data without keys and values that look like secrets, so that nothing can show them, and a problem for each."""
+    problems: list[Problem] = []
 
     def strip(node: Any, location: tuple[int | str, ...]) -> Any:
+        """The node without secrets; `GONE` if it is one."""
         if not isinstance(node, dict | list):
-            return node
+            if not _looks_secret(location, node):
+                return node
+            message = "a secret in the data file, which is not encrypted"
+            remedy = "keep it in secrets.age (./outpost secrets)"
+            problems.append(Problem(dotted(location), "", message, remedy))
+            return GONE
         each = node.items() if isinstance(node, dict) else enumerate(node)
-        below = ((key, item, (*location, key)) for key, item in each)
-        kept = {key: strip(item, place) for key, item, place in below if dotted(place) not in fields}
-        kept = {key: item for key, item in kept.items() if item != [] or node[key] == []}
+        below = [(key, item, strip(item, (*location, key))) for key, item in each]
+        kept = {key: new for key, old, new in below if new is not GONE and (new != [] or old == [])}
         return kept if isinstance(node, dict) else list(kept.values())
 
-    stripped: dict[str, Any] = strip(data, ())
-    return stripped
-
-
-def _leaves(node: Any, location: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], Any]]:
-    if isinstance(node, Mapping | list):
-        for key, item in node.items() if isinstance(node, Mapping) else enumerate(node):
-            yield from _leaves(item, (*location, key))
-    else:
-        yield location, node
+    return strip(data, ()), problems
 
 
 def _looks_secret(location: tuple[int | str, ...], value: Any) -> bool:
