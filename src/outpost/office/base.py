@@ -201,8 +201,9 @@ def filter_rules(flows: Iterable[Flow]) -> Iterator[str]:
     """
     merged: dict[tuple[Where, Where, int, str], set[str]] = {}
     for flow in flows:
-        ends = (_addresses_only(flow.source), _addresses_only(flow.destination))
-        merged.setdefault((*ends, flow.port, flow.why), set()).add(flow.protocol)
+        # without their labels equal addresses compare equal
+        source, destination = (end._replace(label="", host=None) for end in (flow.source, flow.destination))
+        merged.setdefault((source, destination, flow.port, flow.why), set()).add(flow.protocol)
     for (source, destination, port, why), protocols in merged.items():
         for version, name in FAMILIES:
             origin = _end(name, "saddr", source, version)
@@ -215,11 +216,6 @@ def _port(protocols: set[str], port: int) -> str:
     if len(protocols) == 1:
         return f"{min(protocols)} dport {port}"
     return f"meta l4proto {{ {', '.join(sorted(protocols))} }} th dport {port}"
-
-
-def _addresses_only(end: Where) -> Where:
-    """An end without its labels, so that equal addresses compare equal."""
-    return Where("", end.networks, end.beyond)
 
 
 def _end(family: str, side: str, end: Where, version: int) -> str | None:

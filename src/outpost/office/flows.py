@@ -238,12 +238,11 @@ def _certificates(office: Office) -> Iterator[Flow]:
 
 
 def _time(office: Office) -> Iterator[Flow]:
-    for zone in office.zones_of_kind("servers"):
-        for server in office.with_role("timeserver"):
-            for host in office.hosts:
-                if host != server and host.in_zone(zone.name) and server.in_zone(zone.name):
-                    here, there = _at(host, zone.name), _at(server, zone.name)
-                    yield Flow(here, there, "udp", ports.NTP, zone.name, "the clock")
+    for zone, server, host in product(
+        office.zones_of_kind("servers"), office.with_role("timeserver"), office.hosts
+    ):
+        if host != server and host.in_zone(zone.name) and server.in_zone(zone.name):
+            yield _into(_at(host, zone.name), server, zone.name, ports.NTP, "the clock", "udp")
 
 
 def _keeping(office: Office) -> Iterator[Flow]:

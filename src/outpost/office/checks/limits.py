@@ -66,12 +66,8 @@ def _some_day_is_for_changes(office: Office) -> Iterator[Problem]:
     days = office.maintenance.read_only
     if len(days) == len(get_args(Weekday)):
         message = "every day: apply would always refuse"
-        yield Problem(
-            "maintenance.read_only",
-            ", ".join(days),
-            message,
-            "leave out the days on which hosts may be changed",
-        )
+        remedy = "leave out the days on which hosts may be changed"
+        yield Problem("maintenance.read_only", ", ".join(days), message, remedy)
 
 
 @rule()
@@ -79,9 +75,8 @@ def _a_day_needs_its_rule(office: Office) -> Iterator[Problem]:
     policy = office.policy
     if policy.second_factor_from and policy.second_factor == "offered":
         day, message = policy.second_factor_from.isoformat(), "a day, but no second factor is required"
-        yield Problem(
-            "policy.second_factor_from", day, message, 'add second_factor = "required", or remove the day'
-        )
+        remedy = 'add second_factor = "required", or remove the day'
+        yield Problem("policy.second_factor_from", day, message, remedy)
 
 
 @rule()

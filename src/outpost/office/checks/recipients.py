@@ -15,9 +15,8 @@ MOST_SHOWN = 8
 
 def _addresses_of(office: Office) -> Iterator[tuple[str, str]]:
     for table in ("users", "shared", "aliases"):
-        yield from (
-            (f"{table}[{at}].address", each.address) for at, each in enumerate(getattr(office, table))
-        )
+        for at, each in enumerate(getattr(office, table)):
+            yield f"{table}[{at}].address", each.address
 
 
 @rule()

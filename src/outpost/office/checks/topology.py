@@ -16,9 +16,8 @@ from outpost.office.tables.values import IPAddress, IPNetwork
 @rule()
 def _zones_apart(office: Office) -> Iterator[Problem]:
     left = _overlapping(office)
-    while wrong := max(
-        left, key=lambda found: len(left[found]), default=None
-    ):  # one finding for all that it overlaps
+    # one finding for all that it overlaps
+    while wrong := max(left, key=lambda found: len(left[found]), default=None):
         others = left.pop(wrong)
         left = {found: kept for found, all_of in left.items() if (kept := all_of - {wrong})}
         listed = ", ".join(f"{network} of zone {name}" for name, network in sorted(others, key=str))
@@ -29,17 +28,8 @@ def _zones_apart(office: Office) -> Iterator[Problem]:
 def _overlapping(office: Office) -> dict[tuple[str, IPNetwork], set[tuple[str, IPNetwork]]]:
     """Networks that overlap others, by zone and network; of two equal candidates the later one comes first."""
     every = [(zone.name, network) for zone in office.zones.values() for network in zone.networks][::-1]
-    return {
-        one: others
-        for one in every
-        if (
-            others := {
-                other
-                for other in every
-                if other != one and other[1].version == one[1].version and other[1].overlaps(one[1])
-            }
-        )
-    }
+    found = {one: {other for other in every if other != one and other[1].overlaps(one[1])} for one in every}
+    return {one: others for one, others in found.items() if others}
 
 
 @rule("zones")
@@ -190,9 +180,8 @@ def _first_boot(office: Office) -> Iterator[Problem]:
                 message = "a host of the office has this address"
                 yield Problem(field, str(address), message, "give the router's address")
             elif what := ends(address, zone.networks):
-                yield Problem(
-                    field, str(address), f"{what}: no router can have it", "give the router's address"
-                )
+                message = f"{what}: no router can have it"
+                yield Problem(field, str(address), message, "give the router's address")
             elif not any(address in network for network in zone.networks):
                 remedy = f"give the router's address in {', '.join(map(str, zone.networks))}"
                 yield Problem(field, str(address), "outside the zone's networks", remedy)
@@ -221,11 +210,8 @@ def _hosts_reached(office: Office) -> Iterator[Problem]:
         "management": ("the management", "sshd listens only there"),
     }
     for host in office.hosts:
-        if (
-            not host.addresses
-            or not all(host.addresses.values())
-            or not all(zone in office.zones for zone in host.addresses)
-        ):
+        given = host.addresses
+        if not (given and all(given.values()) and given.keys() <= office.zones.keys()):
             continue  # that is reported
         for kind, zones in unreached(office, host):
             named, reason = why[kind]
@@ -250,9 +236,8 @@ def _hosts_by_themselves(office: Office) -> Iterator[Problem]:
             yield Problem(f"{field}.ssh", host.ssh, message, "give each host an address or a port of its own")
         for index, thing in enumerate(host.refused):
             if thing in (*host.accepted, *office.maintenance.accepted):
-                yield Problem(
-                    f"{field}.refused[{index}]", thing, "accepted, too", "remove it from one of the two"
-                )
+                remedy = "remove it from one of the two"
+                yield Problem(f"{field}.refused[{index}]", thing, "accepted, too", remedy)
         if host.retiring and not serves(host, "transport"):
             yield Problem(f"{field}.retiring", "true", "only an MTA can retire", "remove it")
         if host.name in labels:
@@ -267,9 +252,8 @@ def _ports_apart(office: Office) -> Iterator[Problem]:
     for zone in office.zones.values():
         field, (card, _, vlan) = f"zones.{zone.name}.port", zone.port.partition(".")
         if card.startswith("zone-") or card == "lo":
-            yield Problem(
-                field, zone.port, "not the name of a network card", "name one that `ip link` prints there"
-            )
+            remedy = "name one that `ip link` prints there"
+            yield Problem(field, zone.port, "not the name of a network card", remedy)
         for other, name in carries.items():
             if zone.port == other or (card == other.partition(".")[0] and not (vlan and "." in other)):
                 remedy = "give each zone an interface or a VLAN of its own: eno1.10, eno1.20"

@@ -108,12 +108,7 @@ class Host(Part):
     you place some of the hosts on a second server."""
     platform: Platform | None = None
     """Kind of this machine, where it differs from the office's `platform`."""
-    ssh: str = Field(
-        default="",
-        max_length=300,
-        pattern=LOGIN,
-        examples=["root@192.0.2.21:22"],
-    )
+    ssh: str = Field(default="", max_length=300, pattern=LOGIN, examples=["root@192.0.2.21:22"])
     """How the controller connects to it, `user@address:port` (a port that is forwarded to 22: sshd itself listens
     there). Empty: the management address, as `ssh.user`."""
     retiring: bool = False
