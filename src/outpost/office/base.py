@@ -71,127 +71,82 @@ PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"
 INNER: tuple[ZoneKind, ...] = ("servers", "users", "management")
 
 
-@dataclass(frozen=True)
-class BaseView(HostView):
+class BaseView:
     """One host of an office as the base role sees it."""
 
-    # Packet filter ----------------------------------------------------------------------------------------
+    def __init__(self, office: Office, me: Host) -> None:
+        self.office, self.me = office, me
+        arriving, leaving = inbound(office, me), outbound(office, me)
 
-    @property
-    def inbound(self) -> tuple[str, ...]:
+        # Packet filter --------------------------------------------------------------------------------------
+
+        self.inbound = tuple(filter_rules(arriving))
         """Filter rules for connections to the host."""
-        return tuple(filter_rules(inbound(self.office, self.me)))
-
-    @property
-    def outbound(self) -> tuple[str, ...]:
+        self.outbound = tuple(filter_rules(leaving))
         """Filter rules for connections from the host."""
-        return tuple(filter_rules(outbound(self.office, self.me)))
-
-    @property
-    def crowded_from(self) -> int:
+        strangers = any(flow.port == ports.SMTP and flow.source.is_internet for flow in arriving)
+        self.crowded_from = STRANGERS // 4 if strangers else 0
         """Sessions of strangers on port 25 from which on each client gets few: a quarter of all; 0 means no such port."""
-        flows = (flow for flow in inbound(self.office, self.me) if flow.port == ports.SMTP)
-        return STRANGERS // 4 if any(flow.source.is_internet for flow in flows) else 0
-
-    @property
-    def echo(self) -> tuple[str, ...]:
+        self.echo = tuple(
+            f'{name} saddr {_set(networks)} {kind} type echo-request accept comment "administrators ping"'
+            for (version, name), kind in zip(FAMILIES, ("icmp", "icmpv6"), strict=True)
+            if (networks := _of(version, _networks(office, "management")))
+        )
         """Filter rules that let only administrators ping the host."""
-        managers = [network for zone in self.office.zones_of_kind("management") for network in zone.networks]
-        names = {"ip": "icmp", "ip6": "icmpv6"}
-        return tuple(
-            f'{name} saddr {_set(networks)} {names[name]} type echo-request accept comment "administrators ping"'
-            for version, name in FAMILIES
-            if (networks := _of(version, managers))
-        )
-
-    @property
-    def own_networks(self) -> tuple[tuple[str, str], ...]:
+        zones = [zone for zone in office.zones.values() if zone.name in me.addresses]
+        own = [network for zone in zones if zone.kind != "internet" for network in zone.networks]
+        families = ((name, _of(version, own)) for version, name in FAMILIES)
+        self.own_networks = tuple((name, _listed(found)) for name, found in families if found)
         """For each family the networks of the host's zones (without the Internet's), as the content of a set."""
-        networks = [
-            network
-            for zone in self.office.zones.values()
-            if zone.name in self.me.addresses and zone.kind != "internet"
-            for network in zone.networks
-        ]
-        families = ((name, _of(version, networks)) for version, name in FAMILIES)
-        return tuple((name, _listed(found)) for name, found in families if found)
 
-    # Resolver and names -----------------------------------------------------------------------------------
+        # Resolver and names ---------------------------------------------------------------------------------
 
-    @property
-    def forwarders(self) -> tuple[IPAddress, ...]:
+        def reached(server: IPAddress | str, port: int) -> bool:
+            """Whether a flow leads there: a server in a zone without this host serves others."""
+            if (address := address_in(str(server))) is None:
+                return True  # a name: the flow to any outside address covers it
+            there = ip_network(address)
+            return any(flow.port == port and there in flow.destination.networks for flow in leaving)
+
+        known = office.resolver.forwarders
+        self.forwarders = tuple(address for address in known if reached(address, ports.DNS))
         """Resolvers that this host can reach; empty if it resolves from the root itself."""
-        known = self.office.resolver.forwarders
-        return tuple(address for address in known if self._may_reach(address, ports.DNS))
-
-    @property
-    def private_networks(self) -> tuple[IPNetwork, ...]:
+        self.private_networks = _networks(office, *INNER)
         """Inner networks: names outside the office may not point there."""
-        zones = (zone for kind in INNER for zone in self.office.zones_of_kind(kind))
-        return tuple(network for zone in zones for network in zone.networks)
-
-    @property
-    def opened_zones(self) -> tuple[str, ...]:
-        """Special-use names that are real here, because the office or a peer uses them."""
-        domains = [self.office.domain, *(domain for peer in self.office.peers for domain in peer.domains)]
+        domains = [office.domain, *(domain for peer in office.peers for domain in peer.domains)]
         used = {domain.partition(".")[2] and domain for domain in domains}
-        return tuple(f"{name}." for name in SPECIAL_USE if any(each.endswith(f".{name}") for each in used))
-
-    @property
-    def private_internet(self) -> bool:
+        opened = (name for name in SPECIAL_USE if any(each.endswith(f".{name}") for each in used))
+        self.opened_zones = tuple(f"{name}." for name in opened)
+        """Special-use names that are real here, because the office or a peer uses them."""
+        outer = _networks(office, "internet")
+        self.private_internet = any(net.network_address in private for net in outer for private in PRIVATE)
         """Whether the office's outer side has private addresses, as behind a NAT router or in the lab."""
-        outer = [network for zone in self.office.zones_of_kind("internet") for network in zone.networks]
-        return any(network.network_address in private for network in outer for private in PRIVATE)
-
-    @property
-    def hosts_file(self) -> tuple[tuple[str, str], ...]:
-        """Addresses and names of the office's hosts: this host first, then the others with the addresses that it reaches."""
-        order = (self.me, *(host for host in self.office.hosts if host != self.me))
-        return tuple(
+        self.hosts_file = tuple(
             (str(address), f"{host.fqdn} {host.name}")
-            for host in order
-            for address in self.office.link_addresses(host, self.me)
+            for host in (me, *(host for host in office.hosts if host != me))
+            for address in office.link_addresses(host, me)
         )
+        """Addresses and names of the office's hosts: this host first, then the others with the addresses that it reaches."""
 
-    # Clock, SSH, platform ---------------------------------------------------------------------------------
+        # Clock, SSH, platform -------------------------------------------------------------------------------
 
-    @property
-    def time_servers(self) -> tuple[str, ...]:
-        return tuple(server for server in self.office.time.servers if self._may_reach(server, ports.NTP))
-
-    @property
-    def collector(self) -> str:
+        self.time_servers = tuple(server for server in office.time.servers if reached(server, ports.NTP))
+        logs = office.logs
+        near = (address for address in logs.addresses if reached(address, logs.port))
+        self.collector = str(next(near, logs.collector))
         """Where this host sends its logs: the first address that a flow leads to, else the collector's name."""
-        logs = self.office.logs
-        reached = (address for address in logs.addresses if self._may_reach(address, logs.port))
-        return str(next(reached, logs.collector))
-
-    @property
-    def ssh_addresses(self) -> tuple[IPAddress, ...]:
+        self.ssh_addresses = office.addresses_of_kind(me, "management")
         """Where sshd listens: the host's management addresses."""
-        return self.office.addresses_of_kind(self.me, "management")
-
-    @property
-    def admin(self) -> str:
-        return parted(self.me.ssh)[0] or self.office.ssh.user
-
-    @property
-    def is_machine(self) -> bool:
+        self.admin = parted(me.ssh)[0] or office.ssh.user
+        self.is_machine = office.platform_of(me) != "docker"
         """Whether clock and kernel belong to the host; a container has those of its machine."""
-        return self.office.platform_of(self.me) != "docker"
-
-    @property
-    def kernel(self) -> dict[str, int]:
+        self.kernel = role_of(me).kernel(size_of(office))
         """Kernel settings of its role."""
-        return role_of(self.me).kernel(size_of(self.office))
 
-    def _may_reach(self, server: IPAddress | str, port: int) -> bool:
-        """Whether a flow leads there: a server in a zone without this host serves others."""
-        if (address := address_in(str(server))) is None:
-            return True  # a name: the flow to any outside address covers it
-        network = ip_network(address)
-        flows = (flow for flow in outbound(self.office, self.me) if flow.port == port)
-        return any(network in flow.destination.networks for flow in flows)
+
+def _networks(office: Office, *kinds: ZoneKind) -> tuple[IPNetwork, ...]:
+    """Networks of the zones of some kinds, kind after kind."""
+    return tuple(net for kind in kinds for zone in office.zones_of_kind(kind) for net in zone.networks)
 
 
 def filter_rules(flows: Iterable[Flow]) -> Iterator[str]:
