@@ -249,7 +249,9 @@ def _keeping(office: Office) -> Iterator[Flow]:
     for host in office.hosts:
         for zone in office.zones_of_kind("management"):
             yield _into(_everyone_in(zone), host, zone.name, ports.SSH, "administration")
-        yield from _resolving(office, host)
+        resolvers = tuple(map(str, office.resolver.forwarders)) or ("",)
+        for protocol in BOTH:
+            yield from _outside(office, host, resolvers, protocol, ports.DNS, "resolving names")
         if office.backup:
             server, port = str(office.backup.server), office.backup.port
             yield from _outside(office, host, (server,), "tcp", port, "backup at head office")
@@ -286,12 +288,6 @@ def _telling(office: Office, host: Host) -> Iterator[Flow]:
         server = urlsplit(path).hostname or ""
         if address_in(server) or office.addresses_of_kind(host, "internet"):
             yield from _outside(office, host, (server,), "tcp", _url_port(path), "alarms")
-
-
-def _resolving(office: Office, host: Host) -> Iterator[Flow]:
-    for protocol in BOTH:
-        servers = tuple(str(forwarder) for forwarder in office.resolver.forwarders) or ("",)
-        yield from _outside(office, host, servers, protocol, ports.DNS, "resolving names")
 
 
 def _outside(

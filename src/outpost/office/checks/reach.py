@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 from outpost.office.certificates import mode
@@ -45,12 +44,17 @@ def _elsewhere(office: Office) -> Iterator[Problem]:
 @rule("zones", "hosts")
 def _reachable_services(office: Office) -> Iterator[Problem]:
     """A forwarder or proxy in one of the office's zones serves only hosts of that zone."""
-    for host in office.hosts:
-        given = office.resolver.forwarders
-        if given and placed(office, host) and not any(_reached(office, host, each) for each in given):
-            message = f"{host.name} is in none of their zones"
-            remedy = f"add a forwarder that {host.name} reaches"
-            yield Problem("resolver.forwarders", ", ".join(map(str, given)), message, remedy)
+    yield from _none_reached(office, "resolver.forwarders", office.resolver.forwarders, "add a forwarder")
+
+
+def _none_reached(
+    office: Office, field: str, given: tuple[IPAddress, ...], remedy: str, hint: str = ""
+) -> Iterator[Problem]:
+    """Hosts that none of the addresses serves."""
+    for host in office.hosts if given else ():
+        if placed(office, host) and not any(_reached(office, host, address) for address in given):
+            message, better = f"{host.name} is in none of their zones", f"{remedy} that {host.name} reaches"
+            yield Problem(field, ", ".join(map(str, given)), message, f"{better}{hint}")
 
 
 def _reached(office: Office, host: Host, address: IPAddress) -> bool:
@@ -61,17 +65,13 @@ def _reached(office: Office, host: Host, address: IPAddress) -> bool:
 
 @rule("zones", "hosts", "logs")
 def _collector_reached(office: Office) -> Iterator[Problem]:
-    logs = office.logs
-    wrong = partial(Problem, "logs.addresses", ", ".join(map(str, logs.addresses)))
-    if logs.addresses and not logs.collector:
-        yield wrong("the collector has no name", "give logs.collector, the name in its certificate")
-    if not logs.collector or not logs.addresses:
-        return
-    for host in office.hosts:
-        if placed(office, host) and not any(_reached(office, host, address) for address in logs.addresses):
-            message = f"{host.name} is in none of their zones"
-            remedy = f"add an address that {host.name} reaches; all hosts are in the management zone"
-            yield wrong(message, remedy)
+    given = office.logs.addresses
+    if office.logs.collector:
+        hint = "; all hosts are in the management zone"
+        yield from _none_reached(office, "logs.addresses", given, "add an address", hint)
+    elif given:
+        remedy = "give logs.collector, the name in its certificate"
+        yield Problem("logs.addresses", ", ".join(map(str, given)), "the collector has no name", remedy)
 
 
 @rule("zones", "hosts", "alarms")

@@ -137,12 +137,6 @@ class Closing(Part):
     """Whether the domain has no mail any more: null MX, no sender, no TLSA, no policies (RFC 7505)."""
 
 
-def _own_account(value: str) -> str:
-    if value == "root":
-        raise ValueError("root is not the office's alone: its keys open the whole server")
-    return value
-
-
 class Backup(Part):
     """Backups in case a host is lost (`[backup]`): encrypted on the host and stored at head office, where the host can
     only add to them."""
@@ -153,9 +147,9 @@ class Backup(Part):
     port: FilePort = Field(default=22, description="Port of its SSH server.")
     host_keys: tuple[SshKey, ...] = Field(min_length=1, examples=[["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…"]])
     """Its SSH host keys, compared with its console: `TYPE KEY` as in `known_hosts`."""
-    account: Annotated[str, AfterValidator(_own_account)] = Field(
-        default="", pattern=r"^([a-z][a-z0-9-]{0,30})?$", examples=["outpost-po"]
-    )
+    account: Annotated[
+        str, like("(?!root$).*", "root is not the office's alone: its keys open the whole server")
+    ] = Field(default="", pattern=r"^([a-z][a-z0-9-]{0,30})?$", examples=["outpost-po"])
     """Account there that is the office's alone; empty: `outpost-` and the office's name."""
     directory: Annotated[
         str, like(r"((?!/\.{1,2}(/|$))/[A-Za-z0-9._-]+)*", "not a full path of letters, digits, . _ and -")
