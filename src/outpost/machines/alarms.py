@@ -21,8 +21,8 @@ RUNS = "systemctl is-enabled outpost-guests.service || exit 0; LC_ALL=C virsh --
 """Shell: whether a guest runs; after `machines down` of all guests none has to."""
 
 
-def settings(office: Office, guests: Iterable[str], disks: str) -> str:
-    """The settings of the program, as JSON.
+def files(office: Office, guests: Iterable[str], disks: str) -> dict[str, str]:
+    """Path → content on the server, without the units.
 
     Args:
         disks: The directory of the guests' disks.
@@ -30,14 +30,9 @@ def settings(office: Office, guests: Iterable[str], disks: str) -> str:
     wanted = office.alarms
     must = {f"{part.name} ({part.control})": part.question for part in BASELINE}
     must |= {f"{guest} runs": RUNS.format(guest) for guest in guests}
-    found = {
+    settings = {
         "host": f"site server of {office.domain}", "office": office.name, "tell": list(wanted.tell),
         "probes": ["disks", "memory", "units", "questions"], "recent": 3600, "applied": "/etc/outpost/none", "volumes": ["/", "/var", disks],
         "disk_percent": wanted.disk_percent, "questions": must,
     }  # fmt: skip
-    return json.dumps(found, indent=2) + "\n"
-
-
-def files(office: Office, guests: Iterable[str], disks: str) -> dict[str, str]:
-    """Path → content on the server, without the units."""
-    return PROGRAMS | {str(SETTINGS): settings(office, guests, disks)}
+    return PROGRAMS | {str(SETTINGS): json.dumps(settings, indent=2) + "\n"}

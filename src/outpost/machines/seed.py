@@ -20,7 +20,6 @@ from outpost.keys.model import Secrets
 from outpost.keys.pairs import new_ssh_key, ssh_public
 from outpost.office.model import Office
 from outpost.office.tables.topology import Host
-from outpost.office.tables.values import IPAddress
 from outpost.target import Target, shown
 from outpost.tools import run
 from outpost.transport.ssh import target
@@ -75,10 +74,9 @@ def seed(office: Office, host: Host, key: SecretStr) -> Seed:
         "ssh_keys": {"ed25519_private": key.get_secret_value(), "ed25519_public": f"{ssh_public(key)} {host.name}"},
         "runcmd": [FORGET],
     }  # fmt: skip
-    names = {"instance-id": f"{host.fqdn}-1", "local-hostname": host.name}
     files = {
         "user-data": "#cloud-config\n" + _json(user_data),
-        "meta-data": _json(names),
+        "meta-data": _json({"instance-id": f"{host.fqdn}-1", "local-hostname": host.name}),
         "network-config": _json({"version": 2, "ethernets": _cards(office, host)}),
     }
     return Seed(host.name, files)
@@ -98,14 +96,10 @@ def _cards(office: Office, host: Host) -> dict[str, Any]:
             "routes": [{"to": "0.0.0.0/0" if each.version == 4 else "::/0", "via": str(each)} for each in gateways],
         }  # fmt: skip
     first = next(iter(cards.values()))
-    first["nameservers"] = {"addresses": [str(each) for each in _resolvers(office)]}
-    return cards
-
-
-def _resolvers(office: Office) -> tuple[IPAddress, ...]:
-    """The resolvers of a machine until its first apply."""
     routers = tuple(gateway for zone in office.zones.values() for gateway in zone.gateways)
-    return tuple(office.resolver.forwarders) or routers
+    # until its first apply
+    first["nameservers"] = {"addresses": [str(each) for each in office.resolver.forwarders or routers]}
+    return cards
 
 
 def _json(data: object) -> str:

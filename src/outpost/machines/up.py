@@ -75,13 +75,12 @@ class Work:
             declared.write_text(json.dumps(data), encoding="utf-8")
             user = parted(self.login)[0] or "root"
             given = {
-                "openssh_config": ssh.server_configuration(self.login, server.NAME, self.target.data),
-                "declared": declared,
+                "openssh_config": str(ssh.server_configuration(self.login, server.NAME, self.target.data)),
+                "declared": str(declared),
                 "_sudo": user != "root",
             }
             inventory = Path(directory) / "inventory.py"
-            texts = {key: value if isinstance(value, bool) else str(value) for key, value in given.items()}
-            inventory.write_text(f"server = [('@openssh/{server.NAME}', {texts!r})]\n", encoding="utf-8")
+            inventory.write_text(f"server = [('@openssh/{server.NAME}', {given!r})]\n", encoding="utf-8")
             deploy = Path(__file__).with_name("deploy.py")
             arguments = ["pyinfra", str(inventory), str(deploy), "--dry" if dry else "-y"]
             remedy = "run the command again with OUTPOST_DEBUG=1 for pyinfra's full output"
