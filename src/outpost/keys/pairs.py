@@ -48,7 +48,10 @@ class KeyPair(BaseModel, frozen=True, extra="forbid"):
     @property
     def signer(self) -> ec.EllipticCurvePrivateKey:
         """The private key; a key of the office's own authority or of a host is an elliptic-curve key."""
-        return _curve_key(self.key)
+        key = load_pem_private_key(self.key.get_secret_value().encode(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError("a key of the office's authority or of a host is not an elliptic-curve key")
+        return key
 
     @property
     def names(self) -> x509.SubjectAlternativeName:
@@ -85,7 +88,7 @@ def signing_request(office: Office, host: Host, key: SecretStr) -> str:
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(_curve_key(key), hashes.SHA256())
+        .sign(KeyPair(certificate="", key=key).signer, hashes.SHA256())
         .public_bytes(Encoding.PEM)
         .decode()
     )
@@ -197,10 +200,3 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def pem(key: CertificateIssuerPrivateKeyTypes) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-def _curve_key(secret: SecretStr) -> ec.EllipticCurvePrivateKey:
-    key = load_pem_private_key(secret.get_secret_value().encode(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("a key of the office's authority or of a host is not an elliptic-curve key")
-    return key

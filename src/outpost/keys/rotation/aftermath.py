@@ -13,7 +13,6 @@ from outpost.keys.rotation import authority, dkim, dnssec, engine, tls
 from outpost.keys.rotation.engine import Desk, NotYetError, Report
 from outpost.office.certificates import acme_hosts
 from outpost.office.role import serving
-from outpost.office.tables.topology import Host
 from outpost.target import Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
@@ -46,7 +45,11 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
     for host in acme_hosts(desk.office):
         if host.name not in among or keys.account(desk.office, host):
             continue
-        if url := _ask(desk, host):
+        try:
+            url = run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
+        except OutpostError:
+            url = ""  # host or authority cannot be reached: nothing was changed, a later run asks again
+        if url:
             try:
                 found[host.name] = AcmeAccount(directory=directory, url=url)
             except ValueError:
@@ -61,13 +64,6 @@ def learn(desk: Desk, among: Collection[str]) -> bool:
     if found:
         desk.change(acme_accounts=desk.secrets.acme_accounts | found)
     return bool(found)
-
-
-def _ask(desk: Desk, host: Host) -> str:
-    try:
-        return run_script(desk.target, desk.office, host, ASK, desk.via, most=4096).strip()
-    except OutpostError:
-        return ""  # host or authority cannot be reached: nothing was changed, a later run asks again
 
 
 def take(desk: Desk) -> None:

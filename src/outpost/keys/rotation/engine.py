@@ -128,7 +128,9 @@ def ask(office: Office, server: Host, name: str, rtype: str) -> set[dns.rdata.Rd
     """A record set from one server's authoritative answer; None if the server does not answer."""
     query = dns.message.make_query(name, rtype)
     query.flags &= ~dns.flags.RD
-    for address in addresses(office, server):
+    # on the Internet if it has an address there, else in the management network
+    outside = office.addresses_of_kind(server, "internet")
+    for address in map(str, (*outside, *office.addresses_of_kind(server, "management"))):
         try:
             answer = dns.query.tcp(query, address, timeout=PATIENCE)
         except (dns.exception.DNSException, OSError, EOFError):
@@ -138,9 +140,3 @@ def ask(office: Office, server: Host, name: str, rtype: str) -> set[dns.rdata.Rd
         sets = [rrset for rrset in answer.answer if rrset.rdtype == dns.rdatatype.from_text(rtype)]
         return {rdata for rrset in sets for rdata in rrset}
     return None
-
-
-def addresses(office: Office, server: Host) -> tuple[str, ...]:
-    """The address for questions to a server: on the Internet if it has one, else in the management network."""
-    outside = office.addresses_of_kind(server, "internet")
-    return tuple(map(str, (*outside, *office.addresses_of_kind(server, "management"))))
