@@ -12,6 +12,7 @@ from outpost.office.base import NOTHING_RUNS, UNUSED_MODULES, BaseView
 from outpost.office.role import cgroup_limits, role_of
 from outpost.office.size import size_of
 from outpost.units import restarted
+from roles.base.script import script
 
 TABLE = re.compile(r"packet filter table ((?!inet outpost$)[a-z0-9]+ [A-Za-z_][\w./-]*)", re.ASCII)
 SYSCTL = "/etc/sysctl.d/90-outpost.conf"
@@ -151,16 +152,7 @@ def _machine() -> Items:
 
 def _mounts(me: Host) -> Items:
     """Nothing can be executed where everybody may write, or where mail is stored."""
-    places = [*NOTHING_RUNS, *role_of(me).data]
-    yield service(
-        name="mounts",
-        unit="outpost-mounts.service",
-        files=[
-            rendered("base", "/usr/local/lib/outpost/mounts", mode="0755", places=places),
-            rendered("base", "/etc/systemd/system/outpost-mounts.service", places=places),
-        ],
-        check="sh -n /usr/local/lib/outpost/mounts",
-    )
+    yield script("base", "mounts", places=[*NOTHING_RUNS, *role_of(me).data])
 
 
 def _sandboxes() -> Items:

@@ -19,6 +19,7 @@ from outpost.keys.model import Secrets
 from outpost.office import Host, Office, ports
 from outpost.office.dns import dkim_selector
 from roles.base.declare import tls_files
+from roles.base.script import script
 from roles.mta import LEARNING
 from roles.mta.defence import filter_facts, policy_settings, route_settings, shaped_rate
 from roles.mta.view import MtaView, dkim_ed25519_key, key_fingerprint
@@ -148,15 +149,7 @@ def _policy(view: MtaView, certificates: Sequence[File]) -> Items:
 def _shaping(view: MtaView) -> Items:
     """Limit outgoing traffic to less than the line's rate (AMP-03)."""
     if rate := shaped_rate(view):
-        yield service(
-            name="shaping",
-            unit="outpost-shaping.service",
-            files=[
-                rendered("mta", "/usr/local/lib/outpost/shape", mode="0755", mta=view, shaped=rate),
-                rendered("mta", "/etc/systemd/system/outpost-shaping.service"),
-            ],
-            check="sh -n /usr/local/lib/outpost/shape",
-        )
+        yield script("mta", "shaping", "shape", mta=view, shaped=rate)
 
 
 def _transport_security(view: MtaView) -> Items:

@@ -29,6 +29,7 @@ from outpost.office.size import ROOM_BEYOND_QUOTA
 from outpost.office.tables.recipients import SharedMailbox
 from outpost.units import restarted
 from roles.base.declare import tls_files
+from roles.base.script import script
 from roles.mta import MIN_LEARNS
 from roles.store import MAIL, OWN, TAUGHT
 from roles.store.view import (
@@ -61,7 +62,6 @@ DAV = "/run/outpost-davlogins/socket"
 SHARED = f"{MAIL}/.shared"
 BEFORE = ("again", "junk", "spam", "ham", "block", "unblock", "block_domain", "unblock_domain")
 """The office's own Sieve scripts."""
-SEARCH = "/usr/local/lib/outpost/search"
 INDEXES_IN_USE = "/var/lib/outpost-search/in-use"
 """Exists from the start of the machine until it is stopped."""
 UNWRITTEN = 300
@@ -359,16 +359,7 @@ def _rescanning(view: StoreView) -> Items:
 
 def _search() -> Items:
     """After a loss of power, remove the search indexes that may be damaged (AVL-04)."""
-    places = (SEARCH, "/etc/systemd/system/outpost-search.service")
-    given: dict[str, Any] = {"mail": MAIL, "mark": INDEXES_IN_USE, "unwritten": UNWRITTEN}
-    yield service(
-        name="search",
-        unit="outpost-search.service",
-        files=[
-            rendered("store", place, mode="0755" if place == SEARCH else "0644", **given) for place in places
-        ],
-        check=f"sh -n {SEARCH}",
-    )
+    yield script("store", "search", mail=MAIL, mark=INDEXES_IN_USE, unwritten=UNWRITTEN)
 
 
 def _ended() -> Items:

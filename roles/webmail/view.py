@@ -23,6 +23,8 @@ class WebmailView(FrontView):
     idle_minutes: ClassVar[int] = IDLE_MINUTES
     session_hours: ClassVar[int] = SESSION_HOURS
     room_beyond_quota: ClassVar[int] = ROOM_BEYOND_QUOTA
+    uploads: ClassVar[int] = UPLOADS
+    """Uploads of one network at a time: half of what there is room for (`outpost.office.size`)."""
 
     @property
     def calendars(self) -> str:
@@ -56,11 +58,6 @@ class WebmailView(FrontView):
     def request_size(self) -> int:
         """Largest HTTP request: one largest file and its form."""
         return self.file_size + FORM_ROOM
-
-    @property
-    def uploads(self) -> int:
-        """Uploads of one network at a time: half of what there is room for (`outpost.office.size`)."""
-        return UPLOADS
 
     @property
     def people(self) -> dict[str, str]:

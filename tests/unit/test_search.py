@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from outpost.converge.files import rendered
-from roles.store.declare import SEARCH, UNWRITTEN
+from roles.store.declare import UNWRITTEN
 
 INDEX = "fts-flatcurve/current.1/postlist.glass"
 CRASHED = 1_800_000_000
@@ -24,7 +24,7 @@ class Store:
         self.mail, self.mark, self.program = root / "mail", root / "in-use", root / "search"
         self.mail.mkdir()
         given: dict[str, Any] = {"mail": str(self.mail), "mark": str(self.mark), "unwritten": UNWRITTEN}
-        self.program.write_bytes(rendered("store", SEARCH, **given).content)
+        self.program.write_bytes(rendered("store", "/usr/local/lib/outpost/search", **given).content)
 
     def run(self, what: str) -> None:
         subprocess.run(["/bin/sh", str(self.program), what], check=True, timeout=60)
