@@ -194,7 +194,8 @@ def site_of(office: Office, hosts: tuple[Host, ...]) -> Site:
 
 def _guest(office: Office, host: Host, bridges: dict[str, Bridge]) -> Guest:
     role, gib = role_of(host), 1024
-    mail = sum(map(office.quota, (*office.users, *office.shared))) // MIB if role.data else 0
+    quotas = [*map(office.quota, office.users), *map(office.quota, office.shared)]
+    mail = sum(quotas) // MIB if role.data else 0
     disks = office.disks
     tang = [{"url": each.url, "thp": each.thumbprint} for each in disks.tang] if disks else []
     pins: dict[str, object] = {"tang": tang} if tang else {}
