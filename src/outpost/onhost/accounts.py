@@ -378,45 +378,28 @@ class Accounts:
     ) -> dict[str, Any]:
         """Make a secret for one more device; it takes effect after the first right code."""
         secret = base64.b32encode(secrets.token_bytes(20)).decode()
-        self._begin_device(address, session, password, name, remote, "factor", lambda _: secret)
+        with self._beginning(address, session, password, name, remote) as (_, name, until):
+            self.pending[address, "factor"] = (secret, name, until)
         label = quote(f"{self.domain}:{address}")
         uri = f"otpauth://totp/{label}?secret={secret}&issuer={quote(self.domain)}"
         return {"secret": secret, "uri": uri, "picture": self.draw(uri)}
 
     def confirm_factor(self, address: str, session: str, code: str) -> dict[str, Any]:
         """Turn the second factor on: webmail then asks for a code, and programs need a password of their own."""
-
-        def prove(chosen: Chosen, secret: str, name: str) -> None:
-            if (counter := self._matching(secret, code)) is None:
-                raise RefusedError("code_of_app")  # no guess: the user sees the secret
-            chosen.factors[name] = (secret, counter)
-
-        return self._confirm_device(address, session, "factor", prove)
+        return self._confirm_device(address, session, "factor", code)
 
     def begin_passkey(
         self, address: str, session: str, password: str, name: str, remote: str
     ) -> dict[str, Any]:
         """Ask the browser to make a passkey; it takes effect when the browser has answered."""
-        options: dict[str, Any] = {}
-
-        def ask(chosen: Chosen) -> Any:
-            made, kept = self.passkeys.to_make(address, chosen.passkeys.values())
-            options.update(made)
-            return kept
-
-        self._begin_device(address, session, password, name, remote, "passkey", ask)
+        with self._beginning(address, session, password, name, remote) as (chosen, name, until):
+            options, kept = self.passkeys.to_make(address, chosen.passkeys.values())
+            self.pending[address, "passkey"] = (kept, name, until)
         return {"make_passkey": options}
 
     def confirm_passkey(self, address: str, session: str, code: str) -> dict[str, Any]:
         """Keep the passkey that the browser has made: a second factor like a device with codes."""
-
-        def prove(chosen: Chosen, kept: Any, name: str) -> None:
-            try:
-                chosen.passkeys[name] = self.passkeys.made(kept, code)
-            except ValueError:
-                raise RefusedError("passkey") from None
-
-        return self._confirm_device(address, session, "passkey", prove)
+        return self._confirm_device(address, session, "passkey", code)
 
     def remove_factor(
         self, address: str, session: str, password: str, name: str, remote: str
@@ -433,10 +416,11 @@ class Accounts:
                 chosen.recovery = []
         return {}
 
-    def _begin_device(
-        self, address: str, session: str, password: str, name: str, remote: str, kind: str,
-        begin: Callable[[Chosen], Any],
-    ) -> None:  # fmt: skip
+    @contextmanager
+    def _beginning(
+        self, address: str, session: str, password: str, name: str, remote: str
+    ) -> Iterator[tuple[Chosen, str, float]]:
+        """What the user has, the name of one more device, and the end of the time in which it is confirmed."""
         self._authorise(address, session, password, remote)
         name = as_typed(name)
         with self.alone():
@@ -446,11 +430,9 @@ class Accounts:
                 raise RefusedError("device_taken")
             if len(chosen.devices) >= DEVICES:
                 raise RefusedError("devices_full", most=DEVICES)
-            self.pending[address, kind] = (begin(chosen), name, self.clock() + SET_UP)
+            yield chosen, name, self.clock() + SET_UP
 
-    def _confirm_device(
-        self, address: str, session: str, kind: str, prove: Callable[[Chosen, Any, str], None]
-    ) -> dict[str, Any]:
+    def _confirm_device(self, address: str, session: str, kind: str, code: str) -> dict[str, Any]:
         """Add the device or passkey, if it is proven; new recovery codes replace the earlier ones, and other sessions end."""
         with self._changing(address, session) as chosen:
             begun, name, until = self.pending.get((address, kind), (None, "", 0.0))
@@ -458,7 +440,15 @@ class Accounts:
                 raise RefusedError("not_begun")
             if name in chosen.devices:  # begun twice, in two windows
                 raise RefusedError("device_taken")
-            prove(chosen, begun, name)
+            if kind == "passkey":
+                try:
+                    chosen.passkeys[name] = self.passkeys.made(begun, code)
+                except ValueError:
+                    raise RefusedError("passkey") from None
+            elif (counter := self._matching(begun, code)) is None:
+                raise RefusedError("code_of_app")  # no guess: the user sees the secret
+            else:
+                chosen.factors[name] = (begun, counter)
             codes = [f"{secrets.randbelow(10**20):020}" for _ in range(RECOVERY)]
             chosen.recovery = [token_hash(one) for one in codes]
             del self.pending[address, kind]
