@@ -116,14 +116,13 @@ def due(
     """What has to be done now; `state` stores the time of each next hop's last probe for the next minute."""
     work, routes = Work(), tuple(routes)
     routed = {domain for route in routes for domain in route.domains}
+    deferred = [one for one in queue if one.queue == "deferred"]
+    # mail that waits for the Internet is also a reason to probe a next hop that is on the Internet
+    stranded = [one.id for one in deferred if one.domains - routed]
     back = False
     for route in routes:
-        waiting = [
-            one for one in queue if one.queue == "deferred" and not one.domains.isdisjoint(route.domains)
-        ]
+        waiting = [one for one in deferred if not one.domains.isdisjoint(route.domains)]
         work.expire += [one.id for one in waiting if now - one.arrived > route.lifetime]
-        # mail that waits for the Internet is also a reason to probe, if this next hop is on the Internet
-        stranded = [one for one in queue if one.queue == "deferred" and one.domains - routed]
         if not waiting and not (route.internet and stranded):
             state.pop(route.name, None)
             continue
@@ -139,7 +138,7 @@ def due(
         tried = {"tried": [one.id for one in waiting]} if up and route.inside else {}
         state[route.name] = {"looked": now, "up": up, **tried}
     if back:
-        work.attempt += [one.id for one in queue if one.queue == "deferred" and one.domains - routed]
+        work.attempt += stranded
     on_hold = {one.id: one for one in queue if one.queue == "hold"}
     for name in held:
         message = on_hold.get(name)
@@ -212,17 +211,13 @@ def main() -> int:
     others = [one for one in on_hold.values() if one.id not in held]
     HELD_FULL.touch() if len(others) >= MOST_REFUSED else HELD_FULL.unlink(missing_ok=True)
     old = refused(others, held_by_hand, settings["lifetime"], time.time())
-    _do(
-        ["postsuper", "-d", "-", "hold"],
-        old,
-        "refused messages of a backup MX deleted: nobody released them",
-    )
-    _do(["postsuper", "-e", "-"], work.expire, "older than their route keeps mail, returned")
+    _postsuper(old, "refused messages of a backup MX deleted: nobody released them", "-d", "-", "hold")
+    _postsuper(work.expire, "older than their route keeps mail, returned", "-e", "-")
     if len(work.attempt) > MANY:
         subprocess.run(["postqueue", "-f"], check=False)
     for name in (*work.expire, *(work.attempt if len(work.attempt) <= MANY else ())):
         subprocess.run(["postqueue", "-i", name], check=False)
-    _do(["postsuper", "-H", "-"], work.release, "large messages released, their hours have begun")
+    _postsuper(work.release, "large messages released, their hours have begun", "-H", "-")
     for name in (*work.release, *sorted(names - on_hold.keys())):
         with suppress(OSError):
             # a message is named a moment before it is on hold
@@ -245,9 +240,9 @@ def _place() -> int | None:
     return None
 
 
-def _do(command: list[str], names: list[str], what: str) -> None:
+def _postsuper(names: list[str], what: str, *arguments: str) -> None:
     if names:
-        subprocess.run(command, input="\n".join(names) + "\n", text=True, check=False)
+        subprocess.run(["postsuper", *arguments], input="\n".join(names) + "\n", text=True, check=False)
         sys.stdout.write(f"{len(names)} {what}\n")
 
 
