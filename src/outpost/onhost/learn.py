@@ -17,6 +17,7 @@ import ssl
 import stat
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -117,8 +118,8 @@ class Ledger:
     daily: int
     alone: int
     day: str = ""
-    today: dict[str, int] = field(default_factory=dict)
-    taught: dict[str, int] = field(default_factory=dict)
+    today: Counter[str] = field(default_factory=Counter)
+    taught: Counter[str] = field(default_factory=Counter)
     answered: float = 0.0
 
     @classmethod
@@ -127,10 +128,10 @@ class Ledger:
         ledger = cls(daily, alone, day)
         with suppress(OSError, ValueError, TypeError, AttributeError):
             written = json.loads(path.read_text(encoding="utf-8"))
-            ledger.taught = {str(user): int(count) for user, count in written["taught"].items()}
+            ledger.taught = Counter({str(user): int(count) for user, count in written["taught"].items()})
             ledger.answered = float(written["answered"])
             if written["day"] == day:
-                ledger.today = {str(user): int(count) for user, count in written["today"].items()}
+                ledger.today = Counter({str(user): int(count) for user, count in written["today"].items()})
         return ledger
 
     def write(self, path: Path) -> None:
@@ -140,13 +141,12 @@ class Ledger:
         partial.replace(path)
 
     def admits(self, user: str) -> bool:
-        own = self.taught.get(user, 0)
-        others = sum(self.taught.values()) - own
-        return self.today.get(user, 0) < self.daily and own < self.alone + others
+        own = self.taught[user]
+        return self.today[user] < self.daily and own < self.alone + self.taught.total() - own
 
     def count(self, user: str) -> None:
-        for counts in (self.today, self.taught):
-            counts[user] = counts.get(user, 0) + 1
+        self.today[user] += 1
+        self.taught[user] += 1
 
 
 @dataclass(frozen=True)
