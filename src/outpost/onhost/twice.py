@@ -65,9 +65,8 @@ def given_twice(messages: Iterator[Path]) -> Iterator[Path]:
             found[message.parent.parent, address, name][delivery] = message
     gone: set[Path] = set()
     for deliveries in found.values():
-        first, *others = sorted(
-            deliveries.values(), key=lambda path: path.name
-        )  # the name begins with the time
+        # the name begins with the time
+        first, *others = sorted(deliveries.values(), key=lambda path: path.name)
         gone |= {other for other in others if untouched(other) and text(other) == text(first)}
     yield from sorted(gone)
 
