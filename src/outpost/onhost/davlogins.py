@@ -16,6 +16,7 @@ import socket
 import socketserver
 import sys
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
@@ -100,10 +101,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def address_string(self) -> str:
-        """A local socket has no address."""
-        return "stunnel"
-
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
         """Dovecot's log and the lines above are enough."""
 
@@ -128,15 +125,12 @@ def refused(login: str, remote: str) -> None:
 def say(priority: int, line: str) -> None:
     """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it."""
     sys.stderr.write(f"<{priority}>{''.join(sign if sign.isprintable() else '?' for sign in line)}\n")
-    sys.stderr.flush()
 
 
 def main() -> None:
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     Handler.realm = settings["realm"]
-    Handler.verify = staticmethod(
-        lambda login, password, remote: ask_dovecot(settings["auth"], login, password, remote)
-    )
+    Handler.verify = staticmethod(partial(ask_dovecot, settings["auth"]))
     path = Path(settings["socket"])
     path.unlink(missing_ok=True)
     with Server(str(path), Handler) as server:
