@@ -184,7 +184,6 @@ def network(remote: str) -> str:
 def say(priority: int, line: str) -> None:
     """A line for the journal, with its priority (sd-daemon(3)); strangers choose the name in it, and a line feed would start another line."""
     sys.stderr.write(f"<{priority}>{''.join(sign if sign.isprintable() else '?' for sign in line)}\n")
-    sys.stderr.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
