@@ -173,8 +173,7 @@ def journal(after: tuple[str, int] | None, host: str) -> Iterator[list[Line]]:
     # without --all: that bounds each field
     command = ["journalctl", "--follow", "--quiet", "--output=json", f"--output-fields={FIELDS}", *place]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as reading:
-        if reading.stdout is None:
-            raise BrokenError("journalctl printed nothing")
+        assert reading.stdout is not None
         pipe, rest = reading.stdout.fileno(), b""
         last = Line(after[0], after[1], b"") if after else None
         while True:
@@ -203,20 +202,14 @@ def _with_message(raw: bytes) -> bytes:
     """An entry with its whole message, if that is longer than journalctl prints in JSON; cut, and in bounded memory."""
     with suppress(Exception):
         entry = json.loads(raw)
-        reading = [
-            "journalctl",
-            "--quiet",
-            "--all",
-            "--output=cat",
-            f"--cursor={entry['__CURSOR']}",
-            "--lines=+1",
-        ]
         limit = ["prlimit", f"--data={MEMORY}", "--cpu=5"]
+        cursor = f"--cursor={entry['__CURSOR']}"
+        reading = [*limit, "journalctl", "--quiet", "--all", "--output=cat", cursor, "--lines=+1"]
         with subprocess.Popen(
-            [*limit, *reading], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            reading, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            if process.stdout is not None:
-                entry["MESSAGE"] = process.stdout.read(LONGEST).decode(errors="replace")
+            assert process.stdout is not None
+            entry["MESSAGE"] = process.stdout.read(LONGEST).decode(errors="replace")
             process.kill()
         return json.dumps(entry).encode()
     return raw
