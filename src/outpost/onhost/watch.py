@@ -280,14 +280,9 @@ def logins(settings: Settings, _now: float) -> Iterator[Alarm]:
         and (match := re.search(r"user=<([^>]*)>.*?rip=([^,\s]+)", line))
     }
     # LOG-04: only from a line's beginning. Dovecot logs the name that a stranger tries, which may hold such words.
-    shut = sorted(
-        {
-            match[1]
-            for line in lines
-            if (match := re.match(r"login shut: (.+), \d+ different", line))
-            and not match[1].endswith(".invalid")
-        }
-    )
+    locked = re.compile(r"login shut: (.+), \d+ different")
+    named = {match[1] for match in filter(None, map(locked.match, lines))}
+    shut = sorted(name for name in named if not name.endswith(".invalid"))
     # AUT-06: webmail asks for a code only after the right password; at this rate a guessed code is right within a year
     code = re.compile(r"webmail login refused: wrong (?:code|passkey), user=<([^>]*)>, rip=(\S+)")
     tried = Counter((match[1], match[2]) for match in filter(None, map(code.match, lines)))
@@ -468,7 +463,7 @@ PROBES: dict[str, Probe] = {
 def alarms(settings: Settings, now: float) -> list[Alarm]:
     """Everything that needs a person now; a check that fails is an alarm, too."""
     found: list[Alarm] = []
-    before = signal.signal(signal.SIGALRM, _too_late)
+    signal.signal(signal.SIGALRM, _too_late)
     for name in settings["probes"]:
         try:
             # LOG-04: without it a scanner that takes each word of a question slowly, or a FIFO, ends the unit before anything is sent
@@ -480,7 +475,6 @@ def alarms(settings: Settings, now: float) -> list[Alarm]:
             )
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
     return found
 
 
