@@ -107,10 +107,6 @@ class Settings:
     office: str = "OFFICE"
     large: list[dict[str, Any]] = field(default_factory=list)
 
-    @classmethod
-    def read(cls, path: Path = SETTINGS) -> Settings:
-        return cls(**json.loads(path.read_text()))
-
 
 @dataclass
 class Holds:
@@ -425,8 +421,10 @@ class Store:
                     async with asyncio.timeout(STORE_PATIENCE):
                         answer = await self._ask(question)
                 except (OSError, TimeoutError, EOFError) as trouble:
-                    self._hang_up()
                     reason = trouble
+                    if self.link is not None:
+                        self.link[1].close()
+                    self.link = None
                 else:
                     return not answer.startswith((b"action=DUNNO", b"action=OK"))
             say(4, f"the store does not report quotas: {reason!r}")
@@ -454,11 +452,6 @@ class Store:
                 except OSError as trouble:
                     refused = trouble
         raise refused
-
-    def _hang_up(self) -> None:
-        if self.link is not None:
-            self.link[1].close()
-        self.link = None
 
 
 def _plain(address: str) -> str:
@@ -498,7 +491,6 @@ def keep_for_later(queue_id: str) -> bool:
 def say(priority: int, line: str) -> None:
     """A line for the journal, with its priority (sd-daemon(3))."""
     sys.stderr.write(f"<{priority}>{line}\n")
-    sys.stderr.flush()
 
 
 def tell_postmaster(settings: Settings, login: str, recipient: str) -> None:
@@ -565,7 +557,7 @@ async def serve(settings: Settings) -> None:
 def main(arguments: list[str]) -> int:
     """The service, or ``release LOGIN…`` by an administrator."""
     if not arguments:
-        asyncio.run(serve(Settings.read()))
+        asyncio.run(serve(Settings(**json.loads(SETTINGS.read_text()))))
         return 0
     if arguments[0] != "release" or len(arguments) < 2:
         sys.stderr.write("usage: policy [release LOGIN...]\n")
