@@ -240,11 +240,9 @@ class Vault:
         fresh = self.copies / host / ".back"
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(copy, fresh, copy_function=_linked_or_copied)
-        for directory, _, files in os.walk(fresh):
-            os.chown(directory, owner.pw_uid, owner.pw_gid)
-            for name in files:
-                if directory == str(fresh):
-                    os.chown(f"{directory}/{name}", owner.pw_uid, owner.pw_gid)
+        # not the files below data: they are the copy's own, too
+        for path in (fresh, *fresh.iterdir(), *fresh.glob("data/**/")):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
         with self._without(host):
             if repository.exists():
                 repository.rename(self.repositories / f"{host}.refused-{int(time.time())}")
@@ -253,10 +251,7 @@ class Vault:
             shutil.rmtree(self.repositories / ".borg", ignore_errors=True)
 
     def _dates(self, host: str) -> list[str]:
-        place = self.copies / host
-        if place.is_dir():
-            return sorted(path.name for path in place.iterdir() if DATE.fullmatch(path.name))
-        return []
+        return sorted(path.name for path in (self.copies / host).glob("*") if DATE.fullmatch(path.name))
 
 
 def _files(repository: Path) -> int:
