@@ -164,13 +164,11 @@ class Backup:
         """Arrange the files for borg as paths below ``/``; they are removed afterwards."""
         shutil.rmtree(self.stage, ignore_errors=True)
         self.stage.mkdir(parents=True, mode=0o700)
-        shown = []
         try:
             for source in self.settings["sources"]:
                 getattr(self, f"_{source['kind']}")(source)
-            if self.mail:
-                shown.append(self.mail["snapshot"].lstrip("/"))
-            yield [*shown, str(self.stage).lstrip("/")]
+            shown = [*([self.mail["snapshot"]] if self.mail else []), str(self.stage)]
+            yield [path.lstrip("/") for path in shown]
         finally:
             self.clean()
 
