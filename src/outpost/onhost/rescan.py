@@ -77,15 +77,11 @@ class Scanner:
         """Send, and read the answer up to its NUL; each thread keeps its connection for the next question."""
         kept = KEPT.__dict__.pop(self.name, None)
         try:
-            try:
-                connection = kept or self._connect()
-                answer = _exchange(connection, parts)
-            except OSError as error:
-                if kept is None or isinstance(error, TimeoutError):
-                    raise
-                connection = self._connect()  # the kept connection was closed meanwhile
-                answer = _exchange(connection, parts)
+            connection = kept or self._connect()
+            answer = _exchange(connection, parts)
         except OSError as error:
+            if kept is not None and not isinstance(error, TimeoutError):
+                return self.ask(*parts)  # the kept connection was closed meanwhile: over another one
             kind = NoVerdictError if isinstance(error, TimeoutError) else UnavailableError
             raise kind(f"{self.name} [{self.address}]:{self.port}: {error}") from error
         if answer.endswith(b"\0"):
@@ -139,13 +135,11 @@ def messages(mail: Path, since: float) -> Iterator[Path]:
                 continue
             for name in names:
                 path = Path(directory, name)
-                try:
+                with suppress(FileNotFoundError):
                     status = path.lstat()
-                except FileNotFoundError:
-                    continue
-                # a FIFO, or a link to one, would block the scan for ever
-                if stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
-                    yield path
+                    # a FIFO, or a link to one, would block the scan for ever
+                    if stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
+                        yield path
 
 
 def take_out(message: Path, mail: Path) -> Path:
