@@ -48,15 +48,12 @@ def relay(asking: socket.socket, path: str) -> None:
 def _command(asking: socket.socket) -> bytes:
     """The next command, no longer than the longest that is let through; empty at the end."""
     command = b""
-    while not command.endswith((b"\0", b"\n")) and len(command) < len(STREAM[0]):
-        try:
-            part = asking.recv(1)
-        except TimeoutError:
-            return b""
-        if not part:
-            return b""
-        command += part
-    return command
+    with suppress(TimeoutError):
+        while part := asking.recv(1):
+            command += part
+            if part in b"\0\n" or len(command) == len(STREAM[0]):
+                return command
+    return b""
 
 
 def _sent(command: bytes, asking: socket.socket, scanner: socket.socket) -> bool:
