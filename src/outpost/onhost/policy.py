@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from ipaddress import ip_network
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -443,14 +444,11 @@ class Store:
         context = ssl.create_default_context(cafile=self.authority)
         context.load_cert_chain(self.certificate, self.key)
         refused: OSError = ConnectionError("no address")
-        for name in self.names:
-            for address in self.addresses:
-                try:
-                    return await asyncio.open_connection(
-                        address, self.port, ssl=context, server_hostname=name
-                    )
-                except OSError as trouble:
-                    refused = trouble
+        for name, address in product(self.names, self.addresses):
+            try:
+                return await asyncio.open_connection(address, self.port, ssl=context, server_hostname=name)
+            except OSError as trouble:
+                refused = trouble
         raise refused
 
 
@@ -524,15 +522,12 @@ def attributes(request: bytes) -> dict[str, str]:
 
 async def serve(settings: Settings) -> None:
     store = Store(**settings.store)
-    tasks: set[asyncio.Task[None]] = set()
 
     def alarm(login: str, recipient: str) -> None:
         say(
             1, f"sending held: {login} sent to more than {settings.user_recipients} recipients within an hour"
         )
-        task = asyncio.create_task(asyncio.to_thread(tell_postmaster, settings, login, recipient))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        asyncio.get_running_loop().run_in_executor(None, tell_postmaster, settings, login, recipient)
 
     decisions = Decisions(
         settings, store.full, alarm, held=Holds(HELD), wait=keep_for_later, held_full=REFUSED_FULL.exists
