@@ -342,8 +342,10 @@ class Accounts:
             "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(5)
         )
         with self._changing(address, session) as chosen:
-            self._refuse_first(address, chosen)
-            if self._required(address, chosen)["must_factor"]:
+            required = self._required(address, chosen)
+            if required["must_change"]:
+                raise RefusedError("first")
+            if required["must_factor"]:
                 raise RefusedError("factor_first")
             if name in chosen.applications:
                 raise RefusedError("name_taken")
@@ -425,7 +427,8 @@ class Accounts:
         name = as_typed(name)
         with self.alone():
             chosen = self._in_session(address, session)
-            self._refuse_first(address, chosen)
+            if self._required(address, chosen)["must_change"]:
+                raise RefusedError("first")
             if name in chosen.devices:
                 raise RefusedError("device_taken")
             if len(chosen.devices) >= DEVICES:
@@ -547,22 +550,16 @@ class Accounts:
                 return counter
         return None
 
-    def _is_first(self, address: str, chosen: Chosen) -> bool:
-        return self._declared(address).one_time and not chosen.password
-
     def _required(self, address: str, chosen: Chosen) -> dict[str, Any]:
         """What the user must do first, and the UNIX time from which a second factor is required."""
-        begins = self._declared(address).factor_from
+        declared = self._declared(address)
+        begins = declared.factor_from
         return {
-            "must_change": self._is_first(address, chosen),
+            "must_change": declared.one_time and not chosen.password,
             "must_factor": not chosen.devices and begins is not None and begins <= self.clock(),
             "factor": bool(chosen.devices),
             "factor_from": begins,
         }
-
-    def _refuse_first(self, address: str, chosen: Chosen) -> None:
-        if self._is_first(address, chosen):
-            raise RefusedError("first")
 
     def _address(self, login: str) -> str:
         lowered = login.strip().lower()
