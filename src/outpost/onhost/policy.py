@@ -185,20 +185,20 @@ class Decisions:
     clock: Callable[[], float] = time.monotonic
     buckets: dict[str, dict[tuple[str, ...], Bucket]] = field(default_factory=dict)
     held: Holds = field(default_factory=Holds)
-    open: dict[str, dict[str, Transaction]] = field(default_factory=dict)
+    open: dict[str, dict[str, Transaction]] = field(default_factory=lambda: {"user": {}, "stranger": {}})
     wait: Callable[[str], bool] = lambda _queue_id: False
     held_full: Callable[[], bool] = lambda: False
     time_of_day: Callable[[], str] = lambda: time.strftime("%H:%M", time.gmtime())
 
     async def answer(self, request: dict[str, str]) -> str:
         """The action for one request."""
-        user = request.get("policy_context") == "user"
+        who = "user" if request.get("policy_context") == "user" else "stranger"
         match request.get("protocol_state"):
             case "RCPT":
-                return self._outgoing(request) if user else await self._incoming(request)
+                return self._outgoing(request) if who == "user" else await self._incoming(request)
             case "END-OF-MESSAGE":
-                transaction = self._open(user=user).pop(request.get("instance", ""), None)
-                if user:
+                transaction = self.open[who].pop(request.get("instance", ""), None)
+                if who == "user":
                     return self._whole(request, transaction or Transaction())
                 # DOS-07: without it a stranger with thousands of transactions makes the service forget his messages, and they do not count
                 if transaction is None and int(request.get("recipient_count") or 0) > 1:
@@ -206,13 +206,9 @@ class Decisions:
                 return self._taken(request, transaction or Transaction())
         return DUNNO
 
-    def _open(self, *, user: bool) -> dict[str, Transaction]:
-        return self.open.setdefault("user" if user else "stranger", {})
-
-    def _transaction(self, request: dict[str, str], *, user: bool) -> Transaction:
-        known = self._open(user=user)
-        client = request.get("sasl_username") if user else _networks(request.get("client_address", ""))[-1]
-        transaction = known.setdefault(request.get("instance", ""), Transaction(client or ""))
+    def _transaction(self, request: dict[str, str], who: str, client: str) -> Transaction:
+        known = self.open[who]
+        transaction = known.setdefault(request.get("instance", ""), Transaction(client))
         if len(known) > REMEMBERED:
             # DOS-07: not simply the oldest one: otherwise a client with many unfinished messages makes the service forget those of others
             most = Counter(each.client for each in known.values()).most_common(1)[0][0]
@@ -231,11 +227,12 @@ class Decisions:
         if self._relayed(request) and self.held_full():
             return HELD_FULL
         recipient = request.get("recipient", "").lower()
-        begun = self._open(user=False).get(request.get("instance", ""), Transaction()).named
+        begun = self.open["stranger"].get(request.get("instance", ""), Transaction()).named
         copies = self._copies({*begun, recipient})
         if not self._room(request, {name: copies[name] for name in mailboxes}):
             return BOMBED
-        self._transaction(request, user=False).named.update([recipient] if mailboxes else ())
+        client = _networks(request.get("client_address", ""))[-1]
+        self._transaction(request, "stranger", client).named.update([recipient] if mailboxes else ())
         return DUNNO
 
     async def _all_full(self, mailboxes: list[str], size: str) -> bool:
@@ -325,7 +322,7 @@ class Decisions:
     # Outgoing ---------------------------------------------------------------------------------------------------
 
     def _outgoing(self, request: dict[str, str]) -> str:
-        transaction = self._transaction(request, user=True)
+        transaction = self._transaction(request, "user", request.get("sasl_username", ""))
         transaction.recipients += 1
         transaction.destinations.add(request.get("recipient", "").lower().rpartition("@")[2])
         return self._too_many(request, transaction, Bucket.fits) or self._too_costly(
