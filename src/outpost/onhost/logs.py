@@ -84,9 +84,7 @@ class Line:
             return int(found[0]) if (found := re.fullmatch("[0-9]{1,9}", field(name, ""))) else default
 
         at = int(entry["__REALTIME_TIMESTAMP"])
-        moment = (
-            datetime.fromtimestamp(at / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        )
+        moment = f"{datetime.fromtimestamp(at / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         rank = 8 * min(number("SYSLOG_FACILITY", 3), 23) + min(number("PRIORITY", 6), 7)
         name = "".join(sign for sign in field("SYSLOG_IDENTIFIER", "-") if "!" <= sign <= "~")[:48] or "-"
         trusted = " ".join(f'{key}="{_quoted(value)}"' for key in TRUSTED if (value := field(key, "")))
