@@ -247,45 +247,32 @@ async def meanwhile(*work: Coroutine[Any, Any, Any]) -> AsyncIterator[list[async
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Catcher:
-    """A mail server of the attacker: it accepts anything and keeps it byte by byte."""
+@contextlib.asynccontextmanager
+async def catching(vantage: Vantage) -> AsyncIterator[list[bytes]]:
+    """A mail server of the attacker while the block runs: it accepts all messages and keeps them byte by byte."""
+    caught: list[bytes] = []
 
-    def __init__(self, vantage: Vantage) -> None:
-        self.vantage = vantage
-        self.messages: list[bytes] = []
-        self._arrived = asyncio.Event()
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> "Catcher":
-        listening = self.vantage.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listening.bind(("::", 25))
-        self._server = await asyncio.start_server(self._client, sock=listening, limit=2**24)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def caught(self, *, patience: float = 60.0) -> list[bytes]:
-        """All data so far, once something has come; empty if nothing comes in time."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), patience * pace.load())
-        return list(self.messages)
-
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.write(b"220 attacker ESMTP\r\n")
             while line := await reader.readline():
                 verb = line[:4].upper()
                 if verb == b"DATA":
                     writer.write(b"354 go on\r\n")
-                    self.messages.append(await reader.readuntil(b"\r\n.\r\n"))
-                    self._arrived.set()
+                    caught.append(await reader.readuntil(b"\r\n.\r\n"))
                 writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
                 await writer.drain()
         writer.close()
+
+    listening = vantage.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listening.bind(("::", 25))
+    server = await asyncio.start_server(client, sock=listening, limit=2**24)
+    try:
+        yield caught
+    finally:
+        server.close()
 
 
 def taken_and_last(answers: Sequence[Reply]) -> tuple[int, Reply]:

@@ -9,7 +9,7 @@ from functools import partial
 from outpost_lab.attack.catalogue import attack, words
 from outpost_lab.attack.evidence import Evidence
 from outpost_lab.attack.ground import HELLO, Ground, compose, token
-from outpost_lab.attack.wire import CLOSED, SILENT, Catcher, Reply, Session, unverified
+from outpost_lab.attack.wire import CLOSED, SILENT, Reply, Session, catching, unverified
 
 AT_ONCE = 16
 ENDINGS = {name: ending.encode() for name, ending in words()["2g"]["endings"].items()}
@@ -236,7 +236,11 @@ async def a_message_with_a_nul(ground: Ground, seen: Evidence) -> None:
 async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None:
     """What a user's program wrote between two real line ends must not become a line end elsewhere."""
     own = f"carol@{ground.domain}"
-    async with Catcher(ground.internet) as catcher:
+    async with catching(ground.internet) as caught:
+
+        async def arrived() -> int:
+            return len(caught)
+
         for name, ending in ENDINGS.items():
             async with await ground.submission(seen, "carol") as session:
                 await session.envelope(own, f"x@{HELLO}")
@@ -248,6 +252,6 @@ async def a_user_lets_the_office_smuggle(ground: Ground, seen: Evidence) -> None
                 await session.send(smuggled, shown=f"(a message with {name})")
                 seen.note(f"{name}: {(await session.reply()).brief}")
         await ground.settled()
-        caught = await catcher.caught(patience=5)
+        await ground.until(arrived, patience=5)
     stray = sum(bool(re.search(rb"(?<!\r)\n|\r(?!\n)", message)) for message in caught)
     seen.check(not stray, f"{stray} of {len(caught)} messages with one")
