@@ -28,14 +28,12 @@ def gtube() -> bytes:
     return "".join(_GTUBE).encode()
 
 
-def parcel(
-    sender: str, recipient: str, token: str, attachments: dict[str, bytes], subtype: str = "octet-stream"
-) -> bytes:
+def parcel(sender: str, recipient: str, token: str, attachments: dict[str, bytes]) -> bytes:
     """A message with attachments, by file name."""
     message, _ = compose(sender, [recipient], f"Please see the attached file.\n{token}\n")
     message.replace_header("Subject", "Revised invoice")
     for name, data in attachments.items():
-        message.add_attachment(data, maintype="application", subtype=subtype, filename=name)
+        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
     return message.as_bytes(policy=SMTP)
 
 
