@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import dns.flags
 import dns.message
@@ -22,12 +21,10 @@ def _servers(ground: Ground) -> list[tuple[Host, str]]:
     return [(host, str(addresses(host, "internet")[0])) for host in hosts]
 
 
-@contextmanager
-def _udp(vantage: Vantage) -> Iterator[socket.socket]:
+def _udp(vantage: Vantage) -> socket.socket:
     made = vantage.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with made:
-        made.setblocking(False)
-        yield made
+    made.setblocking(False)
+    return made
 
 
 async def ask_tcp(vantage: Vantage, server: str, question: dns.message.Message) -> dns.message.Message | None:
