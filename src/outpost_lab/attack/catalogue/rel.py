@@ -83,15 +83,11 @@ async def guessing_passwords(ground: Ground, seen: Evidence) -> None:
             return await session.reply(patience=60), time.monotonic() - started
 
     waits: list[float] = []
-
-    async def colleague() -> None:
-        for _ in range(4):
-            started = time.monotonic()
-            async with await ground.submission(seen, "carol"):
-                waits.append(time.monotonic() - started)
-
-    attempts = asyncio.gather(*(guess(number) for number in range(12)))
-    await colleague()
+    attempts = asyncio.gather(*map(guess, range(12)))
+    for _ in range(4):  # a colleague
+        started = time.monotonic()
+        async with await ground.submission(seen, "carol"):
+            waits.append(time.monotonic() - started)
     guesses = await attempts
     named = [(f"guess {number}", reply) for number, (reply, _) in enumerate(guesses)]
     seen.expect_all(named, "535 5.7.8", "421", "454", "closed")
