@@ -278,10 +278,9 @@ class Ground:
         ids = f'postqueue -j | grep -F {shlex.quote(word)} | sed \'s/.*"queue_id": *"\\([^"]*\\)".*/\\1/\''
         await self.on_mta(f"{ids} | postsuper -d - 2>/dev/null; true")
 
-    async def expunge(self, mark: str, *addresses: str) -> None:
-        """Delete what an attack has left in inboxes, found by a token in its text."""
-        for address in addresses:
-            await self.on_store(f"doveadm expunge -u {address} mailbox INBOX body {mark}; true")
+    async def expunge(self, mark: str, address: str) -> None:
+        """Delete what an attack has left in an inbox, found by a token in its text."""
+        await self.on_store(f"doveadm expunge -u {address} mailbox INBOX body {mark}; true")
 
     # The victim of backscatter -----------------------------------------------------------------------------------
 
