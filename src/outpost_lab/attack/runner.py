@@ -46,17 +46,14 @@ class Result:
     without: tuple[bool, str] | None = None
 
     def as_data(self) -> dict[str, Any]:
-        without = None
-        if self.without is not None:
-            succeeded, observed = self.without
-            without = {"turned off": self.weakness, "succeeded": succeeded, "observed": observed}
         return {
             **self.plan.model_dump(include=PLANNED),
             **{key: getattr(self, key) for key in ("verdict", "observed", "reason", "transcript")},
             "bounds broken": self.broken,
             "seconds": round(self.seconds, 1),
             "measured": self.window.as_data() if self.window else None,
-            "without": without,
+            "without": self.without
+            and {"turned off": self.weakness, "succeeded": self.without[0], "observed": self.without[1]},
         }
 
 
@@ -83,8 +80,7 @@ async def run(
         on_result(result)
     ready = [(plan, known[plan.id]) for plan in plans if plan.id not in results]
     gentle = [pair for pair in ready if not pair[0].alone]
-    alone = [pair for pair in ready if pair[0].alone]
-    for wave in ([gentle] if gentle else []) + [[pair] for pair in alone]:
+    for wave in filter(None, [gentle, *([pair] for pair in ready if pair[0].alone)]):
         for result in await _wave(ground, wave, probe=probe and lab):
             results[result.plan.id] = result
             if not positive or result.plan.id not in switches():
