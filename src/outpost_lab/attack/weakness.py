@@ -28,11 +28,10 @@ RSPAMD_RESTARTS = (
     "systemctl restart rspamd && timeout 30 sh -c "
     "'until [ -S /var/spool/postfix/rspamd/milter.sock ] && rspamc -h /run/rspamd/controller.sock stat >/dev/null 2>&1; do sleep 0.2; done'"
 )
-SCANNER_RESTARTS = (
-    "systemctl restart clamav-daemon && "
-    "timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'"
-)
-RESTARTS = {"rspamd": RSPAMD_RESTARTS, "clamav": SCANNER_RESTARTS}
+RESTARTS = {
+    "rspamd": RSPAMD_RESTARTS,
+    "clamav": "systemctl restart clamav-daemon && timeout 60 sh -c 'until [ -S /run/clamav/clamd.ctl ]; do sleep 0.5; done'",
+}
 # a process that waits for a client ends at once, one that has a client ends after it
 POSTFIX_RELOADS = (
     "old=$(pgrep -d, -x 'smtpd|postscreen|trivial-rewrite') || true; systemctl reload postfix.service; "
