@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from outpost.errors import OutpostError
@@ -60,10 +61,8 @@ class Vantage:
 
     def fresh_source(self) -> str | None:
         """An address that has not been used for a while; None if there is only one."""
-        if not self.sources:
-            return None
         self._next += 1
-        return self.sources[(self._next - 1) % len(self.sources)]
+        return self.sources[self._next % len(self.sources)] if self.sources else None
 
     def socket(
         self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
@@ -102,18 +101,15 @@ class Vantage:
 def _inside(namespace: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     """Put this thread into another network namespace; the block must not await anything."""
     libc = ctypes.CDLL(None, use_errno=True)
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
+    with Path("/proc/thread-self/ns/net").open("rb") as home:
         if libc.setns(namespace, CLONE_NEWNET):
             remedy = "run the command as root"
             raise OutpostError(f"cannot enter the lab's network: {os.strerror(ctypes.get_errno())}", remedy)
         try:
             yield
         finally:
-            if libc.setns(home, CLONE_NEWNET):
+            if libc.setns(home.fileno(), CLONE_NEWNET):
                 raise SystemError("cannot return to this machine's own network")
-    finally:
-        os.close(home)
 
 
 class Session:
