@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -105,16 +105,11 @@ class _BusyError(OutpostError):
 class _SilentError(OutpostError):
     """A host that cannot be reached."""
 
-    def __init__(self, host: str, why: OutpostError) -> None:
-        super().__init__(why.message, why.remedy)
-        self.host = host
-
 
 @dataclass
 class _Held:
     """A host's lock, held by an open shell."""
 
-    host: str
     process: subprocess.Popen[str]
     record: Record | None
 
@@ -220,46 +215,42 @@ def changing(
     office = load(target.data)
     wanted = tuple(names) or tuple(office.hosts_by_name)
     own = mine(target)
-    with ExitStack() as stack:
-        claim = Claim(own, target.office_file.read_bytes(), {})
-
-        def let_go() -> None:
-            if claim.converged:
-                remember(target, claim.text)
-            with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
-                keeps = [claim.own if name in claim.converged else None for name in claim.held]
-                list(pool.map(_Held.end, claim.held.values(), keeps))
-
-        stack.callback(let_go)
+    claim = Claim(own, target.office_file.read_bytes(), {})
+    try:
         with Pool(len(wanted)) as pool:
-            found = list(pool.map(lambda name: _claim(target, office, name, via, own), wanted))
-        if any(isinstance(each, _BusyError) for each in found):
+            asked = pool.map(lambda name: _claim(target, office, name, via, own), wanted)
+            found = dict(zip(wanted, asked, strict=True))
+        if any(isinstance(each, _BusyError) for each in found.values()):
             # two controllers may each have locked some: if both try again in the same order, one of them gets all
-            for each in found:
+            for each in found.values():
                 if isinstance(each, _Held):
                     each.end(None)
-            found = []
+            found = {}
             for name in sorted(wanted):
-                found.append(_claim(target, office, name, via, own))
-                if isinstance(found[-1], _BusyError):
+                found[name] = _claim(target, office, name, via, own)
+                if isinstance(found[name], _BusyError):
                     break
-        claim.held.update({each.host: each for each in found if isinstance(each, _Held)})
-        claim.silent = {each.host: each for each in found if isinstance(each, _SilentError)}
-        for each in found:
-            if isinstance(each, OutpostError) and each not in claim.silent.values():
+        claim.held.update({name: each for name, each in found.items() if isinstance(each, _Held)})
+        claim.silent = {name: each for name, each in found.items() if isinstance(each, _SilentError)}
+        for each in found.values():
+            if isinstance(each, OutpostError) and not isinstance(each, _SilentError):
                 raise each
         if claim.silent and not (partly and claim.held):
             raise of_hosts(claim.unreached)
         if not anyway:
-            for held in claim.held.values():
-                _not_older(target, held.host, held.record)
+            for name, held in claim.held.items():
+                _not_older(target, name, held.record)
                 if not urgent:
-                    _office_file_known(target, held, own)
+                    _office_file_known(target, name, held.record, own)
         _claims[target.data] = claim
-        try:
-            yield claim
-        finally:
-            del _claims[target.data]
+        yield claim
+    finally:
+        _claims.pop(target.data, None)
+        if claim.converged:
+            remember(target, claim.text)
+        with ThreadPoolExecutor(max(1, len(claim.held))) as pool:
+            keeps = [claim.own if name in claim.converged else None for name in claim.held]
+            list(pool.map(_Held.end, claim.held.values(), keeps))
 
 
 def _claim(
@@ -283,7 +274,7 @@ def _claim(
     finally:
         alarm.cancel()
     if word == "held":
-        return _Held(name, process, Record.parse(text))
+        return _Held(process, Record.parse(text))
     process.kill()
     _, errors = process.communicate()
     if word and word != "busy":  # no lock, and no other answer that could be read
@@ -292,7 +283,7 @@ def _claim(
         why = failure(name, errors)
         if not why and time.monotonic() - began >= ANSWER:
             why = OutpostError(f"{name}: it did not answer within {ANSWER:.0f} s", "check its console")
-        return why and _SilentError(name, why)
+        return why and _SilentError(why.message, why.remedy)
     other = Record.parse(text)
     return _BusyError(
         f"{name} is being changed by {other.shown if other else 'another controller'}; this command changed nothing",
@@ -349,9 +340,8 @@ def _not_older(target: Target, host: str, record: Record | None) -> None:
     )
 
 
-def _office_file_known(target: Target, held: _Held, own: Record) -> None:
+def _office_file_known(target: Target, host: str, record: Record | None, own: Record) -> None:
     """Refuse an office file that lacks what another administrator applied: it would remove their users and peers."""
-    record = held.record
     if record is None or target.instance or record.office_file == own.office_file:
         return
     if record.by in (own.by, own.by.partition(":")[0]):  # until 1.1.0 without the clone
@@ -372,7 +362,7 @@ def _office_file_known(target: Target, held: _Held, own: Record) -> None:
                 return
     if versions:  # nothing can be compared without a history
         raise OutpostError(
-            f"{held.host} was last changed by {record.shown}, with an office file that this checkout has never had: it may undo "
+            f"{host} was last changed by {record.shown}, with an office file that this checkout has never had: it may undo "
             "what they changed; nothing was changed",
             "git pull, or have them commit office.toml, then run plan again; use `apply --force` to go on without their changes",
         )
