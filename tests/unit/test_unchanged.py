@@ -212,8 +212,9 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
 
     monkeypatch.setattr(subprocess, "Popen", start)
     key = "of nobody else"
-    unchanged._ask(["sh", "-s"], "question", key).wait()
-    unchanged._sent(["sh", "-s"], unchanged._telling(script, "question", shlex.quote(key))).wait()
+    entry = {"shell": ["sh", "-s"], "question": "question", "command": script}
+    unchanged._asked(entry | {"key": key})
+    unchanged._told(entry | {"key": shlex.quote(key)})
     assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
     assert len(started) == 2
     assert key not in str(started)

@@ -12,15 +12,15 @@ Imports nothing but Python's library, and little of it before the hosts are aske
 import json
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from outpost.onhost.observe import KEY
 from outpost.target import ROOT, Target, written
-from outpost.transport.answers import at_once
+from outpost.transport.answers import Pool, TooMuchError, at_once, exchange
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
 DAY = 24 * 3600.0
@@ -79,18 +79,15 @@ class Asked(NamedTuple):
 
     target: Target
     declaration: str
-    answers: list[tuple[dict[str, Any], subprocess.Popen[str]]]
+    answers: list[tuple[dict[str, Any], Future[str]]]
 
     def as_declared(self) -> tuple[str, ...] | None:
         """The hosts, if each is unchanged since it was last as declared; None means that they must be compared in full."""
         same = self.declaration == declared(self.target)  # runs while they answer
-        now = {entry["name"]: _answer(process, entry["question"]) for entry, process in self.answers}
+        now = {entry["name"]: answer.result() for entry, answer in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
-        answers = [
-            (entry, _sent(entry["shell"], _telling(entry["command"], entry["question"], entry["key"])))
-            for entry in new
-        ]
-        now |= {entry["name"]: _answer(process, entry["question"]) for entry, process in answers}
+        with Pool(len(self.answers)) as pool:
+            now |= zip((entry["name"] for entry in new), pool.map(_told, new), strict=True)
         if same and all(now[entry["name"]] == entry["digest"] != "" for entry, _ in self.answers):
             return tuple(sorted(now))
         return None
@@ -108,11 +105,8 @@ def ask(target: Target, connector: str | None, limit: Sequence[str]) -> Asked | 
     complete = set(limit) <= named if limit else len(hosts) == known.get("all")
     if not hosts or not complete or any(not 0 <= time.time() - entry["when"] < DAY for entry in hosts):
         return None
-    return Asked(
-        target,
-        known["declaration"],
-        [(entry, _ask(entry["shell"], entry["question"], entry["key"])) for entry in hosts],
-    )
+    pool = Pool(len(hosts))
+    return Asked(target, known["declaration"], [(entry, pool.submit(_asked, entry)) for entry in hosts])
 
 
 def declared(target: Target) -> str:
@@ -135,9 +129,17 @@ def _below(top: Path) -> list[Path]:
     return found
 
 
-def _ask(shell: list[str], question: str, key: str) -> subprocess.Popen[str]:
-    """Shell that makes a host answer a question that it has stored."""
-    return _sent(at_once(shell, _asking(question, f"read -r {KEY}; export {KEY}")), key)
+def _asked(entry: Mapping[str, Any]) -> str:
+    """A host's answer to a question that it has stored."""
+    question = entry["question"]
+    shell = at_once(entry["shell"], _asking(question, f"read -r {KEY}; export {KEY}"))
+    return _answer(shell, entry["key"], question)
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    """A host's answer to a question that it keeps from now on."""
+    question = entry["question"]
+    return _answer(entry["shell"], _telling(entry["command"], question, entry["key"]), question)
 
 
 def _telling(command: str, question: str, key: str) -> str:
@@ -164,35 +166,14 @@ def _asking(question: str, key: str) -> str:
     return f"{key}; sh {file} </dev/null 2>/dev/null | sha256sum - {file}; true"
 
 
-def _sent(shell: list[str], script: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        shell,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-    )
-    assert process.stdin is not None
-    try:
-        process.stdin.write(f"{script}\n")
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # no answer comes, and the caller sees that
-    return process
-
-
-def _answer(process: subprocess.Popen[str], question: str) -> str:
+def _answer(shell: list[str], stdin: str, question: str) -> str:
     """The digest of an answer; `UNKNOWN` if the host does not have the question, or has another text under its name."""
-    assert process.stdout is not None
     try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        done = exchange(shell, f"{stdin}\n".encode(), patience=PATIENCE)
+    except (TimeoutError, TooMuchError):
         return ""
-    with process.stdout as stream:
-        words = stream.read().split()
-    if process.returncode or not words:
+    words = done.out.decode(errors="replace").split()
+    if done.status or not words:
         return ""
     return words[0] if words[2:3] == [question] else UNKNOWN
 
