@@ -8,7 +8,8 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -47,11 +48,18 @@ ROOTS = ("198.41.0.4", "2001:503:ba3e::2:30")
 _SCRIPT = Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
 
 
+Level = Literal["good", "note", "bad"]
+Facts = defaultdict[str, list[str]]
+"""Key of a host's answer → its values, in their order."""
+Judgement = Iterator[tuple[Level, str, str]]
+"""Level, what was seen, and the remedy: of findings about one host."""
+
+
 class Finding(NamedTuple):
     """One result about a host or its environment; it has no remedy if it is good."""
 
     where: str
-    level: Literal["good", "note", "bad"]
+    level: Level
     seen: str
     remedy: str = ""
 
@@ -99,12 +107,8 @@ def _ask(target: Target, office: Office, host: Host, via: str | None) -> Answer 
         return Finding(host.name, "bad", error.message.removeprefix(f"{host.name}: "), error.remedy)
     lines = [answers.line(line, 200) for line in output.splitlines()[:MOST_FACTS]]
     if not output.startswith("release "):
-        return Finding(
-            host.name,
-            "bad",
-            f"{TALKATIVE}: {lines[0] if lines else 'nothing'}",
-            typeable(QUIET, office, host),
-        )
+        seen = f"{TALKATIVE}: {lines[0] if lines else 'nothing'}"
+        return Finding(host.name, "bad", seen, typeable(QUIET, office, host))
     facts = [(key, value) for key, _, value in (line.partition(" ") for line in lines)]
     if any(_is_foreign(value) for key, value in facts if key == "shell"):
         ssh.stop(ssh.configuration(office, target.data), host.name)
@@ -132,137 +136,129 @@ def judge(
     Args:
         now: The controller's clock before the question and after the answer.
     """
-    first: Mapping[str, str] = dict(reversed(facts))
-    yield _release(host, first.get("release", ""))
-    yield from _shell(office, host, first.get("shell", ""))
-    yield _clock(host, first.get("clock", "0"), now)
+    given: Facts = defaultdict(list)
+    for key, value in facts:
+        given[key].append(value)
+    for level, seen, remedy in _judged(office, host, given, now):
+        yield Finding(host.name, level, seen, remedy)
+
+
+def _judged(office: Office, host: Host, facts: Facts, now: tuple[float, float]) -> Judgement:
+    first = {key: values[0] for key, values in facts.items()}
+    release = first.get("release", "")
+    if release == f"debian {RELEASE}":
+        yield "good", f"Debian {RELEASE}", ""
+    else:
+        yield "bad", f"runs {release or 'an unknown system'}", f"install Debian {RELEASE} on it"
+    if _is_foreign(shell := first.get("shell", "")):
+        # sshd gives the controller's account each command, and csh and fish read quotes in other ways
+        seen = f"the login shell of {ssh.target(office, host)[0]} is {shell}, which misreads commands"
+        yield "bad", seen, typeable(SHELL, office, host)
+    yield from _clock(_number(first.get("clock", "")), now)
     memory = _number(first.get("memory", ""))
     # the kernel keeps some of it: 50 MiB of 512, 180 MiB of 4096
     if memory + 50 + memory // 24 < (wanted := role_of(host).memory(size_of(office))):
         users = f"{len(office.users)} users"
         remedy = f"give it {wanted} MiB: a {host.role} for {users} needs that much"
-        yield Finding(host.name, "note", f"{memory} MiB of memory", remedy)
+        yield "note", f"{memory} MiB of memory", remedy
     yield from _disk(host, facts)
-    yield from _packages(host, [value for key, value in facts if key == "unfinished"])
-    yield from _mounts(host, [value for key, value in facts if key == "mounted"])
-    yield from _system(host, first.get("init", "systemd"))
+    if names := facts["unfinished"]:
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        yield "bad", f"packages are not completely installed: {listed}", UNFINISHED
+    yield from _mounts(facts["mounted"])
+    if (init := first.get("init", "systemd")) != "systemd":
+        remedy = "run apt-get install systemd-sysv on it and restart it, or start the container with systemd"
+        yield "bad", f"its first process is {init}, not systemd", remedy
     yield from _platform(office, host, first.get("container", ""))
-    present = {value for key, value in facts if key == "address"}
-    missing = [str(address) for address in host.all_addresses if str(address) not in present]
+    missing = [str(address) for address in host.all_addresses if str(address) not in facts["address"]]
     if missing:
         remedy = "set up its addresses as office.toml says, or correct office.toml: Outpost does not configure networks"
-        yield Finding(host.name, "bad", f"it has no {', '.join(missing)}", remedy)
+        yield "bad", f"it has no {', '.join(missing)}", remedy
     else:
-        yield Finding(host.name, "good", "has the addresses of the office file")
-    if "advertised" in first:
+        yield "good", "has the addresses of the office file", ""
+    if facts["advertised"]:
         remedy = "set a static one in the host's network configuration: after an apply the host ignores router advertisements"
-        yield Finding(host.name, "bad", "its IPv6 default route comes from router advertisements", remedy)
-    yield _ports(office, host, [value for key, value in facts if key == "port"])
-    yield from _filters(host, [value for key, value in facts if key == "filter"])
-    yield from _programs(host, [value for key, value in facts if key == "program"])
+        yield "bad", "its IPv6 default route comes from router advertisements", remedy
+    yield from _ports(office, host, facts["port"])
+    yield from _filters(host, facts["filter"])
+    # Programs of no package. A plan names them only once an apply has installed the observer, and the apply after that ends them.
+    if strange := [path for path in facts["program"] if not host.keeps(path)]:
+        remedy = f"write {json.dumps(strange)} into hosts.{host.name}.local to keep what belongs there: the second apply ends the others"
+        yield "note", f"runs programs of no package: {', '.join(strange)}", remedy
     if serves(host, "transport") and not office.smarthost:
-        yield _outbound(host, any(key == "outbound" for key, _ in facts))
+        if facts["outbound"]:
+            yield "good", "reaches port 25 of other mail servers", ""
+        else:
+            remedy = "ask the provider to open port 25 outwards, or name a [smarthost]"
+            yield "note", "no mail server on the Internet answered on port 25", remedy
     if first.get("asked"):
         yield from _others(office, host, facts)
-
-
-def _release(host: Host, release: str) -> Finding:
-    if release == f"debian {RELEASE}":
-        return Finding(host.name, "good", f"Debian {RELEASE}")
-    return Finding(
-        host.name, "bad", f"runs {release or 'an unknown system'}", f"install Debian {RELEASE} on it"
-    )
 
 
 def _is_foreign(shell: str) -> bool:
     return shell.rpartition("/")[2] in FOREIGN
 
 
-def _shell(office: Office, host: Host, shell: str) -> Iterator[Finding]:
-    """The login shell of the controller's account: sshd gives it each command, and csh and fish read quotes in other ways."""
-    if _is_foreign(shell):
-        seen = f"the login shell of {ssh.target(office, host)[0]} is {shell}, which misreads commands"
-        yield Finding(host.name, "bad", seen, typeable(SHELL, office, host))
-
-
-def _clock(host: Host, clock: str, now: tuple[float, float]) -> Finding:
-    own = _number(clock)
+def _clock(own: int, now: tuple[float, float]) -> Judgement:
     off = own - int(now[1]) if own > now[1] else own - int(now[0]) if own < now[0] - 1 else 0
-    if abs(off) <= CLOCK:
-        return Finding(host.name, "good", "its clock agrees with this machine's")
     seen = f"its clock is {abs(off)} s {'ahead' if off > 0 else 'behind'}"
-    if abs(off) >= FAR:
+    if abs(off) <= CLOCK:
+        yield "good", "its clock agrees with this machine's", ""
+    elif abs(off) >= FAR:
         right = f"{datetime.fromtimestamp(now[1], UTC):%Y-%m-%d %H:%M}"
         remedy = f"if this machine's clock is right, run date --utc --set '{right}', as root on the host: apt and TLS refuse a wrong time"
-        return Finding(host.name, "bad", seen, remedy)
-    remedy = "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock"
-    return Finding(host.name, "note", seen, remedy)
+        yield "bad", seen, remedy
+    else:
+        remedy = "run apply, which sets up chrony; if the clock stays wrong, check time.servers and the hypervisor's clock"
+        yield "note", seen, remedy
 
 
-def _disk(host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
+def _disk(host: Host, facts: Facts) -> Judgement:
     """The largest file system needs room for the role; each of the others for the packages, of which a part goes onto it."""
     wanted = role_of(host).disk
-    free: dict[str, list[tuple[int, str]]] = {"disk": [], "inodes": []}
-    for kind, (number, _, place) in ((key, value.partition(" ")) for key, value in facts if key in free):
-        free[kind].append((_number(number), place))
-    room = sorted(free["disk"], reverse=True)
+    room, inodes = (
+        [(_number(number), place) for number, _, place in (value.partition(" ") for value in facts[kind])]
+        for kind in ("disk", "inodes")
+    )
+    room.sort(reverse=True)
     if room and room[0][0] < wanted:
         size, place = room[0]
         remedy = f"enlarge its disk: a {host.role} needs {wanted} MiB{' and room for the mail' * bool(role_of(host).data)}"
-        level: Literal["note", "bad"] = "bad" if size < wanted // 2 else "note"
-        yield Finding(host.name, level, f"{size} MiB of disk are free on {place}", remedy)
+        yield "bad" if size < wanted // 2 else "note", f"{size} MiB of disk are free on {place}", remedy
     small = [("MiB of disk", "", size, place) for size, place in room[1:] if size < LEAST]
-    small += [("inodes", " --inodes", size, place) for size, place in free["inodes"] if size < LEAST_INODES]
+    small += [("inodes", " --inodes", size, place) for size, place in inodes if size < LEAST_INODES]
     for what, option, size, place in small:
         remedy = f"run du -x{option} -d 3 {place} | sort -n | tail, as root on the host; delete what is not needed, or enlarge that file system"
-        yield Finding(host.name, "bad", f"{size} {what} are free on {place}", remedy)
+        yield "bad", f"{size} {what} are free on {place}", remedy
 
 
-def _packages(host: Host, names: list[str]) -> Iterator[Finding]:
-    if names:
-        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        yield Finding(host.name, "bad", f"packages are not completely installed: {listed}", UNFINISHED)
-
-
-def _mounts(host: Host, lines: list[str]) -> Iterator[Finding]:
+def _mounts(lines: list[str]) -> Judgement:
     """Where packages are unpacked, and their scripts run."""
     for place, _, options in (line.partition(" ") for line in lines):
         if "ro" in options.split(","):
             remedy = "read dmesg on the host: a file system with errors becomes read-only; repair it with fsck, or take ro out of /etc/fstab"
-            yield Finding(host.name, "bad", f"{place} is mounted read-only", remedy)
+            yield "bad", f"{place} is mounted read-only", remedy
         elif "noexec" in options.split(","):
             remedy = f"take noexec out of the line of {place} in /etc/fstab, then run mount -o remount,exec {place}, as root on the host"
-            yield Finding(
-                host.name, "bad", f"{place} is mounted noexec: scripts of packages cannot run there", remedy
-            )
+            yield "bad", f"{place} is mounted noexec: scripts of packages cannot run there", remedy
 
 
-def _system(host: Host, init: str) -> Iterator[Finding]:
-    if init != "systemd":
-        remedy = "run apt-get install systemd-sysv on it and restart it, or start the container with systemd"
-        yield Finding(host.name, "bad", f"its first process is {init}, not systemd", remedy)
-
-
-def _platform(office: Office, host: Host, container: str) -> Iterator[Finding]:
+def _platform(office: Office, host: Host, container: str) -> Judgement:
     declared = office.platform_of(host)
     if container not in ("", "none") and declared != "docker":
         seen = f'it is a container ({container}), and the office file says platform = "{declared}"'
         remedy = f'write platform = "docker" below [hosts.{host.name}]: a container cannot set the clock or the kernel; or use a machine'
-        yield Finding(host.name, "bad", seen, remedy)
+        yield "bad", seen, remedy
     elif container in ("", "none") and declared == "docker":
         seen = 'it is a machine, and the office file says platform = "docker"'
         remedy = f'write platform = "machine" below [hosts.{host.name}]: otherwise its clock and kernel are not hardened'
-        yield Finding(host.name, "bad", seen, remedy)
+        yield "bad", seen, remedy
 
 
-def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterator[Finding]:
+def _others(office: Office, host: Host, facts: Facts) -> Judgement:
     """What the host depends on: resolvers, the package archive, time servers."""
-    answers = {
-        key: [value for name, value in facts if name == key]
-        for key in ("resolver", "archive", "unfetched", "ntp")
-    }
     given = {
-        server: _number(count) for server, _, count in (value.partition(" ") for value in answers["resolver"])
+        server: _number(count) for server, _, count in (value.partition(" ") for value in facts["resolver"])
     }
     wanted = [str(server) for server in _resolvers(office, host)]
     silent = [server for server in wanted if server not in given]
@@ -270,16 +266,16 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
     if (silent and len(silent) == len(wanted)) or (silent and office.resolver.forwarders):
         seen = f"no DNS answer from {', '.join(silent)} (UDP 53)"
         remedy = "allow port 53 (UDP and TCP) to these resolvers in the firewall, or name resolvers that this host reaches: [resolver] forwarders"
-        yield Finding(host.name, "bad" if len(silent) == len(wanted) else "note", seen, remedy)
+        yield "bad" if len(silent) == len(wanted) else "note", seen, remedy
     elif unsigned:
         remedy = "name forwarders that pass on DNSSEC records, or none: the hosts validate what they receive"
-        yield Finding(host.name, "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures", remedy)
+        yield "bad", f"{', '.join(unsigned)} answers without DNSSEC signatures", remedy
     else:
-        yield Finding(host.name, "good", "resolves names")
-    missing = [url for url in _archives(office) if url not in answers["archive"]]
+        yield "good", "resolves names", ""
+    missing = [url for url in _archives(office) if url not in facts["archive"]]
     if missing:
         by = f" through {office.archive.proxy}" if office.archive.proxy else ""
-        why = {url: text.strip() for url, _, text in (value.partition(" ") for value in answers["unfetched"])}
+        why = {url: text.strip() for url, _, text in (value.partition(" ") for value in facts["unfetched"])}
         answer = why.get(missing[0]) or f"no answer within {2 * WAIT} s"
         seen = f"no packages: {', '.join(missing)} is not reached{by} ({answer})"
         remedy = "allow it in the firewall, or name a proxy or mirror that this host reaches: [archive]"
@@ -288,26 +284,24 @@ def _others(office: Office, host: Host, facts: list[tuple[str, str]]) -> Iterato
         elif "resolv" in answer:
             server = next((server for server in wanted if server in given), "ADDRESS")
             remedy = f"run echo 'nameserver {server}' > /etc/resolv.conf, as root on the host: until its first apply it resolves by itself"
-        yield Finding(host.name, "bad", seen, remedy)
+        yield "bad", seen, remedy
     else:
-        yield Finding(host.name, "good", "reaches Debian's packages")
-    own = next((value for key, value in facts if key == "proxy" and re.fullmatch(PROXY, value)), "")
+        yield "good", "reaches Debian's packages", ""
+    own = next((value for value in facts["proxy"] if re.fullmatch(PROXY, value)), "")
     if own:
         remedy = f'write proxy = "{own}" below [archive]: an apply then sets it on every host, and their own files for it may go'
-        yield Finding(
-            host.name, "note", f"its apt uses the proxy {own}, and the office file names none", remedy
-        )
-    if BaseView(office, host).is_machine and not answers["ntp"]:
+        yield "note", f"its apt uses the proxy {own}, and the office file names none", remedy
+    if BaseView(office, host).is_machine and not facts["ntp"]:
         seen = f"no time server answers ({', '.join(office.time.servers)}, UDP 123)"
         remedy = "allow UDP 123 in the firewall, or name servers that this host reaches: [time] servers"
-        yield Finding(host.name, "note", seen, remedy)
+        yield "note", seen, remedy
 
 
 def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"\d{1,12}", text) else 0
 
 
-def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
+def _ports(office: Office, host: Host, lines: list[str]) -> Judgement:
     wanted = {(listener.protocol, str(listener.port)) for listener in listeners(office, host)}
     ours = {*EVERYWHERE, *REMOVED, *(program for role in every_role().values() for program in role.programs)}
     held = []
@@ -317,38 +311,18 @@ def _ports(office: Office, host: Host, lines: list[str]) -> Finding:
             held.append(f"{port}/{protocol} by {program}")
     if held:
         remedy = 'remove the package of that program on the host: dpkg -S "$(command -v PROGRAM)", then apt-get purge PACKAGE'
-        return Finding(
-            host.name, "bad", f"other programs use its ports: {', '.join(sorted(set(held)))}", remedy
-        )
-    return Finding(host.name, "good", "its ports are free, or used by its own daemons")
+        yield "bad", f"other programs use its ports: {', '.join(sorted(set(held)))}", remedy
+    else:
+        yield "good", "its ports are free, or used by its own daemons", ""
 
 
-def _filters(host: Host, tables: list[str]) -> Iterator[Finding]:
+def _filters(host: Host, tables: list[str]) -> Judgement:
     """Tables of the packet filter that drop what they do not know; an apply adds the office's beside them."""
     decided = {*host.accepted, *host.refused}
     named = [f"packet filter table {table}" for table in tables if table != "inet outpost"]
     if waiting := [name for name in named if name not in decided]:
         remedy = f"write {json.dumps(waiting)} into hosts.{host.name}.refused: the first apply removes it; or allow the office's ports there"
-        yield Finding(
-            host.name,
-            "bad",
-            f"its packet filter drops the office's connections: {', '.join(waiting)}",
-            remedy,
-        )
-
-
-def _programs(host: Host, paths: list[str]) -> Iterator[Finding]:
-    """Programs of no package. A plan names them only once an apply has installed the observer, and the apply after that ends them."""
-    if strange := [path for path in paths if not host.keeps(path)]:
-        remedy = f"write {json.dumps(strange)} into hosts.{host.name}.local to keep what belongs there: the second apply ends the others"
-        yield Finding(host.name, "note", f"runs programs of no package: {', '.join(strange)}", remedy)
-
-
-def _outbound(host: Host, reached: bool) -> Finding:
-    if reached:
-        return Finding(host.name, "good", "reaches port 25 of other mail servers")
-    remedy = "ask the provider to open port 25 outwards, or name a [smarthost]"
-    return Finding(host.name, "note", "no mail server on the Internet answered on port 25", remedy)
+        yield "bad", f"its packet filter drops the office's connections: {', '.join(waiting)}", remedy
 
 
 def _names_at(place: str, kind: str) -> set[str]:
