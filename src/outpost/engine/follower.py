@@ -110,10 +110,8 @@ class Follower:
             host.unchanged += 1
             host.does("waiting")
         elif text.startswith("Error (ignored): executed"):
-            host.troubled, host.output = (
-                self.operation,
-                reason(host.lines),
-            )  # the last operation reports it and fails
+            # the last operation reports it and fails
+            host.troubled, host.output = self.operation, reason(host.lines)
             host.does("waiting")
         elif text.startswith(("Error: executed", "Error: could not")):
             if not text.startswith("Error: executed"):

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -136,14 +137,10 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
     for host in office.hosts:
         if host.name in outcome.hosts:
             shell = shell_command(target, office, host, connector)
-            found = [
-                unchanged.Survey(name, host.role, shell, *rest)
-                for name, *rest in surveys
-                if name == host.name
-            ]
-            known[host.name] = (
-                found[0] if len(found) == 1 else None
-            )  # asked twice, and it was never the same plan
+            found = [rest for name, *rest in surveys if name == host.name]
+            # asked twice, and it was never the same plan
+            once = len(found) == 1
+            known[host.name] = unchanged.Survey(host.name, host.role, shell, *found[0]) if once else None
     unchanged.remember(target, connector, known, len(office.hosts))
 
 
@@ -225,12 +222,11 @@ def pyinfra(
         prefix: The prefix of its host names, removed from everything shown.
         keeps: Open files that it inherits.
     """
-    typed = [*arguments, "--json"]
     started = time.monotonic()
     follower = Follower(prefix)
     with tempfile.TemporaryFile() as result:
         process = subprocess.Popen(
-            [sys.executable, "-m", *typed],
+            [sys.executable, "-m", *arguments, "--json"],
             cwd=ROOT,
             env={**environment, "PYINFRA_PROGRESS": "off"},
             stdin=subprocess.DEVNULL,
@@ -241,7 +237,7 @@ def pyinfra(
         assert process.stderr is not None
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_pump, args=(process.stderr, lines), daemon=True).start()
-        watcher.start(" ".join(word for word in typed if word != "--json"), follower)
+        watcher.start(" ".join(arguments), follower)
         try:
             for line in _until_end(lines):
                 if line:
@@ -271,15 +267,12 @@ def _pump(pipe: IO[bytes], lines: queue.Queue[str | None]) -> None:
 
 def _until_end(lines: queue.Queue[str | None]) -> Iterator[str]:
     """Lines as they arrive, and an empty one five times a second so that clocks keep running."""
-    while True:
-        try:
-            line = lines.get(timeout=0.2)
-        except queue.Empty:
-            yield ""
-            continue
-        if line is None:
-            return
+    line: str | None = ""
+    while line is not None:
         yield line
+        line = ""
+        with suppress(queue.Empty):
+            line = lines.get(timeout=0.2)
 
 
 def _outcome(output: bytes, follower: Follower, returncode: int, seconds: float, remedy: str) -> Outcome:
@@ -324,11 +317,8 @@ def _stopped(follower: Follower, returncode: int, otherwise: str, how: str = "")
     if failed and not how:
         return of_hosts(failed, otherwise)
     why = "" if how else _exception(follower)
-    message, _, remedy = (
-        why.removeprefix("outpost.errors.OutpostError: ")
-        .removeprefix("outpost.templates.TemplateMistakeError: ")
-        .partition(". Remedy: ")
-    )
+    ours = r"^outpost\.(errors\.Outpost|templates\.TemplateMistake)Error: "
+    message, _, remedy = re.sub(ours, "", why).partition(". Remedy: ")
     if remedy:
         return OutpostError(message, remedy.removesuffix("."))
     ended = {name: _ended(host) for name, host in follower.hosts.items() if host.troubled}
