@@ -135,7 +135,7 @@ def test_an_operation_that_cannot_read_an_answer_fails_by_itself(
     monkeypatch.setattr(observation, "pyinfra_operation", lambda: lambda function: function)
     monkeypatch.setattr(observation, "state", SimpleNamespace(is_executing=executing))
 
-    @observation.operation()
+    @observation.operation
     def broken() -> Generator[str, None, None]:
         yield "first"
         raise IndexError("it's \x1b[2K")

@@ -71,7 +71,7 @@ def last() -> None:
     _remembered(name="known state", _ignore_errors=False)
 
 
-@operation()
+@operation
 def _repaired(kinds: tuple[str, ...]) -> Generator[Command, None, None]:
     found = _of_kinds(kinds)
     if not state.is_executing:
@@ -124,7 +124,7 @@ def _carried_out(commands: Iterable[str]) -> Iterator[Command]:
         void()
 
 
-@operation()
+@operation
 def _refused() -> Generator[Command, None, None]:
     """The first apply of a host: the operations before could not know what was there, because the host had no observer."""
     if not state.is_executing or not _me().refused or _before().usable:
@@ -196,7 +196,7 @@ def _me() -> Host:
     return office.host(host.data.machine)
 
 
-@operation()
+@operation
 def _remembered() -> Generator[Command, None, None]:
     before = _before()
     if not state.is_executing:

@@ -146,27 +146,24 @@ def run() -> Run:
     return _runs[ctx_host.get()]  # type: ignore[no-untyped-call]  # the host itself: its proxy is one for all
 
 
-def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], Callable[..., Any]]:
+def operation(function: Callable[P, Generator[Any, None, None]]) -> Callable[..., Any]:
     """pyinfra's decorator, for operations that read what a host answers.
 
     SYS-08: without it an unexpected answer of one compromised host ends the apply of every host in the middle.
     """
 
-    def decorate(function: Callable[P, Generator[Any, None, None]]) -> Callable[..., Any]:
-        @wraps(function)
-        def contained(*arguments: P.args, **options: P.kwargs) -> Generator[Any, None, None]:
-            try:
-                yield from function(*arguments, **options)
-            except OutpostError:
-                raise  # about the office's own files
-            except Exception as error:
-                if not state.is_executing:
-                    raise  # `outpost.converge.failures.contained` handles it
-                yield StringCommand(f"echo {shlex.quote(unread(error))} >&2; false")
+    @wraps(function)
+    def contained(*arguments: P.args, **options: P.kwargs) -> Generator[Any, None, None]:
+        try:
+            yield from function(*arguments, **options)
+        except OutpostError:
+            raise  # about the office's own files
+        except Exception as error:
+            if not state.is_executing:
+                raise  # `outpost.converge.failures.contained` handles it
+            yield StringCommand(f"echo {shlex.quote(unread(error))} >&2; false")
 
-        return pyinfra_operation()(contained)
-
-    return decorate
+    return pyinfra_operation()(contained)
 
 
 class NoAnswerError(OperationError):

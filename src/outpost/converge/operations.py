@@ -64,7 +64,7 @@ ENABLED = ("enabled", "static", "alias", "generated", "indirect")
 Command = str | StringCommand | FileUploadCommand | FunctionCommand
 
 
-@operation()
+@operation
 def converge(item: Change) -> Generator[Command, None, None]:
     key, files, unit = item.key, item.files, item.unit
     answer = observe()
@@ -246,7 +246,7 @@ def _report(
         differs("file", path, "no longer declared", "an apply removes it; nothing reads it any more")
 
 
-@operation()
+@operation
 def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (all of the host's at once)
     known = run().known
     listed = answer_to(known.are_installed)
@@ -270,7 +270,7 @@ def install(item: Packages) -> Generator[Command, None, None]:  # noqa: ARG001 (
     void()
 
 
-@operation()
+@operation
 def directory(item: Directory) -> Generator[Command, None, None]:
     wanted = (item.mode.lstrip("0"), item.owner, item.group, "directory")
     seen = observe().files.get(item.name)
@@ -295,14 +295,14 @@ def made(item: Directory) -> str:
     )
 
 
-@operation()
+@operation
 def group(item: Group) -> Generator[Command, None, None]:
     if not answer_to(item.question):
         yield from stock_server.group._inner(group=item.group, system=True)
         void()
 
 
-@operation()
+@operation
 def account(item: Account) -> Generator[Command, None, None]:
     seen = answer_to(item.question)
     entry = seen[0].split(":") if seen else []
@@ -320,7 +320,7 @@ def account(item: Account) -> Generator[Command, None, None]:
     void()
 
 
-@operation()
+@operation
 def once(item: Once) -> Generator[Command, None, None]:
     if "met" in answer_to(item.question):
         return
@@ -337,7 +337,7 @@ def once(item: Once) -> Generator[Command, None, None]:
     void()
 
 
-@operation()
+@operation
 def retire() -> Generator[Command, None, None]:
     """Remove what earlier runs installed and nobody declares any more: files, units, packages.
 
