@@ -135,6 +135,5 @@ def _confirm(state: State, host: Host, key: str, disarms: str) -> None:  # noqa:
             f"no new connection to the host after the change of {key} ({why}); the host restores "
             f"the previous files within {seconds()} s"
         )
-    stop(
-        configuration, host.name
-    )  # sshd keeps the settings that it had when the shared connection was opened
+    # sshd keeps the settings that it had when the shared connection was opened
+    stop(configuration, host.name)

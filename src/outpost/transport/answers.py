@@ -69,10 +69,8 @@ def parsed(text: str, type_: type[_T], host: str) -> _T:
         raise unexpected(host)
     try:
         return cast("_T", _adapter(type_).validate_python(json.loads(text)))  # type: ignore[arg-type]
-    except (
-        ValueError,
-        RecursionError,
-    ):  # pydantic's ValidationError is a ValueError; its text holds the answer
+    # pydantic's ValidationError is a ValueError; its text holds the answer
+    except (ValueError, RecursionError):
         raise unexpected(host) from None
 
 

@@ -27,10 +27,8 @@ def run_script(
     most: int = answers.MOST,
 ) -> str:
     """Run a script as root on a host; returns its standard output, which the host controls (`outpost.transport.answers`)."""
-    command, otherwise = (
-        shell_command(target, office, host, via),
-        f"./outpost plan {target.typed} --limit {host.name}",
-    )
+    command = shell_command(target, office, host, via)
+    otherwise = f"./outpost plan {target.typed} --limit {host.name}"
     try:
         return carried_out(host.name, command, script, otherwise, patience=patience, most=most)
     except OutpostError as error:

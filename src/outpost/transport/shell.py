@@ -80,9 +80,8 @@ class Shell:
             number, text = next(self._numbers), command.encode()
             coming = self._waiting[number] = Future()
             assert self._process.stdin is not None
-            with suppress(
-                BrokenPipeError
-            ):  # the reading thread notices the end, and reports the host's errors
+            # the reading thread notices the end, and reports the host's errors
+            with suppress(BrokenPipeError):
                 self._process.stdin.write(b"%d %d\n%s" % (number, len(text), text))
                 self._process.stdin.flush()
             return coming
@@ -113,9 +112,8 @@ class Shell:
             _hang_up(process)
             if self._process is process:
                 self._process = None
-            if (
-                not answered
-            ):  # a new connection to a host that died fails as well, and each takes as long as ssh's timeout
+            # a new connection to a host that died fails as well, and each takes as long as ssh's timeout
+            if not answered:
                 self._unreached = error
         for coming in waiting.values():
             coming.set_exception(error)
