@@ -25,12 +25,16 @@ app = App()
 @app.of_office("trace")
 def trace_message(
     at: At, identifiers: list[str], since: str = "-5d", last: int = 5, as_json: bool = False
-) -> int:
+) -> None:
     ask = tracing.asker(at.target, at.office, since=since, last=last, via=at.via)
-    stories = tracing.found(at.target, tuple(identifiers), tracing.follow(at.office, identifiers, ask))
+    stories = tracing.follow(at.office, identifiers, ask)
+    if not stories:
+        problem = f"no host of {at.target.title} knows {', '.join(identifiers)} in that time"
+        remedy = "search further back with --since, or ask by the sender's or recipient's address"
+        raise OutpostError(problem, remedy)
     if as_json:
         say_json([asdict(story) for story in stories])
-        return 0
+        return
     for story in stories:
         out.print(f"[bold]{escape(story.message_id)}[/] (UTC)")
         width = max(len(hop.id) for hop in story.hops)
@@ -39,13 +43,12 @@ def trace_message(
             about = "".join(f"  [dim]{escape(part)}[/]" for part in (_after(hop), hop.tls) if part)
             out.print(f"{moment}  {hop.host:<7} {escape(hop.id):<{width}}  {escape(hop.what)}{about}")
         out.print(f"{story.hops[-1].time - story.hops[0].time:.1f} s from the first hop to the last\n")
-    return 0
 
 
 @app.of_office("queue")
 def queue_office(
     at: At, release: list[str] | None = None, hold: list[str] | None = None, as_json: bool = False
-) -> int:
+) -> None:
     target, loaded, via = at.target, at.office, at.via
     messages = queues.waiting(target, loaded, via)
     if release:
@@ -56,10 +59,10 @@ def queue_office(
         messages = queues.waiting(target, loaded, via)
     if as_json:
         say_json([message._asdict() for message in messages])
-        return 0
+        return
     if not messages:
         out.print(f"{escape(target.title)}: [green]the queue is empty[/]")
-        return 0
+        return
     routes = Table("route", "messages", "oldest", "most often because")
     for route, count, age, reason in queues.by_route(messages):
         routes.add_row(route, str(count), duration(age), escape(reason))
@@ -70,7 +73,6 @@ def queue_office(
         out.print(f"{line}, {size(message.size)}, from {escape(message.sender)}")
         for address, reason in message.reasons.items():
             out.print(f"    to {escape(address)}" + (f": {escape(reason)}" if reason else ""))
-    return 0
 
 
 @app.of_office("alarms")
@@ -104,7 +106,7 @@ def _alarms_of(at: At, host: Host, *, test: bool) -> list[dict[str, Any]]:
 @app.of_office("peer", asks_hosts=False)
 def print_peer(
     at: At, peer: str | None = None, postfix: bool = False, recipients: bool = False, as_json: bool = False
-) -> int:
+) -> None:
     ends = [OtherEnd(at.pictured, each) for each in _peers(at.pictured, peer)]
     if as_json:
         say_json([end.as_data() for end in ends])
@@ -115,7 +117,6 @@ def print_peer(
         sys.stdout.write("\n".join(lines))
     else:
         sys.stdout.write("\n".join(peering.rendered("facts.j2", end) for end in ends))
-    return 0
 
 
 def _after(hop: tracing.Hop) -> str:

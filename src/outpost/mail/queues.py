@@ -4,7 +4,7 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple, NotRequired
 
 from pydantic import Field, StringConstraints
@@ -165,19 +165,12 @@ def _on_hosts(
         run_script(target, office, office.host(name), "\n".join(lines), via)
 
 
-def by_route(messages: Iterable[Waiting]) -> list[tuple[str, int, int, str]]:
+def by_route(messages: Collection[Waiting]) -> list[tuple[str, int, int, str]]:
     """Route, number of messages, age of the oldest in seconds, and the most frequent reason."""
-    grouped: dict[str, list[Waiting]] = {}
-    for message in messages:
-        for name in message.routes:
-            grouped.setdefault(name, []).append(message)
-    now = time.time()
-    return [
-        (name, len(those), int(now - min(one.arrived for one in those)), _usual(those))
-        for name, those in sorted(grouped.items())
-    ]
-
-
-def _usual(messages: Iterable[Waiting]) -> str:
-    reasons = Counter(reason for message in messages for reason in message.reasons.values() if reason)
-    return reasons.most_common(1)[0][0] if reasons else "not tried yet"
+    found, now = [], time.time()
+    for name in sorted({name for message in messages for name in message.routes}):
+        those = [message for message in messages if name in message.routes]
+        reasons = Counter(reason for message in those for reason in message.reasons.values() if reason)
+        usual = max(reasons, key=reasons.__getitem__, default="not tried yet")
+        found.append((name, len(those), int(now - min(one.arrived for one in those)), usual))
+    return found

@@ -9,10 +9,10 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from outpost.errors import OutpostError
 from outpost.office.model import Office
 from outpost.office.role import role_of
 from outpost.office.tables.topology import Host
@@ -128,17 +128,10 @@ def follow(office: Office, identifiers: Iterable[str], ask: Ask) -> list[Story]:
     """
     hosts = [host for host in office.hosts if role_of(host).traced]
     wanted = tuple(identifiers)
-    lines: dict[str, list[mailtrace.Line]] = {}
-
-    def answers_about(names: tuple[str, ...]) -> dict[str, list[mailtrace.Line]]:
-        return of_each(hosts, lambda host: ask(host, names))
-
-    for _round in range(2):
-        lines = answers_about(wanted)
-        more = tuple(dict.fromkeys(name for entries in lines.values() for name in _names(entries)))
-        if not more or set(more) <= set(wanted):
-            break
-        wanted = more
+    lines = of_each(hosts, lambda host: ask(host, wanted))
+    more = tuple(dict.fromkeys(name for entries in lines.values() for name in _names(entries)))
+    if not set(more) <= set(wanted):
+        lines = of_each(hosts, lambda host: ask(host, more))
     return stories(lines)
 
 
@@ -156,20 +149,16 @@ def _names(entries: Iterable[mailtrace.Line]) -> list[str]:
 def stories(lines: Mapping[str, Iterable[mailtrace.Line]]) -> list[Story]:
     """Every host's lines, grouped by message."""
     marks: dict[str, str] = {}
-    for entries in lines.values():
-        for line in entries:
-            if (name := mailtrace.QUEUE_ID.match(line.text)) and (
-                mark := mailtrace.MESSAGE_ID.search(line.text)
-            ):
-                marks[name[1]] = mark[1]
+    for line in chain.from_iterable(lines.values()):
+        name, mark = mailtrace.QUEUE_ID.match(line.text), mailtrace.MESSAGE_ID.search(line.text)
+        if name and mark:
+            marks[name[1]] = mark[1]
     found: dict[str, list[Hop]] = defaultdict(list)
     for host, entries in lines.items():
         for line in entries:
-            hop = next((hop for rule in RULES if (hop := rule.hop(host, line))), None)
-            if hop is None:
-                continue
-            mark = mailtrace.MESSAGE_ID.search(line.text)
-            found[mark[1] if mark else marks.get(hop.id, hop.id)].append(hop)
+            if hop := next((hop for rule in RULES if (hop := rule.hop(host, line))), None):
+                mark = mailtrace.MESSAGE_ID.search(line.text)
+                found[mark[1] if mark else marks.get(hop.id, hop.id)].append(hop)
     stories = [Story(mark, tuple(sorted(hops, key=lambda hop: hop.time))) for mark, hops in found.items()]
     return sorted(stories, key=lambda story: story.hops[0].time)
 
@@ -188,14 +177,6 @@ def asker(target: Target, office: Office, *, since: str, last: int, via: str | N
         return [replace(line, text=line.text[:LONGEST], tls=line.tls[:LONGEST]) for line in entries]
 
     return ask
-
-
-def found(target: Target, identifiers: tuple[str, ...], stories: list[Story]) -> list[Story]:
-    """The stories; at least one must exist."""
-    if not stories:
-        remedy = "search further back with --since, or ask by the sender's or recipient's address"
-        raise OutpostError(f"no host of {target.title} knows {', '.join(identifiers)} in that time", remedy)
-    return stories
 
 
 def _parts(delays: str) -> str:
