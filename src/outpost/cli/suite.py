@@ -9,9 +9,9 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import App
@@ -122,24 +122,24 @@ def _report(stages: list[Stage], seconds: float, *, fast: bool) -> int:
     return 1 if total["failed"] or any(not stage.ran for stage in stages) else 0
 
 
+@dataclass
 class Suite:
     """The stages' work."""
 
-    def __init__(self, *, yes: bool, keep: bool, arguments: list[str]) -> None:
-        self.yes, self.keep, self.arguments = yes, keep, arguments
-        self.lab_runs = self.lab_failed = False
-        self.beside: Future[None] | None = None
-        self.log: bytearray | None = None
-        """Collects the output of commands that is not shown at once."""
-        self.environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    yes: bool
+    keep: bool
+    arguments: list[str]
+    lab_runs: bool = False
+    lab_failed: bool = False
+    beside: Future[None] | None = None
+    log: IO[bytes] | None = None
+    """Collects the output of commands that is not shown at once."""
 
     def _run(self, *command: str) -> int:
-        if self.log is None:
-            return subprocess.run(command, cwd=ROOT, env=self.environment, check=False).returncode
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.log += done.stdout
+            command, cwd=ROOT, env=environment, check=False, stdout=self.log, stderr=self.log
+        )
         return done.returncode
 
     def tools(self, stage: Stage, *commands: tuple[str, ...]) -> None:
@@ -195,11 +195,13 @@ class Suite:
             self.beside = ThreadPoolExecutor(1).submit(self._strangers, stage)
 
     def _strangers(self, stage: Stage) -> None:
-        apart, started = Suite(yes=self.yes, keep=self.keep, arguments=self.arguments), time.monotonic()
-        apart.lab_runs, apart.log = True, bytearray()
+        started = time.monotonic()
         own = ("log_cli=true", "log_cli_level=INFO", "cache_dir=.pytest_cache/strangers")
-        apart.in_lab(stage, "tests/strangers", *(word for option in own for word in ("-o", option)))
-        stage.seconds, stage.printed = time.monotonic() - started, bytes(apart.log)
+        with tempfile.TemporaryFile() as log:
+            apart = replace(self, log=log)
+            apart.in_lab(stage, "tests/strangers", *(word for option in own for word in ("-o", option)))
+            log.seek(0)
+            stage.seconds, stage.printed = time.monotonic() - started, log.read()
 
     def strangers_end(self, stage: Stage) -> None:
         """Waits for that stage and prints its output."""
@@ -217,20 +219,16 @@ class Suite:
 
     def lab_ends(self) -> None:
         """On a failure print the machines' state; then remove them, unless the user keeps them."""
-        if self.lab_failed:
-            self.lab_evidence()
-        if not self.keep:
-            self.lab_down()
-
-    def lab_evidence(self) -> None:
-        """The machines' state after a failure, before they are removed."""
         label = f"label=outpost.instance={INSTANCE}"
         command = ["docker", "ps", "--filter", label, "--format", "{{.Names}}"]
-        listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        for container in sorted(listed.split()):
-            out.print(f"--- {container}", markup=False)
-            sys.stdout.flush()
-            self._run("docker", "exec", container, "sh", "-c", EVIDENCE)
+        if self.lab_failed:
+            listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            for container in sorted(listed.split()):
+                out.print(f"--- {container}", markup=False)
+                sys.stdout.flush()
+                self._run("docker", "exec", container, "sh", "-c", EVIDENCE)
+        if not self.keep:
+            self.lab_down()
 
     def lab_down(self) -> None:
         self._run(sys.executable, "-m", "outpost", "lab", "down", "--name", INSTANCE)
