@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 from outpost.evidence.controls import named
@@ -56,30 +57,19 @@ def in_effect(
 def explained(host: str, file: str, text: str) -> Iterator[tuple[set[str], Line]]:
     """Each comment that names controls, with the lines that it explains."""
     lines = [line[:WIDEST] for line in text.splitlines()]
-    number = 0
-    while number < len(lines):
-        line = lines[number]
+    for number, line in enumerate(lines, 1):
         controls = named(line)
         if controls and not COMMENT.match(line):
-            yield controls, Line(host, file, number + 1, "", _shown(line))
+            yield controls, Line(host, file, number, "", _shown(line))
         elif controls:
-            start = number
-            while (
-                number + 1 < len(lines) and COMMENT.match(lines[number + 1]) and not named(lines[number + 1])
-            ):
-                number += 1
-            why = " ".join(
-                re.sub(r"^\s*(#|//|;|--|/?\*)+\s?|-{5,}", "", each).strip()
-                for each in lines[start : number + 1]
-            )
-            below: list[str] = []
-            for each in lines[number + 1 :]:
-                if not each.strip() or COMMENT.match(each) or len(below) == LONGEST:
-                    break
-                below.append(_shown(each))
+            rest = (lines[at] for at in range(number, len(lines)))
+            comment = [line, *takewhile(lambda each: COMMENT.match(each) and not named(each), rest)]
+            why = " ".join(re.sub(r"^\s*(#|//|;|--|/?\*)+\s?|-{5,}", "", each).strip() for each in comment)
+            after = number + len(comment) - 1
+            nearest = lines[after : after + LONGEST]
+            below = [*takewhile(lambda each: each.strip() and not COMMENT.match(each), nearest)]
             if below:
-                yield controls, Line(host, file, number + 2, why.strip(), "\n".join(below))
-        number += 1
+                yield controls, Line(host, file, after + 1, why.strip(), "\n".join(map(_shown, below)))
 
 
 def _shown(line: str) -> str:
