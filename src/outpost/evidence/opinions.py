@@ -7,7 +7,8 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from outpost.target import ROOT
 
@@ -44,10 +45,7 @@ def record(new: list[Opinion], path: Path = RECORDED) -> None:
 
 
 def recorded(path: Path = RECORDED) -> tuple[Opinion, ...]:
-    if not path.exists():
-        return ()
-    entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Opinion(**entry | {"findings": tuple(entry["findings"])}) for entry in entries)
+    return TypeAdapter(tuple[Opinion, ...]).validate_json(path.read_bytes()) if path.exists() else ()
 
 
 def reasons() -> dict[str, dict[str, str]]:
@@ -76,14 +74,11 @@ def table(judged: tuple[Opinion, ...]) -> str:
 
 def left(judged: tuple[Opinion, ...], known: dict[str, dict[str, str]]) -> str:
     """What the tools would change, with the reason why it stays, as Markdown."""
-    lines: list[str] = []
+    tools = []
     for tool in dict.fromkeys(each.tool for each in judged if each.findings):
-        lines += [
-            *([""] if lines else []),
-            f"What {tool} recommends otherwise, and why the office keeps its setting:",
-            "",
-        ]
         findings = sorted({finding for each in judged if each.tool == tool for finding in each.findings})
         why = known.get(tool, {})
-        lines += [f"- **{finding}**: {why.get(finding, 'not explained yet')}" for finding in findings]
-    return "\n".join(lines) + "\n"
+        listed = (f"- **{finding}**: {why.get(finding, 'not explained yet')}\n" for finding in findings)
+        heading = f"What {tool} recommends otherwise, and why the office keeps its setting:\n\n"
+        tools.append(heading + "".join(listed))
+    return "\n".join(tools) or "\n"
