@@ -14,7 +14,7 @@ from outpost.evidence import opinions as others
 from outpost.evidence.controls import FAMILIES, catalogue, measured
 from outpost.office import Office, ports
 from outpost.office.checks.schema import toml
-from outpost.office.flows import Flow, flows
+from outpost.office.flows import flows
 from outpost.office.load import parse
 from outpost.office.tables.tls import TrustedAuthority
 from outpost.target import INVENTORY, LAB, ROOT
@@ -128,21 +128,18 @@ def replaced(text: str, content: str, marker: str = BEGIN) -> str:
 
 
 def diagram(office: Office) -> str:
-    """The office as a Mermaid graph: who talks to whom, and why; it leaves out upkeep (SSH, time, packages)."""
-    links: dict[tuple[str, str], dict[str, None]] = {}
-    for flow in _shown(office):
-        labels = links.setdefault((flow.source.label, flow.destination.label), {})
-        labels[f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] = None
-    outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
-    return _page("diagram", office=office, outside=outside, links=links, node=partial(re.sub, r"\W", "_"))
+    """The office as a Mermaid graph: who talks to whom, and why.
 
-
-def _shown(office: Office) -> Iterator[Flow]:
-    """Flows that a newcomer needs: mail, names and people, no upkeep; each protocol once."""
+    It has what a newcomer needs: mail, names and people, each protocol once; no upkeep (SSH, time, packages).
+    """
     inner = {zone.name for zone in office.zones.values() if zone.kind in ("servers", "management")}
+    links: dict[tuple[str, str], dict[str, None]] = {}
     for flow in flows(office):
         if flow.why not in UPKEEP and flow.protocol == "tcp" and flow.source.label not in inner:
-            yield flow
+            labels = links.setdefault((flow.source.label, flow.destination.label), {})
+            labels[f"{PROTOCOLS.get(flow.port, 'SMTP')} {flow.port}"] = None
+    outside = sorted({end for link in links for end in link} - {host.name for host in office.hosts})
+    return _page("diagram", office=office, outside=outside, links=links, node=partial(re.sub, r"\W", "_"))
 
 
 def flow_reference(office: Office) -> str:
