@@ -59,8 +59,9 @@ def verify_office(
             target, hosts=hosts, controls=tuple(controls or ()), connector=at.via, junit=junit, on_result=on_result,
             white_box=white_box, ahead=None if controls else history.folder(target) / f"asked{'-white-box' * white_box}",
         )  # fmt: skip
-    selection = [*hosts, *(controls or ()), *(("white-box",) if white_box else ())]
-    now = history.described(target, verdict, " ".join(selection))
+    selection = " ".join([*hosts, *(controls or ()), *(("white-box",) if white_box else ())])
+    by, seconds = history.described_by(target), round(verdict.seconds, 1)
+    now = history.Run(**by, selection=selection, seconds=seconds, results=verdict.results)
     history.keep(target, now)
     difference = history.difference(now, before)
     if as_json:

@@ -160,10 +160,6 @@ class Ahead:
         lists = {host: sorted(commands) for host, commands in self.asked.items()}
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["asked"] = lists
-        else:
-            self._keep(lists)
-
-    def _keep(self, lists: dict[str, list[str]]) -> None:
-        """Nobody else may write or read the file, because the commands are run."""
-        if (known := self._listed()) | lists != known:
+        elif (known := self._listed()) | lists != known:
+            # nobody else may write or read the file, because the commands are run
             written(self.file, json.dumps(known | lists, indent=1))

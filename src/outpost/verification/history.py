@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from outpost.errors import OutpostError
 from outpost.target import ROOT, Target, shown, written
-from outpost.verification.live import Result, Verdict
+from outpost.verification.live import Result
 
 KEPT = 60  # runs; older ones are deleted
 
@@ -62,11 +62,6 @@ def described_by(target: Target) -> dict[str, str]:
         "commit": commit(),
         "office_file": hashlib.sha256(target.office_file.read_bytes()).hexdigest(),
     }
-
-
-def described(target: Target, verdict: Verdict, selection: str) -> Run:
-    seconds = round(verdict.seconds, 1)
-    return Run(**described_by(target), selection=selection, seconds=seconds, results=verdict.results)
 
 
 def commit() -> str:
@@ -155,20 +150,18 @@ class Difference(NamedTuple):
 def difference(now: Run, before: Iterable[Run]) -> Difference:
     """Compare a run with earlier ones, check by check: a run of one host leaves the others' results as they are."""
     earlier = tuple(before)
-    known = latest(earlier)
-    failed = {result.id: result for result in now.results if result.outcome == "failed"}
-    was_failed = {id_ for id_, (result, _) in known.items() if result.outcome == "failed"}
-    held = {id_ for id_, (result, _) in known.items() if result.outcome == "passed"}
-    lost = tuple(result for result in now.results if result.pending and result.id in held)
+    was = {id_: result.outcome for id_, (result, _) in latest(earlier).items()}
+    failed = [result for result in now.results if result.outcome == "failed"]
+    lost = (result for result in now.results if result.pending and was.get(result.id) == "passed")
     present = {result.id for result in now.results}
     whole = () if now.selection or not earlier else earlier[0].results
     return Difference(
         since=earlier[0].when if earlier else "",
-        broken=(*(result for id_, result in failed.items() if id_ not in was_failed), *lost),
+        broken=(*(result for result in failed if was.get(result.id) != "failed"), *lost),
         mended=tuple(
-            result for result in now.results if result.id in was_failed and result.outcome == "passed"
+            each for each in now.results if each.outcome == "passed" and was.get(each.id) == "failed"
         ),
-        still=tuple(result for id_, result in failed.items() if id_ in was_failed),
-        added=len(present - set(known)) if earlier else 0,
+        still=tuple(result for result in failed if was.get(result.id) == "failed"),
+        added=len(present - set(was)) if earlier else 0,
         gone=tuple(sorted(result.id for result in whole if result.id not in present)),
     )

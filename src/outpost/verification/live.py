@@ -104,17 +104,12 @@ class Reporter:
         """One result: the call, or the error before or after it."""
         if report.when != "call" and report.passed:
             return
-        properties = dict(report.user_properties)
+        # a worker that died reports no properties
+        about: dict[str, Any] = {"promise": sentence(report.nodeid), "controls": [], "host": "", "remedy": ""}
+        about |= {name: value for name, value in report.user_properties if name in about}
+        about["seen"] = _seen(report)
         self._event(
-            event="result",
-            id=report.nodeid,
-            outcome=report.outcome,
-            seconds=report.duration,
-            promise=str(properties.get("promise") or sentence(report.nodeid)),
-            controls=properties.get("controls") or [],
-            host=str(properties.get("host") or ""),
-            remedy=str(properties.get("remedy") or ""),
-            seen=_seen(report),
+            event="result", id=report.nodeid, outcome=report.outcome, seconds=report.duration, **about
         )
 
 
@@ -184,10 +179,8 @@ class Result:
     @property
     def pending(self) -> str:
         """What others must do first; empty if the check is not pending."""
-        mark = f"Skipped: {PENDING}"
-        return (
-            self.seen.removeprefix(mark) if self.outcome == "skipped" and self.seen.startswith(mark) else ""
-        )
+        before, mark, what = self.seen.partition(f"Skipped: {PENDING}")
+        return what if self.outcome == "skipped" and mark and not before else ""
 
     @property
     def could_not_ask(self) -> bool:
@@ -320,9 +313,8 @@ def verify(
     if os.environ.get("OUTPOST_DEBUG"):
         sys.stderr.write("\n".join(lines) + "\n")
     unexplained = process.returncode == 1 and not any(result.outcome == "failed" for result in results)
-    if (
-        process.returncode not in (0, 1) or not results or unexplained
-    ):  # a file that cannot be imported is no proof
+    # a file that cannot be imported is no proof
+    if process.returncode not in (0, 1) or not results or unexplained:
         message = f"the live checks could not run: {lines[-1] if lines else 'pytest printed nothing'}"
         raise OutpostError(message, "run it again with OUTPOST_DEBUG=1 to see pytest's full output")
     unasked = {result for result in results if result.outcome == "failed" and result.could_not_ask}
@@ -347,14 +339,12 @@ def _follow(descriptor: int, on_result: OnResult) -> list[Result]:
     with os.fdopen(descriptor) as pipe:
         for line in pipe:
             event = json.loads(line)
-            if event["event"] == "collected":
+            if event.pop("event") == "collected":
                 total = max(total, event["total"])
                 continue
-            event["controls"] = tuple(event["controls"])
-            result = Result(**{name: value for name, value in event.items() if name != "event"})
-            if (
-                result.id not in results or result.outcome == "failed"
-            ):  # a failed teardown makes a pass a failure
+            result = Result(**event | {"controls": tuple(event["controls"])})
+            # a failed teardown makes a pass a failure
+            if result.id not in results or result.outcome == "failed":
                 results[result.id] = result
             on_result(len(results), max(total, len(results)), result)
     return list(results.values())
