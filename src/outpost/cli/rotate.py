@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -27,30 +27,28 @@ app = App()
 rotate = app.group("rotate")
 
 
-@contextmanager
-def at_desk(at: At) -> Iterator[Desk]:
+def at_desk(at: At) -> AbstractContextManager[Desk]:
     """The office whose keys or users change, locked against other changes; it prints each step."""
-    report = partial(out.print, markup=False)
-    with engine.desk(at.target, report, via=at.via, watcher=watcher()) as desk:
-        yield desk
+    return engine.desk(at.target, partial(out.print, markup=False), via=at.via, watcher=watcher())
 
 
-def _show(rows: Rows) -> None:
-    table = Table("key", "stage", "next")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    out.print(table)
+def _take(at: At, step: Callable[[Desk], object], status_of: Callable[[Desk], Rows], *, status: bool) -> None:
+    """Take the next step of a kind of keys, or only show their state."""
+    with at_desk(at) as desk:
+        if not status:
+            step(desk)
+            return
+        table = Table("key", "stage", "next")
+        for row in status_of(desk):
+            table.add_row(*map(escape, row))
+        out.print(table)
 
 
 def _kind(name: str, status_of: Callable[[Desk], Rows], step: Callable[[Desk], None]) -> None:
-    """Run the next step for a kind of keys, or only show their state."""
+    """A command without options of its own."""
 
     def command(at: At, status: bool = False) -> None:
-        with at_desk(at) as desk:
-            if status:
-                _show(status_of(desk))
-            else:
-                step(desk)
+        _take(at, step, status_of, status=status)
 
     rotate.of_office(name)(command)
 
@@ -60,21 +58,16 @@ _kind("dkim", dkim.status, dkim.advance)
 
 @rotate.of_office("tls")
 def roll_tls(at: At, host: str | None = None, status: bool = False) -> None:
-    with at_desk(at) as desk:
-        if status:
-            _show(tls.status(desk))
-            return
+    def step(desk: Desk) -> None:
         for one in tls.hosts(desk, host):
             tls.roll(desk, one)
+
+    _take(at, step, tls.status, status=status)
 
 
 @rotate.of_office("hosts")
 def roll_hosts(at: At, keys: bool = False, status: bool = False) -> None:
-    with at_desk(at) as desk:
-        if status:
-            _show(authority.links_status(desk))
-        else:
-            authority.renew_links(desk, keys=keys)
+    _take(at, partial(authority.renew_links, keys=keys), authority.links_status, status=status)
 
 
 _kind("authority", authority.status, authority.advance)
