@@ -452,19 +452,19 @@ def test_adding_a_user_applies_no_change_of_others(
     monkeypatch.setattr(run, "plan", plan)
     with (
         pytest.raises(OutpostError, match=r"mta: mta \| recipients.*office.toml is unchanged") as caught,
-        edit._claimed(desk, ("transport",), apply=True, urgent=False),  # type: ignore[arg-type]
+        edit._claimed(desk, ("transport",), urgent=False),  # type: ignore[arg-type]
     ):
         pytest.fail("others' changes are applied, too")
     assert f"./outpost apply {one.typed}" in caught.value.remedy
-    with edit._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), urgent=False):  # type: ignore[arg-type]
         pass  # nothing waits
     planned[:] = [(run.Change("mta", "mta | recipients"),)]
-    with edit._claimed(desk, ("transport",), apply=True, urgent=True):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), urgent=True):  # type: ignore[arg-type]
         assert "this change is urgent" in desk.printed[-1]
     with changing(one, ["mta"]) as held:
         held.converged.add("mta")
     planned.clear()
-    with edit._claimed(desk, ("transport",), apply=True, urgent=False):  # type: ignore[arg-type]
+    with edit._claimed(desk, ("transport",), urgent=False):  # type: ignore[arg-type]
         pass  # from the record of the host, without a plan
 
 

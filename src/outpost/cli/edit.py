@@ -49,7 +49,7 @@ def change(
             out.print("nothing to change: the office file has this already")
             return
         changed = people.propose(file, roster.text)  # a mistake is reported before any host is asked
-        base = stack.enter_context(_claimed(desk, duties, apply=apply, urgent=urgent))
+        base = stack.enter_context(_claimed(desk, duties, urgent=urgent)) if apply else None
         here = {one.address for one in changed.users}
         if base is not None:
             alone = people.Roster(base, desk.office.domain)
@@ -89,7 +89,7 @@ def remove_listed(kind: Kind, at: At, address: str, *, apply: bool = True) -> No
 
 
 @contextmanager
-def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool) -> Iterator[str | None]:
+def _claimed(desk: Desk, duties: tuple[Duty, ...], *, urgent: bool) -> Iterator[str | None]:
     """Claim the hosts, and make sure that the apply brings only this change.
 
     Returns the office file of the last apply if other changes are pending. Then only this change is made in it and applied.
@@ -97,9 +97,6 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
     Raises:
         OutpostError: Somebody else changes the hosts, or changes of others have not been applied. The office file stays unchanged.
     """
-    if not apply:
-        yield None
-        return
     names = tuple(host.name for host in _concerned(desk, duties))
     with changing(desk.target, names, desk.via, urgent=urgent, partly=True) as claim:
         waits = not claim.converged_from(mine(desk.target).office_file)
@@ -112,9 +109,8 @@ def _claimed(desk: Desk, duties: tuple[Duty, ...], *, apply: bool, urgent: bool)
             planned = run.plan(desk.target, limit=reached, connector=desk.via, watcher=desk.watcher)
             waiting = list(dict.fromkeys(f"{change.host}: {change.operation}" for change in planned.changes))
             if waiting:
-                others = "; ".join(waiting[:5]) + (
-                    f"; and {len(waiting) - 5} more" if len(waiting) > 5 else ""
-                )
+                more = [f"and {len(waiting) - 5} more"] if len(waiting) > 5 else []
+                others = "; ".join(waiting[:5] + more)
                 if not urgent:
                     message = f"other changes have not been applied yet ({others}); office.toml is unchanged"
                     remedy = f"run ./outpost apply {desk.target.typed}, which shows and applies them; then run the same command again"

@@ -114,20 +114,19 @@ def forward(at: At, address: str, to: list[str] | None = None) -> None:
 
 @user.of_office("send-as")
 def send_as(at: At, address: str, senders: list[str] | None = None) -> None:
-
-    def edit(roster: Roster) -> None:
-        roster.change("users", roster.at(address), send_as=list(map(roster.at, senders or ())) or None)
-
-    change(at, edit, duties=("transport", "browsers"))
+    addresses = [whole(sender, at.office.domain) for sender in senders or ()]
+    _set(at, address, duties=("transport", "browsers"), send_as=addresses or None)
 
 
-def _set(at: At, address: str, *, urgent: bool = False, **values: Any) -> None:
-    """Set keys of a user that only the store knows; None takes a key away."""
+def _set(
+    at: At, address: str, *, duties: tuple[Duty, ...] = STORE, urgent: bool = False, **values: Any
+) -> None:
+    """Set keys of a user; None takes a key away. Without `duties` only the store knows them."""
 
     def edit(roster: Roster) -> None:
         roster.change("users", roster.at(address), **values)
 
-    change(at, edit, duties=STORE, urgent=urgent)
+    change(at, edit, duties=duties, urgent=urgent)
 
 
 def _on_stores(desk: Desk, program: str, address: str) -> None:
