@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -49,9 +50,8 @@ class Stage:
 
     name: str
     covers: str
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """Passed, failed and skipped tests."""
     seconds: float = 0.0
     ran: bool = False
     fell: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Stage:
     def result(self) -> str:
         if not self.ran:
             return "not run"
-        return "FAILED" if self.failed else "unsteady" if self.unsteady else "passed"
+        return "FAILED" if self.counts["failed"] else "unsteady" if self.unsteady else "passed"
 
 
 @app.named("test")
@@ -109,11 +109,11 @@ def _report(stages: list[Stage], seconds: float, *, fast: bool) -> int:
     out.print()
     for stage in stages:
         style = {"FAILED": "bold red", "passed": "green"}.get(stage.result, "yellow")
-        counts = f"{stage.passed:5} passed" + (f", {stage.failed} failed" if stage.failed else "")
-        counts += f", {stage.skipped} skipped" if stage.skipped else ""
+        others = (f", {stage.counts[what]} {what}" for what in ("failed", "skipped") if stage.counts[what])
+        counts = f"{stage.counts['passed']:5} passed{''.join(others)}"
         named = f"[{style}]{stage.result:8}[/] {stage.name:10}"
         out.print(f"{named} {stage.seconds:6.1f} s  {counts}  {stage.covers}")
-    total = {kind: sum(getattr(stage, kind) for stage in stages) for kind in ("passed", "failed", "skipped")}
+    total = sum((stage.counts for stage in stages), Counter[str]())
     out.print(f"{'without the lab (--fast); ' if fast else ''}{seconds:.0f} s in all")
     for stage in stages:
         for name in stage.unsteady:
@@ -145,9 +145,7 @@ class Suite:
     def tools(self, stage: Stage, *commands: tuple[str, ...]) -> None:
         """Python's own tools, one after the other."""
         for command in commands:
-            failed = self._run(sys.executable, "-m", *command) != 0
-            stage.failed += failed
-            stage.passed += not failed
+            stage.counts["failed" if self._run(sys.executable, "-m", *command) else "passed"] += 1
         stage.ran = True
 
     def pytest(self, stage: Stage, directory: str, *options: str) -> None:
@@ -159,14 +157,12 @@ class Suite:
             )  # fmt: skip
             for case in ET.parse(report).iter("testcase") if report.is_file() else ():  # noqa: S314  # pytest has just written it
                 found = {outcome.tag for outcome in case}
-                failed, skipped = bool(found & {"failure", "error"}), "skipped" in found
-                stage.failed += failed
-                stage.skipped += skipped
-                stage.passed += not (failed or skipped)
+                failed = bool(found & {"failure", "error"})
+                stage.counts["failed" if failed else "skipped" if "skipped" in found else "passed"] += 1
                 stage.fell += [case.get("name", "")] * failed
         stage.ran = True
-        if code and not stage.failed:  # broke off, or found no test
-            stage.failed += 1
+        if code and not stage.counts["failed"]:  # broke off, or found no test
+            stage.counts["failed"] += 1
 
     def in_lab(self, stage: Stage, directory: str, *options: str) -> None:
         """The same with hosts. Few failed tests run once more, one after the other.
@@ -178,15 +174,16 @@ class Suite:
             out.print("not run: there is no lab to run it in")
             return
         self.pytest(stage, directory, *options)
-        if 0 < len(stage.fell) == stage.failed <= REPEATED:
+        if 0 < len(stage.fell) == stage.counts["failed"] <= REPEATED:
             out.print(f"repeating: {', '.join(stage.fell)}", markup=False)
             again = Stage(stage.name, stage.covers)
             self.pytest(
                 again, directory, *options, "-n", "0", "--last-failed", "--last-failed-no-failures=none"
             )
-            if not again.failed and again.passed == stage.failed:
-                stage.passed, stage.failed, stage.unsteady = stage.passed + again.passed, 0, stage.fell
-        self.lab_failed |= stage.failed > 0
+            if not again.counts["failed"] and again.counts["passed"] == len(stage.fell):
+                stage.counts["passed"] += len(stage.fell)
+                stage.counts["failed"], stage.unsteady = 0, stage.fell
+        self.lab_failed |= stage.counts["failed"] > 0
 
     def strangers_start(self, stage: Stage) -> None:
         """Starts the stage whose tests bring up hosts of their own, beside the next stage: that one mostly waits for mail."""
@@ -214,7 +211,7 @@ class Suite:
         consent = ("--yes",) if self.yes else ()
         self.lab_down()
         self.tools(stage, ("outpost", "lab", "up", "--name", INSTANCE, "--no-verify", *consent))
-        self.lab_runs = not stage.failed
+        self.lab_runs = not stage.counts["failed"]
         self.lab_failed = not self.lab_runs
 
     def lab_ends(self) -> None:
