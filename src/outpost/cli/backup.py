@@ -48,12 +48,12 @@ def back_up(
     prune: bool = False,
     other_end: bool = False,
     as_json: bool = False,
-) -> int:
+) -> None:
     target, loaded, via = at.target, at.office, at.via
     hosts = tuple(loaded.host(name) for name in chosen_hosts(loaded, limit))
     if other_end:
         sys.stdout.write(backup.other_end(loaded, secrets_file.read(target.data)))
-        return 0
+        return
     if now:
         made = backup.run_now(target, loaded, hosts, via)
         for host, outcome in made.items() if not as_json else ():
@@ -66,7 +66,6 @@ def back_up(
         say_json([archive._asdict() | {"when": archive.when.isoformat()} for archive in found])
     else:
         _show(found, hosts or loaded.hosts)
-    return 0
 
 
 @restore.of_office("host")

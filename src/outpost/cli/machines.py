@@ -86,10 +86,11 @@ def make_guests(
             up.upload(work, of)
         done = list(guests.steps(work.site, work.found, of, allowed, keys))
         work.outcome(done, watcher(), seeds=seeds).expect_success("run the command again", "the server:")
-    return _finish(work, changed, allowed)
+    _finish(work, changed, allowed)
+    return 0
 
 
-def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest]) -> int:
+def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest]) -> None:
     """Wait for first boots, let file systems grow, and print what is left to do."""
     grown = guests.grown(work.site, work.found)
     work = up.examined(work.target, work.office, work.login, [guest.name for guest in work.site.guests])
@@ -105,7 +106,6 @@ def _finish(work: up.Work, changed: Collection[Guest], allowed: Collection[Guest
         "One server is one point of failure. Let a name server stand elsewhere: hosts.NAME.server in office.toml."
     )
     out.print(f"  ./outpost preflight {work.target.typed}")
-    return 0
 
 
 def _wait(work: up.Work, late: Collection[Guest]) -> None:
@@ -153,17 +153,10 @@ def _costs(work: up.Work, new: tuple[Guest, ...]) -> None:
 
 
 @machines.named("check")
-def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None) -> int:
+def check_guests(office: OfficeArgument, on: str, limit: list[str] | None = None) -> None:
     work = _examined(office, on, limit)
-    _show(
-        [
-            *server.judge(work.found, work.site, on),
-            *up.drift(work, watcher()),
-            *up.hardened(work),
-            *up.reopened(work),
-        ]
-    )
-    return 0
+    judged = server.judge(work.found, work.site, on)
+    _show([*judged, *up.drift(work, watcher()), *up.hardened(work), *up.reopened(work)])
 
 
 @machines.named("down")

@@ -44,7 +44,7 @@ def _with_questions(command: Command) -> Command:
 
 @app.named("new")
 @_with_questions
-def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
+def new_office(office: str, secrets: bool = True, **answers: str | None) -> None:
     directory = offices_directory() / office if "/" not in office else Path(office).resolve()
     if (directory / "office.toml").exists():
         problem = f"{shown(directory)}/office.toml exists already"
@@ -85,7 +85,6 @@ def new_office(office: str, secrets: bool = True, **answers: str | None) -> int:
     facts = {"office": office, "known": escape(shown(directory / "known_hosts"))}
     facts["places"] = " ".join(target(made, host)[1] for host in made.hosts)
     out.print(render(environment(Path(__file__).parent), "new-next.j2", facts))
-    return 0
 
 
 def _plan(name: str, given: dict[str, str]) -> new.Plan:

@@ -76,8 +76,7 @@ def _note_readers(directory: Path, loaded: Office, office: str) -> None:
     if (readers := secrets_file.sealed_to(directory)) != wanted:
         err.print(
             f"[yellow]secrets.age has {count(readers, 'reader')}, and the office file names {wanted}:[/] "
-            f"./outpost secrets init {escape(office)} encrypts it to those",
-            highlight=False,
+            f"./outpost secrets init {escape(office)} encrypts it to those"
         )
 
 
@@ -87,10 +86,7 @@ def _note_identity(directory: Path) -> None:
     with suppress(OSError):
         if identity.stat().st_mode & 0o077 and (directory / secrets_file.FILE_NAME).exists():
             place = shlex.quote(str(identity))
-            err.print(
-                f"[yellow]other accounts may read {escape(place)}:[/] chmod 600 {escape(place)}",
-                highlight=False,
-            )
+            err.print(f"[yellow]other accounts may read {escape(place)}:[/] chmod 600 {escape(place)}")
 
 
 def _summary(office: Office) -> str:
@@ -98,17 +94,16 @@ def _summary(office: Office) -> str:
 
 
 @app.of_office("hosts", asks_hosts=False)
-def list_hosts(at: At, as_json: bool = False) -> int:
+def list_hosts(at: At, as_json: bool = False) -> None:
     found = at.pictured
     if as_json:
         say_json([_as_data(found, host) for host in found.hosts])
-        return 0
+        return
     table = Table("host", "role", "name", "addresses")
     for host in found.hosts:
         where = "\n".join(f"{zone}: {', '.join(map(str, host.in_zone(zone)))}" for zone in host.addresses)
         table.add_row(host.name, host.role, host.fqdn, where)
     out.print(table)
-    return 0
 
 
 def _as_data(office: Office, host: Host) -> dict[str, Any]:
@@ -132,7 +127,7 @@ def show_problems(problems: Iterable[Problem], file: Path | None = None) -> None
 
 
 @app.of_office("dns", asks_hosts=False)
-def print_zone(at: At, zone: str = "", as_json: bool = False) -> int:
+def print_zone(at: At, zone: str = "", as_json: bool = False) -> None:
     zones = office_zones(at.office, public_keys(secrets_file.read(at.target.data)))
     wanted = f"{zone.rstrip('.')}." if zone else zones[0].name
     found = next((candidate for candidate in zones if candidate.name == wanted), None)
@@ -143,17 +138,15 @@ def print_zone(at: At, zone: str = "", as_json: bool = False) -> int:
         say_json({"zone": found.name, "records": [vars(record) for record in found.records]})
     else:
         sys.stdout.write(zone_text(found))
-    return 0
 
 
 @app.of_office("guide", asks_hosts=False)
-def print_guide(at: At, language: str = "en") -> int:
+def print_guide(at: At, language: str = "en") -> None:
     sys.stdout.writelines(role.guide(at.office, language) for role in every_role().values() if role.guide)
-    return 0
 
 
 @app.named("reference")
-def write_reference(check_only: bool = False) -> int:
+def write_reference(check_only: bool = False) -> None:
     from outpost.evidence import reference
 
     stale = [page for page in reference.pages() if not page.is_current()]
@@ -167,7 +160,6 @@ def write_reference(check_only: bool = False) -> int:
         raise OutpostError("generated pages are out of date", "run ./outpost reference and commit the pages")
     if not stale:
         out.print("generated pages are up to date")
-    return 0
 
 
 SAME, DIFFERENT = 0, 2

@@ -14,7 +14,7 @@ import typer
 
 from outpost.cli import COMMANDS, PROGRAM
 from outpost.errors import OutpostError
-from outpost.target import LAB, Target, find, labs
+from outpost.target import LAB, Target, find, labs, offices
 
 if TYPE_CHECKING:
     from outpost.office import Office
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _complete(incomplete: str) -> list[str]:
+    return [name for name in offices() if name.startswith(incomplete)]
+
+
 OfficeArgument = Annotated[
     str,
     typer.Argument(
         metavar="OFFICE",
         help="Name of an office (its directory's, or the one in its file), or path of its directory.",
-        autocompletion=lambda incomplete: _complete(incomplete),
+        autocompletion=_complete,
     ),
 ]
 
@@ -123,12 +127,6 @@ def declared(names: str, about: str, more: Mapping[str, Any] = MappingProxyType(
     given = [word for word in words if word.startswith("-")]
     metavar = next((word for word in words if word not in given), None)
     return typer.Option(*given, metavar=metavar, help=about, **more)
-
-
-def _complete(incomplete: str) -> list[str]:
-    from outpost.target import offices
-
-    return [name for name in offices() if name.startswith(incomplete)]
 
 
 def chosen_hosts(office: Office, patterns: list[str] | None) -> tuple[str, ...]:

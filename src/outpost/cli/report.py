@@ -22,7 +22,7 @@ app = App()
 
 
 @app.of_office("report")
-def report_office(at: At, html: Path | None = None, pdf: Path | None = None) -> int:
+def report_office(at: At, html: Path | None = None, pdf: Path | None = None) -> None:
     target = at.target
     kept = history.runs(target)
     if not kept:
@@ -36,7 +36,6 @@ def report_office(at: At, html: Path | None = None, pdf: Path | None = None) -> 
     if pdf:
         print_page(page(evidence, paper=True), pdf)
         out.print(f"wrote {escape(shown(pdf.resolve()))} ({pdf.stat().st_size // 1024} KiB)")
-    return 0
 
 
 def _lines(at: At) -> dict[str, list[Line]]:
