@@ -48,12 +48,11 @@ class Child(NamedTuple):
 def zones(instance: Instance) -> tuple[Zone, ...]:
     """Every zone of the root server, parents first."""
     ipv4, ipv6 = (f"{name}." for name in _reverse(instance.slot))
-    domains = [machine.domain for machine in _mail_servers(instance)]
     return (
         ROOT_ZONE,
         Zone("test.", "test", "registry", "."),
         Zone("forged.test.", "forged", "forged", "test.", trusted=False),
-        *(Zone(f"{domain}.", domain, "domain", "test.") for domain in domains),
+        *(Zone(name, mail.domain, "domain", "test.") for name, mail in _mail_servers(instance).items()),
         Zone(ipv4, "reverse4", "reverse", "."),
         Zone(ipv6, "reverse6", "reverse", "."),
     )
@@ -91,7 +90,6 @@ def children(instance: Instance) -> tuple[Child, ...]:
 
 
 def zone_file(instance: Instance, zone: Zone) -> bytes:
-    mail = next((machine for machine in _mail_servers(instance) if f"{machine.domain}." == zone.name), None)
     context = {
         "names": _names(instance, zone),
         "children": [
@@ -102,20 +100,20 @@ def zone_file(instance: Instance, zone: Zone) -> bytes:
         "delegations": [child for child in children(instance) if child.parent == zone],
         "pointers": _pointers(instance, zone),
     }
-    if mail:
+    if mail := _mail_servers(instance).get(zone.name):
         context["mail"] = {"fqdn": mail.outside_name, "tlsa": keys.tlsa(instance.credentials(mail)[0])}
     template = world.environment().get_template(f"root/var/lib/knot/{zone.template}.zone.j2")
     return template.render(context).encode()
 
 
-def _mail_servers(instance: Instance) -> tuple[Machine, ...]:
-    return tuple(machine for machine in world.around(instance.slot) if machine.domain)
+def _mail_servers(instance: Instance) -> dict[str, Machine]:
+    """The test environment's mail servers by the zones of their domains."""
+    return {f"{machine.domain}.": machine for machine in world.around(instance.slot) if machine.domain}
 
 
 def _names(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
     """Address records of the test environment's machines in a zone; the root needs only its own server's, as glue."""
-    mail = {f"{machine.domain}." for machine in _mail_servers(instance)}
-    found = []
+    mail, found = _mail_servers(instance), []
     for machine in world.around(instance.slot):
         for name, address in machine.names:
             home = next((item for item in mail if f"{name}.".endswith(f".{item}")), "test.")
@@ -125,19 +123,13 @@ def _names(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
 
 
 def _pointers(instance: Instance, zone: Zone) -> list[tuple[str, str]]:
-    if zone.template != "reverse":
-        return []
-    owners = [
-        (f"{ip_address(address).reverse_pointer}.", machine.also_named.get(place, machine.fqdn))
+    held = tuple(f".{child.name}" for child in children(instance))
+    return [
+        (owner, machine.also_named.get(place, machine.fqdn))
         for machine in instance.machines
         for place, addresses in machine.addresses.items()
-        for address in addresses
-    ]
-    held = [f".{child.name}" for child in children(instance)]
-    return [
-        (owner, name)
-        for owner, name in owners
-        if owner.endswith(f".{zone.name}") and not any(owner.endswith(below) for below in held)
+        for owner in (f"{ip_address(address).reverse_pointer}." for address in addresses)
+        if owner.endswith(f".{zone.name}") and not owner.endswith(held)
     ]
 
 
