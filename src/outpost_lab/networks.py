@@ -1,6 +1,6 @@
 """Zones: one internal Docker network each, with fixed addresses, and a free slot for each instance."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
@@ -39,7 +39,7 @@ def ensure(client: docker.DockerClient, instance: Instance) -> dict[str, Any]:
     """The instance's networks, zone → network; missing ones are made. `TakenError` leaves none of them."""
     existing = {network.name: network for network in mine(client, instance)}
     found: dict[str, Any] = {}
-    for zone in world.zones():
+    for zone in world.ZONES:
         name = instance.network_name(zone)
         try:
             found[zone] = existing.get(name) or _create(client, instance, zone, name)
@@ -74,14 +74,10 @@ def _create(client: docker.DockerClient, instance: Instance, zone: str, name: st
         raise kind(f"the network {name} cannot be made: {error.explanation}", remedy) from error
 
 
-def _routes(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
+def _routes() -> Iterator[IPv4Network]:
     """IPv4 destinations of the kernel's routing table, without the default route (a VPN may use 10.0.0.0/8)."""
-    if not table.exists():
-        return []
-    found = []
-    for line in table.read_text().splitlines()[1:]:
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
         fields = line.split()
         destination, mask = (IPv4Address(int(fields[column], 16).to_bytes(4, "little")) for column in (1, 7))
         if int(mask):
-            found.append(IPv4Network(f"{destination}/{mask}"))
-    return found
+            yield IPv4Network(f"{destination}/{mask}")

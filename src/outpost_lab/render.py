@@ -65,7 +65,7 @@ def _templates(instance: Instance, machine: Machine, directory: str) -> list[Fil
     made = world.environment()
     context = {
         "me": _me(instance, machine),
-        "networks": [network for zone in world.zones() for network in world.network(zone, instance.slot)],
+        "networks": [network for zone in world.ZONES for network in world.network(zone, instance.slot)],
         "root": _me(instance, instance.machine("root")),
         "zones": dnszones.zones(instance),
         "children": dnszones.children(instance),

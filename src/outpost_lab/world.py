@@ -15,6 +15,9 @@ from outpost.target import ROOT
 WORLD = ROOT / "templates" / "world"
 FIRST_NET = 77  # slot 0 is 10.77.0.0/16 and fd00:77::/32, slot 1 10.78.0.0/16 …
 SLOTS = 256 - FIRST_NET
+DATA: dict[str, Any] = tomllib.loads((WORLD / "world.toml").read_text())
+ZONES: dict[str, int] = DATA["zones"]
+"""The lab's zones → a number in their addresses; each zone is one Docker network of an instance."""
 APT_CACHE_OCTET = 9
 CONTROLLER_OCTET = 1
 
@@ -63,20 +66,15 @@ class Machine:
 
 def network(zone: str, slot: int) -> tuple[str, str]:
     """The IPv4 and IPv6 networks of a zone in an instance's slot."""
-    number = _data()["zones"][zone]
+    number = ZONES[zone]
     return f"10.{FIRST_NET + slot}.{number}.0/24", f"fd00:{FIRST_NET + slot}:0:{number}::/64"
 
 
 def address(zone: str, octet: int, slot: int) -> tuple[str, str]:
     """The IPv4 and IPv6 address in a zone that end in ``octet``, as decimal digits in both."""
-    number = _data()["zones"][zone]
+    number = ZONES[zone]
     ipv6 = ip_address(f"fd00:{FIRST_NET + slot}:0:{number}::{octet}")
     return f"10.{FIRST_NET + slot}.{number}.{octet}", str(ipv6)
-
-
-def zones() -> tuple[str, ...]:
-    """The lab's zones; each is one Docker network of an instance."""
-    return tuple(_data()["zones"])
 
 
 def shifted(text: str, slot: int) -> str:
@@ -92,7 +90,7 @@ def around(slot: int) -> tuple[Machine, ...]:
         lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
         return Machine(name, addresses=addresses, **entry | lists)
 
-    return tuple(machine(name, **entry) for name, entry in _data()["machines"].items())
+    return tuple(machine(name, **entry) for name, entry in DATA["machines"].items())
 
 
 def hosts(office: Office) -> tuple[Machine, ...]:
@@ -114,7 +112,3 @@ def environment() -> Environment:
     made = templates.environment(WORLD)
     made.filters["rrtype"] = lambda value: "A" if ip_address(value).version == 4 else "AAAA"
     return made
-
-
-def _data() -> dict[str, Any]:
-    return tomllib.loads((WORLD / "world.toml").read_text())
