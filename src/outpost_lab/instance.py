@@ -17,7 +17,7 @@ from outpost.errors import OutpostError
 from outpost.office.certificates import acme_hosts
 from outpost.office.load import load
 from outpost.office.model import Office
-from outpost.target import ROOT, labs
+from outpost.target import ROOT, labs, written
 from outpost_lab import engine, keys, world
 from outpost_lab.world import Machine
 
@@ -54,16 +54,13 @@ class Instance:
     @classmethod
     def load(cls, name: str = DEFAULT) -> "Instance":
         """The instance of that name; raises `OutpostError` if there is none, or its containers are gone or stopped."""
-        found = cls.stored(name)
+        found, remedy = cls.stored(name), f"run ./outpost lab up{_option(name)}"
         if found is None:
-            raise OutpostError(
-                f"the lab instance {name} does not run", f"run ./outpost lab up{_option(name)}"
-            )
+            raise OutpostError(f"the lab instance {name} does not run", remedy)
         containers = found.containers(engine.connect())
         running = {container.name for container in containers if container.status == "running"}
         names = [machine.name for machine in found.contained]
         if absent := [each for each in names if found.container_name(each) not in running]:
-            remedy = f"run ./outpost lab up{_option(name)}"
             raise OutpostError(f"{', '.join(absent)} of the lab {name}: not running", remedy)
         return found
 
@@ -150,9 +147,8 @@ class Instance:
 
     def save(self) -> None:
         """Stores the slot for later commands."""
-        partial = self.directory / "instance.new"
-        partial.write_text(json.dumps({"name": self.name, "slot": self.slot}, indent=2) + "\n")
-        partial.replace(self.directory / "instance.json")
+        state = {"name": self.name, "slot": self.slot}
+        written(self.directory / "instance.json", json.dumps(state, indent=2) + "\n")
 
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:
         """Writes the instance's office file from the shipped one, which has slot 0: addresses, trust anchor, SSH key."""
@@ -196,19 +192,17 @@ def info(instance: Instance) -> dict[str, Any]:
         password; ``hosts`` and ``world``, name → ``role``, ``container``, ``addresses`` (zone → [IPv4, IPv6]).
     """
     passwords = instance.directory / "passwords.json"
+    shapes: dict[str, dict[str, Any]] = {"hosts": {}, "world": {}}
+    for machine in instance.machines:
+        shapes["hosts" if machine.office else "world"][machine.name] = {
+            "role": machine.role,
+            "container": instance.container_name(machine.name),
+            "addresses": {zone: list(pair) for zone, pair in machine.addresses.items()},
+        }
     return {
         "office": instance.office.name,
         "domain": instance.office.domain,
         "ca": str(instance.users_ca),
         "users": json.loads(passwords.read_text()) if passwords.exists() else {},
-        "hosts": {item.name: _shape(instance, item) for item in instance.machines if item.office},
-        "world": {item.name: _shape(instance, item) for item in instance.machines if not item.office},
-    }
-
-
-def _shape(instance: Instance, machine: Machine) -> dict[str, Any]:
-    return {
-        "role": machine.role,
-        "container": instance.container_name(machine.name),
-        "addresses": {zone: list(pair) for zone, pair in machine.addresses.items()},
+        **shapes,
     }

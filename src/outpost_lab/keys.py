@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dns.dnssec
-import dns.dnssectypes
 import dns.name
-import dns.rdtypes.ANY.DNSKEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,12 +15,13 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from outpost.keys.pairs import KeyPair, authority_begun, issue, new_key, new_ssh_key, pem, ssh_public
+from outpost.target import written
 
 
 def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The P-256 key in a PEM file, made on first use."""
     if not path.exists():
-        _write(path, new_key().get_secret_value().encode())
+        written(path, new_key().get_secret_value())
     key = load_pem_private_key(path.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # our own file
     return key
@@ -31,7 +30,7 @@ def ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def ssh_key(path: Path, comment: str) -> str:
     """The public line of an Ed25519 SSH key, whose private half is made at ``path`` on first use."""
     if not path.exists():
-        _write(path, new_ssh_key().get_secret_value().encode())
+        written(path, new_ssh_key().get_secret_value())
     line = f"{ssh_public(SecretStr(path.read_text()))} {comment}"
     path.with_name(path.name + ".pub").write_text(line + "\n")
     return line
@@ -52,10 +51,8 @@ def certificate(
     """A PEM certificate for the key at ``path``, both made on first use; the first name is the subject's."""
     stored = path.with_suffix(".crt")
     if not stored.exists():
-        by, own = (
-            KeyPair(certificate=shown, key=SecretStr(pem(key)))
-            for shown, key in ((ca.public_bytes(Encoding.PEM).decode(), ca_key), ("", ec_key(path)))
-        )
+        by = KeyPair(certificate=ca.public_bytes(Encoding.PEM).decode(), key=SecretStr(pem(ca_key)))
+        own = KeyPair(certificate="", key=SecretStr(pem(ec_key(path))))
         stored.write_text(issue(by, tuple(names), (), datetime.now(UTC), own).certificate)
     return stored.read_bytes()
 
@@ -69,11 +66,5 @@ def tlsa(path: Path) -> str:
 def ds(zone: str, key: ec.EllipticCurvePrivateKey) -> str:
     """The data of the DS record (SHA-256) of a zone whose only key, flags 257, is this one."""
     name = dns.name.from_text(zone)
-    dnskey = dns.dnssec.make_dnskey(key.public_key(), dns.dnssectypes.Algorithm.ECDSAP256SHA256, flags=257)
+    dnskey = dns.dnssec.make_dnskey(key.public_key(), "ECDSAP256SHA256", flags=257)
     return dns.dnssec.make_ds(name, dnskey, "SHA256").to_text()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(content)
