@@ -11,8 +11,7 @@ from outpost.errors import OutpostError
 from outpost.keys import secrets_file
 from outpost.keys.rotation import aftermath
 from outpost.onhost.observe.declared import APPLIED
-from outpost.recovery import backup
-from outpost.target import LAB, find
+from outpost.target import LAB, find, written
 from outpost.transport.remote import run_script
 from outpost_lab.instance import Instance, info
 from outpost_lab.post import Correspondent, NotArrivedError, Town, compose
@@ -40,8 +39,7 @@ def seal(instance: Instance) -> None:
     if done.new_passwords:
         file = directory / "passwords.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(known | dict(done.new_passwords), indent=1), encoding="utf-8")
+        written(file, json.dumps(known | dict(done.new_passwords), indent=1))
     if done.added:
         # nobody chooses another password, so this one stays valid
         standing = existing.one_time if existing else ()
@@ -64,11 +62,6 @@ def settle(instance: Instance) -> None:
     aftermath.keep(target, [host.name for host in instance.office.hosts], lambda _text: None)
 
 
-def back_up(instance: Instance) -> None:
-    """Every host's first backup, so that a restore is possible from the first minute."""
-    backup.run_now(find(LAB, instance.name), instance.office)
-
-
 def came_up(instance: Instance) -> None:
     """Set the start of the office: log lines from before all hosts existed do not count (LOG-01's check)."""
     target = find(LAB, instance.name)
@@ -80,7 +73,7 @@ def first_messages(instance: Instance) -> Iterator[tuple[str, str]]:
     """Write a message in every direction of the case study and wait until it is read; yields (from, to) as each arrives."""
     town = Town(info(instance))
     alice, bob = town.user("alice"), town.user("bob")
-    outside = (town.head_office, town.client_site, town.stranger)
+    outside = town.outside
     pairs: list[tuple[Correspondent, Correspondent]] = [(alice, bob)]
     pairs += [(alice, neighbour) for neighbour in outside] + [(neighbour, alice) for neighbour in outside]
     with ThreadPoolExecutor(len(pairs)) as pool:

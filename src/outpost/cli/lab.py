@@ -11,7 +11,7 @@ import typer
 from outpost.cli.console import Table, err, out, say_json
 from outpost.cli.options import App
 from outpost.errors import OutpostError
-from outpost.target import LAB
+from outpost.target import LAB, find
 from outpost.templates import environment, render
 from outpost_lab import box as vagrant
 from outpost_lab import engine
@@ -29,6 +29,7 @@ def up(
     name: str = DEFAULT, yes: bool = False, verify: bool = True, timings: bool = False, as_json: bool = False
 ) -> None:
     from outpost.cli.progress import watcher
+    from outpost.recovery import backup
     from outpost_lab import office, trust
 
     progress = Progress(err)
@@ -42,8 +43,8 @@ def up(
         trust.certificates(instance)
         office.settle(instance)
     if instance.office.backup:
-        with progress.step("first backups"):
-            office.back_up(instance)
+        with progress.step("first backups"):  # so that a restore is possible from the first minute
+            backup.run_now(find(LAB, instance.name), instance.office)
     office.came_up(instance)
     with progress.step("first messages") as note:
         for sender, reader in office.first_messages(instance):
