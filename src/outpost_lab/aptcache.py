@@ -1,5 +1,6 @@
 """The apt cache of all instances and image builds on this machine."""
 
+from contextlib import suppress
 from typing import Any
 
 import docker
@@ -60,11 +61,9 @@ def attach(client: docker.DockerClient, network: Any, ipv4: str, ipv6: str) -> N
 
 def release(client: docker.DockerClient) -> bool:
     """Removes the container, but not its volume, when no instance uses it; returns True if it was removed."""
-    try:
+    with suppress(NotFound):
         container = client.containers.get(NAME)
-    except NotFound:
-        return False
-    if attached(container):
-        return False
-    container.remove(force=True)
-    return True
+        if not attached(container):
+            container.remove(force=True)
+            return True
+    return False

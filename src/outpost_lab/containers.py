@@ -4,7 +4,6 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import docker
@@ -28,23 +27,22 @@ BOOTED = "until [ -S /run/systemd/private ]; do sleep 0.05; done; exec systemctl
 
 def ensure(
     client: docker.DockerClient, instance: Instance, machine: Machine, networks: dict[str, Any]
-) -> bool:
-    """Makes and starts a machine's container if needed; True if it was created.
+) -> None:
+    """Makes and starts a machine's container if needed.
 
     A machine of the world whose recipe has changed is made again. A host of the office that has ever run is not made again: its
     data belong to the office.
     """
     content = files(instance, machine)
     recipe = _digest(machine, content)
-    container = None
-    with suppress(NotFound):
+    try:
         container = client.containers.get(instance.container_name(machine.name))
-    fresh = container is not None and (not machine.office or container.status == "created")
-    if container is not None and fresh and container.labels.get(RECIPE) != recipe:
-        container.remove(force=True, v=True)
-        container = None
-    created = container is None
-    if container is None:
+        fresh = not machine.office or container.status == "created"
+        if missing := fresh and container.labels.get(RECIPE) != recipe:
+            container.remove(force=True, v=True)
+    except NotFound:
+        missing = True
+    if missing:
         container = _create(client, instance, machine, networks, recipe)
         put(container, content)
     container.reload()
@@ -54,7 +52,6 @@ def ensure(
             networks[zone].connect(container, ipv4_address=ipv4, ipv6_address=ipv6)
     if container.status != "running":
         container.start()
-    return created
 
 
 def update_peers(client: docker.DockerClient, instance: Instance) -> None:

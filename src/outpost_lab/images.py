@@ -54,16 +54,13 @@ def build(
         _build(client, name, proxy)
 
 
-def prune(client: docker.DockerClient) -> list[str]:
-    """Removes lab images of outdated recipes; returns their names."""
+def prune(client: docker.DockerClient) -> None:
+    """Removes lab images of outdated recipes."""
     current = {tag(name) for name in ("rootfs", *PARENT)}
-    gone = []
     for image in client.images.list(filters={"label": LABEL}):
         for old in set(image.tags) - current:
             with suppress(APIError):  # a container still uses it
                 client.images.remove(old)
-                gone.append(old)
-    return gone
 
 
 def _digest(name: str) -> str:
