@@ -20,7 +20,7 @@ from outpost.errors import OutpostError
 from outpost.target import ROOT, labs
 from outpost_lab import aptcache, containers, engine, images, keys, networks, room, trust, world
 from outpost_lab.dnszones import trust_anchor
-from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, OFFICE, Instance, directory
+from outpost_lab.instance import CHECKOUT, DEFAULT, LABEL, OFFICE, Instance
 from outpost_lab.world import Machine
 
 AT_ONCE = 4  # containers created or booted side by side
@@ -102,9 +102,23 @@ def down(name: str = DEFAULT, *, progress: Progress | None = None) -> None:
 
     Finds everything by label, even after an interrupted ``up``. Nothing to remove is no error.
     """
-    progress, client = progress or Progress(), engine.connect()
+    progress, client, instance = progress or Progress(), engine.connect(), Instance(name=name, slot=0)
     with _alone(progress):
-        _down(name, progress, client)
+        with progress.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
+            for found in [
+                pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)
+            ]:
+                with suppress(NotFound):
+                    found.result()
+        with progress.step(f"{name}: networks"):
+            for network in networks.mine(client, instance):
+                with suppress(APIError):  # not connected to it
+                    network.disconnect(aptcache.NAME, force=True)
+                network.remove()
+            if aptcache.release(client):  # the last one on this machine
+                images.prune(client)
+        if instance.directory.exists():
+            shutil.rmtree(instance.directory)
 
 
 def down_all(*, progress: Progress | None = None) -> None:
@@ -115,23 +129,6 @@ def down_all(*, progress: Progress | None = None) -> None:
     known |= {item.attrs["Labels"][LABEL] for item in client.networks.list(filters={"label": LABEL})}
     for name in sorted(known):
         down(name, progress=progress)
-
-
-def _down(name: str, progress: Progress, client: docker.DockerClient) -> None:
-    instance = Instance(name=name, slot=0)
-    with progress.step(f"{name}: containers"), ThreadPoolExecutor(AT_ONCE) as pool:
-        for found in [pool.submit(item.remove, force=True, v=True) for item in instance.containers(client)]:
-            with suppress(NotFound):
-                found.result()
-    with progress.step(f"{name}: networks"):
-        for network in networks.mine(client, instance):
-            with suppress(APIError):  # not connected to it
-                network.disconnect(aptcache.NAME, force=True)
-            network.remove()
-        if aptcache.release(client):  # the last one on this machine
-            images.prune(client)
-    if directory(name).exists():
-        shutil.rmtree(directory(name))
 
 
 def _each(progress: Progress, step: str, instance: Instance, work: Callable[[Machine], object]) -> None:
