@@ -28,7 +28,6 @@ from docker.models.containers import Container
 from outpost.engine import run
 from outpost.errors import OutpostError
 from outpost.keys import secrets_file
-from outpost.keys.model import Secrets
 from outpost.office import load
 from outpost.office.backup import LIB, SETTINGS, STATE, BackupView
 from outpost.office.model import Office
@@ -77,7 +76,6 @@ class Rooms:
     there: Target
     office: Office
     view: BackupView  # for ``line``: how it reaches the backup
-    keys: Secrets
     image: str = ""  # the image that ``built`` became
 
     @property
@@ -98,6 +96,7 @@ class Rooms:
 
     def build(self, watcher: run.Watcher) -> None:
         """Make the empty Debian the store, without its data, and keep it as an image."""
+        keys = secrets_file.read(self.there.data)
         outcome = run.apply(self.there, limit=(self.machine.name,), watcher=watcher)
         outcome.expect_success("run ./outpost check OFFICE", "the drill's store could not be built:")
         steps = [
@@ -105,7 +104,7 @@ class Rooms:
             "systemctl stop dovecot.socket dovecot.service outpost-accounts.service || true",
             f"find {MAIL} {OWN} -mindepth 1 -delete",
             restore.borg(self.office),
-            *restore.placed(files(office=self.view.office, me=self.view.me, secrets=self.keys)),
+            *restore.placed(files(office=self.view.office, me=self.view.me, secrets=keys)),
             f"chown -R {NOBODY} {SETTINGS}; chmod 755 {LIB}",
         ]
         self.say("\n".join(steps))
@@ -186,8 +185,7 @@ def rooms_of(target: Target, office: Office, host: Host) -> Iterator[Rooms]:
         with tempfile.TemporaryDirectory(prefix="outpost-drill-") as directory:
             there = Target("drill", Path(directory), Path(directory), name)
             view = _write_office(target, office, host, there, address, subnet, reached)
-            seen, keys = load(there.data), secrets_file.read(there.data)
-            rooms = Rooms(client, name, network.name, there, seen, view, keys)
+            rooms = Rooms(client, name, network.name, there, load(there.data), view)
             rooms.say(f"({BOOTED}) || true\n{_loopback(rooms.machine, office)}")
             yield rooms
     finally:
