@@ -75,9 +75,7 @@ def apt_install(*packages: str) -> None:
 def start() -> None:
     """Starts the daemon: by systemd if it runs, else in a session of its own; returns when it is ready."""
     if Path("/run/systemd/system").is_dir():
-        command = [*as_root(), "systemctl", "start", "docker.service"]
-        if subprocess.run(command, check=False, capture_output=True).returncode:
-            raise EngineMissing("docker.service does not start", "read: journalctl -u docker.service")
+        run(*as_root(), "systemctl", "start", "docker.service", remedy="read: journalctl -u docker.service")
         return
     if os.geteuid() != 0:
         problem = "the Docker daemon does not run, and there is no systemd to start it"
