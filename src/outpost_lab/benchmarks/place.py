@@ -70,10 +70,6 @@ class Link:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
 
-    def reset(self) -> None:
-        """Start counting at zero."""
-        self.traffic = [0] * len(self.traffic)
-
     async def _carry(
         self, target: tuple[str, int], number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
