@@ -7,7 +7,7 @@ answers of the restored Dovecot.
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -25,14 +25,13 @@ from outpost.recovery.backup import (
     archives,
     views,
 )
-from outpost.recovery.restore import Drill, keep
+from outpost.recovery.restore import Drill, Report, keep
 from outpost.target import LAB, Target
 from outpost.transport import answers
 from outpost.transport.remote import run_script
 from outpost_lab.drill_machines import Rooms, rooms_of
 from roles.store import MAIL
 
-Report = Callable[[str], None]
 FLAGS = {"S": "\\Seen", "R": "\\Answered", "F": "\\Flagged", "T": "\\Deleted", "D": "\\Draft"}
 """Maildir's flags → IMAP's flags."""
 
