@@ -153,10 +153,9 @@ class Instance:
     def write_office(self, trust_anchor: list[str], source: Path = OFFICE) -> None:
         """Writes the instance's office file from the shipped one, which has slot 0: addresses, trust anchor, SSH key."""
         document: Any = tomlkit.parse(world.shifted(source.read_text(), self.slot))
-        resolver: Any = document.setdefault("resolver", tomlkit.table())
-        resolver["trust_anchor"] = trust_anchor
-        ssh: Any = document.setdefault("ssh", tomlkit.table())
-        ssh["authorized_keys"] = [keys.ssh_key(self.ssh_key, f"outpost-lab {self.name}")]
+        document.setdefault("resolver", tomlkit.table())["trust_anchor"] = trust_anchor
+        own_key = keys.ssh_key(self.ssh_key, f"outpost-lab {self.name}")
+        document.setdefault("ssh", tomlkit.table())["authorized_keys"] = [own_key]
         if "backup" in document:
             vault = keys.ssh_key(self.directory / "hosts" / VAULT, VAULT)
             document["backup"]["host_keys"] = [vault.rpartition(" ")[0]]

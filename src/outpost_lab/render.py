@@ -86,16 +86,13 @@ def _me(instance: Instance, machine: Machine) -> dict[str, Any]:
     """What a machine's templates know about it; addresses are text."""
     gateway, addresses = instance.machine("gw"), machine.addresses
     shared = next(zone for zone in gateway.addresses if zone in addresses)
-    known: list[tuple[str, str]] = []
-    if machine.role == "clientsite":
-        servers = instance.office.with_role("mta")
-        known = [(str(item), mta.fqdn) for mta in servers for item in mta.in_zone("client")]
+    servers = instance.office.with_role("mta") if machine.role == "clientsite" else ()
     return vars(machine) | {
         "machine": machine,
         "outside_name": machine.outside_name,
         "addresses": [item for pair in addresses.values() for item in pair],
         "resolver": "127.0.0.1" if machine.name == "gw" else gateway.addresses[shared][0],
-        "known_hosts": known,
+        "known_hosts": [(str(item), mta.fqdn) for mta in servers for item in mta.in_zone("client")],
         **{zone: addresses.get(zone) for zone in ("wan", "client")},
     }
 
