@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import docker
 import tomlkit
 
 from outpost.errors import OutpostError
@@ -61,7 +60,7 @@ def make(*, install: bool = False, note: Note = lambda _text: None) -> None:
         run("vagrant", "box", "add", "--force", "--name", NAME, str(archive), cwd="/")
 
 
-def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.DockerClient) -> None:
+def replace(instance: Instance, hosts: tuple[str, ...]) -> None:
     """Runs hosts of a lab as virtual machines: their containers stop, and Vagrant starts machines at their addresses.
 
     The office file of the instance says so (``hosts.HOST.platform``), so that what a kernel of its own allows is done.
@@ -73,7 +72,7 @@ def replace(instance: Instance, hosts: tuple[str, ...], *, client: docker.Docker
             raise OutpostError(f"{host} is not a host of the office", remedy)
         document["hosts"][host]["platform"] = "vagrant"
     for host in hosts:
-        instance.container(host, client).stop()
+        instance.container(host).stop()
     instance.office_file.write_text(tomlkit.dumps(document))
     command = ["vagrant", "up", "--provider", "libvirt", *hosts]
     environment = os.environ | {"OUTPOST_LAB": instance.name}

@@ -14,7 +14,6 @@ from outpost.errors import OutpostError
 from outpost.target import LAB, find
 from outpost.templates import environment, render
 from outpost_lab import box as vagrant
-from outpost_lab import engine
 from outpost_lab import up as bringing
 from outpost_lab.instance import DEFAULT, Instance
 from outpost_lab.instance import info as lab_info
@@ -126,7 +125,7 @@ def box(yes: bool = False) -> None:
 
 @lab.named("vm")
 def vm(hosts: list[str], name: str = DEFAULT) -> None:
-    vagrant.replace(_stored(name), tuple(hosts), client=engine.connect())
+    vagrant.replace(_stored(name), tuple(hosts))
 
 
 @lab.named("first-files", hidden=True)

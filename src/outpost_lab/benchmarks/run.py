@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import docker
-
 from outpost.converge.declaration import declarations
 from outpost.engine.run import Silent, Watcher
 from outpost.errors import OutpostError
@@ -106,9 +104,8 @@ def provision(target: Target, watcher: Watcher | None = None) -> Figures:
         install = INSTALL.format(proxy=instance.office.archive.proxy)
         _on_each(instance, {host: f"{install} --download-only {' '.join(names)} && apt-get clean" for host, names in packages.items()})  # fmt: skip
         peer = _on_each(instance, {host: f"{install} {' '.join(names)}" for host, names in packages.items()})
-        client = docker.from_env()  # the hosts are removed; `lab.up` makes them again
-        for host in instance.office.hosts:
-            client.containers.get(instance.container_name(host.name)).remove(force=True, v=True)
+        for host in instance.office.hosts:  # they are removed; `lab.up` makes them again
+            instance.container(host.name).remove(force=True, v=True)
         instance = lab.up(NAME)
         started = time.monotonic()
         office.deploy(instance, watcher or Silent())

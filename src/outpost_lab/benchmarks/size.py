@@ -26,7 +26,7 @@ from outpost.errors import OutpostError
 from outpost.office import ports
 from outpost.recovery import backup
 from outpost.target import ROOT, Target
-from outpost_lab import containers, engine
+from outpost_lab import containers
 from outpost_lab.benchmarks.measure import Figures, of_samples
 from outpost_lab.instance import Instance, info
 from outpost_lab.office import seal
@@ -287,4 +287,4 @@ def _search(instance: Instance, user: str, word: str) -> float:
 
 def _on(instance: Instance, script: str) -> str:
     store = instance.office.with_role("store")[0]
-    return containers.run(instance.container(store.name, engine.connect()), "sh", "-c", script)
+    return containers.run(instance.container(store.name), "sh", "-c", script)
