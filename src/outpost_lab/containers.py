@@ -129,8 +129,7 @@ SYSTEMD: dict[str, Any] = {
 def _create(
     client: docker.DockerClient, instance: Instance, machine: Machine, networks: dict[str, Any], recipe: str
 ) -> Any:
-    first = next(iter(machine.addresses))
-    ipv4, ipv6 = machine.addresses[first]
+    first, (ipv4, ipv6) = next(iter(machine.addresses.items()))
     network = networks[first].name
     labels = instance.labels | {"outpost.machine": machine.name, "outpost.role": machine.role, RECIPE: recipe}
     return client.containers.create(
