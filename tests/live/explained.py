@@ -37,6 +37,7 @@ EXPLAINED: dict[str, str] = {
     r"^systemd: (Failed to start )?outpost-(certificate|backup)\.service( |: Failed )": "what they do is judged by TLS-04 and BKP-01",
     # Time
     r"^chronyd: (Forward|Backward) time jump detected!$": "the machine was paused, or its clock was set; whether it is right now, TIM-01's check asks",
+    r"^chronyd: System clock (was stepped|wrong) by -?N\.N seconds$": "the clock was wrong at a start; whether it is right now, TIM-01's check asks",
     r"^dovecot: \S+ Warning: Time moved (forward|backwards) by ": PACE,
     r"^dovecot: auth: Warning: auth-worker: Auth request was queued for N seconds": PACE,
     r"^postfix/([\w-]+/)?cleanup: warning: (file system clock is N seconds ahead of local clock|resetting file time stamps )": (

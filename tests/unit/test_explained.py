@@ -72,3 +72,12 @@ def test_an_explanation_writes_numbers_as_they_are_compared_and_has_a_reason() -
     every = EXPLAINED | IN_CONTAINERS
     assert [says for says in every if any(character.isdigit() for character in says)] == []
     assert [says for says, why in every.items() if len(why) < 20] == []
+
+
+def test_a_clock_that_was_wrong_at_a_start_is_explained_and_one_that_cannot_be_set_is_not() -> None:
+    lines = [
+        "      1 chronyd: System clock wrong by N.N seconds",
+        "      1 chronyd: System clock was stepped by -N.N seconds",
+        "      1 chronyd: Could not step system clock",
+    ]
+    assert unexplained(lines, OFFICE, STORE) == lines[2:]
