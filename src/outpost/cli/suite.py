@@ -73,12 +73,11 @@ def run_suite(
     yes: bool = False, fast: bool = False, keep: bool = False, arguments: list[str] | None = None
 ) -> int:
     suite = Suite(yes=yes, keep=keep, arguments=arguments or [])
-    strangers = Stage("strangers", "other offices, from bare hosts by the README's commands")
+    strangers = Stage("strangers", "installation; other offices, from bare hosts by the README's commands")
     stages: list[tuple[Any, ...]] = [
         (Stage("ruff", "style and likely bugs"), suite.tools, *RUFF),
         (Stage("mypy", "types, strict"), suite.tools, *MYPY),
-        (Stage("lint", "the project's own rules for code and documentation"), suite.pytest, "tests/lint"),
-        (Stage("unit", "office model, derivations, templates, command line"), suite.pytest, "tests/unit", "-n", "auto"),
+        (Stage("unit", "the project's own rules; office model, templates, command line"), suite.pytest, "tests/lint", "tests/unit", "-n", "auto"),
     ]  # fmt: skip
     if not fast:
         stages += [
