@@ -240,9 +240,9 @@ class Vault:
         fresh = self.copies / host / ".back"
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.copytree(copy, fresh, copy_function=_linked_or_copied)
-        # not the files below data: they are the copy's own, too
-        for path in (fresh, *fresh.iterdir(), *fresh.glob("data/**/")):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        # Not the files below data: they are the copy's own, too. The directory itself comes last: until then the account cannot enter it
+        for path in (*fresh.glob("data/**/"), *fresh.iterdir(), fresh):
+            os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         with self._without(host):
             if repository.exists():
                 repository.rename(self.repositories / f"{host}.refused-{int(time.time())}")
