@@ -145,7 +145,8 @@ def test_nothing_worse_than_notice_is_in_the_journal_or_it_is_explained(
     warnings: list[str], office: Office, me: Host
 ) -> None:
     """The journal has no warning or error that is not explained."""
-    assert unexplained(warnings, office, me) == []
+    lines = unexplained(warnings, office, me)
+    assert not lines, "\n".join(lines)
 
 
 # The MTA's queue and its knowledge of the store ---------------------------------------------------------------

@@ -426,10 +426,7 @@ def test_a_run_that_a_signal_ended_names_the_signal() -> None:
 
 
 def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check's own remedy comes first. An apply is named if it sets what the check reads, otherwise only the daemon's journal.
-
-    The observation has every line of a list.
-    """
+    """A check's own remedy comes first. An apply is named if it sets what the check reads, otherwise only the daemon's journal."""
     checks = tmp_path / "test_checks.py"
     checks.write_text(
         "import pytest\n"
@@ -438,7 +435,7 @@ def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: 
         "@pytest.mark.remedy('do this')\n@pytest.mark.looks\n@me\ndef test_own(me): assert 0\n"
         "@pytest.mark.looks\n@pytest.mark.daemons('knot')\n@me\ndef test_reads(me): assert 0\n"
         "@pytest.mark.looks\n@pytest.mark.live\n@pytest.mark.daemons('knot')\n@me\ndef test_acts(me): assert 0\n"
-        "def test_says_nothing(): assert ['line %d of the journal' % number for number in range(40)] == []\n"
+        "def test_says_nothing(): assert 0\n"
     )
     monkeypatch.setattr(live, "unreached", lambda *_: {})
     verdict = live.verify(HARBOUR, files=(str(checks), "-p", "tests.conftest"))
@@ -452,8 +449,6 @@ def test_a_failed_check_has_its_own_remedy_or_none(tmp_path: Path, monkeypatch: 
         "acts": "read journalctl -b -u knot on mta",
         "says_nothing": "",
     }
-    (listed,) = (result.seen for result in verdict.results if result.id.endswith("says_nothing"))
-    assert all(f"'line {number} of the journal'" in listed for number in range(40))
     unreached = f"outpost.errors.OutpostError: {OutpostError('ns1: gone', 'switch it on')}"
     assert Result("id", "mta", "x", (), "failed", unreached, 0.1, "other").mended_by == "switch it on"
 

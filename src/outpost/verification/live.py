@@ -287,7 +287,7 @@ def verify(
     read, write = os.pipe()
     arguments = [
         sys.executable, "-m", "pytest", *files, "-p", "outpost.verification.live", "--events-fd", str(write), "-q", "--color=no",
-        "-o", "verbosity_assertions=2", *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
+        *LEAN, *(("-m", WHITE_BOX) if white_box else SIDE_BY_SIDE),
         "--office", str(target.directory),
         *(("--name", target.instance) if target.instance else ()),
         *(("--via", connector) if connector else ()),
