@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,10 +24,13 @@ import pytest
 from outpost.cli import attack as command
 from outpost.cli import console
 from outpost.cli.options import At
+from outpost.converge.declaration import declaration
 from outpost.errors import OutpostError
 from outpost.evidence import reference
 from outpost.evidence.controls import catalogue
-from outpost.target import Target
+from outpost.keys import secrets_file
+from outpost.office import load
+from outpost.target import ROOT, Target
 from outpost.transport import answers
 from outpost_lab import pace
 from outpost_lab.attack import catalogue as catalogue_of
@@ -183,6 +187,21 @@ def test_what_a_weakness_kept_stays_until_it_is_back(tmp_path: Path) -> None:
 
 def test_every_switch_is_an_attacks() -> None:
     assert sorted(set(switches()) - set(attacks())) == []
+
+
+def test_every_switch_of_a_file_changes_what_the_office_declares(tmp_path: Path) -> None:
+    """Otherwise the attack is tried against a defence that is still on."""
+    shutil.copy(ROOT / "inventory" / "harbour" / "office.toml", tmp_path)
+    office = load(tmp_path)
+    secrets = secrets_file.complete(office, None).secrets
+    hosts = {host.role: declaration(office, secrets, host.name) for host in office.hosts}
+    tables = tomllib.loads((ROOT / "src" / "outpost_lab" / "attack" / "switches.toml").read_text())
+    edits = {attack: entry for attack, entry in tables.items() if "file" in entry}
+    assert len(edits) > 10
+    for attack, entry in edits.items():
+        before = hosts[entry.get("role", "mta")].content[entry["file"]].content
+        done = subprocess.run(["sed", "-E", entry["by"]], input=before, capture_output=True, check=True)
+        assert done.stdout != before, attack
 
 
 def test_words_of_attacks_name_only_what_the_office_has() -> None:
