@@ -153,7 +153,8 @@ async def a_mailbox_closed_without_a_message(ground: Ground, seen: Evidence) -> 
                 named += len(replies)
                 await session.say("RSET")
     lines = "MAIL FROM:<stranger@internet.test>", f"RCPT TO:<{victim}>"
-    seen.expect(await ground.last_reply(seen, *lines), "250")
+    honest = await ground.last_reply(seen, *lines)
+    seen.check(honest.begins("250"), honest.brief)  # refusing it is what the attacker wants
 
 
 @attack("3o")
