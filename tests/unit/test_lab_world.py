@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,16 +22,28 @@ from outpost_lab.images import IMAGES
 from outpost_lab.instance import OFFICE, Instance, directory, info
 
 
-@pytest.fixture(params=[0, 5])
-def lab(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
+@pytest.fixture(scope="module", params=[0, 5])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """An instance that exists only as state, in the first slot and in another."""
-    monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
     instance = Instance(name="unit", slot=request.param)
-    instance.directory.mkdir()
-    instance.world_authority()
-    instance.acme_ca.write_bytes(instance.world_ca.read_bytes())  # Pebble makes its own when it starts
-    instance.write_office(dnszones.trust_anchor(instance), OFFICE)
-    return instance
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTPOST_LAB_STATE", str(tmp_path_factory.mktemp("labs")))
+        instance.directory.mkdir()
+        instance.world_authority()
+        instance.acme_ca.write_bytes(instance.world_ca.read_bytes())  # Pebble makes its own when it starts
+        instance.write_office(dnszones.trust_anchor(instance), OFFICE)
+        for machine in instance.machines:
+            render.files(instance, machine)
+        yield instance
+
+
+@pytest.fixture
+def lab(made: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    """A copy of it, with its keys."""
+    kept = made.directory
+    monkeypatch.setenv("OUTPOST_LAB_STATE", str(tmp_path))
+    shutil.copytree(kept, tmp_path / "unit")
+    return Instance(name=made.name, slot=made.slot)
 
 
 def zone_of(lab: Instance, name: str) -> dns.zone.Zone:

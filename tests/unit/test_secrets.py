@@ -17,6 +17,7 @@ from outpost.cli.app import run
 from outpost.errors import OutpostError
 from outpost.keys import pairs, secrets_file
 from outpost.keys.model import Secrets
+from outpost.keys.secrets_file import password_hash
 from outpost.office import Office
 from outpost.office.load import parse
 from outpost.target import INVENTORY
@@ -34,7 +35,10 @@ def office() -> Office:
 
 @pytest.fixture(scope="module")
 def done(office: Office) -> secrets_file.Completed:
-    return secrets_file.complete(office)
+    """With real hashes of passwords."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets_file, "password_hash", password_hash)
+        return secrets_file.complete(office)
 
 
 def canaries(kept: Secrets) -> list[str]:
