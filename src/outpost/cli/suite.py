@@ -34,6 +34,8 @@ REPEATED = 2
 """Most failed tests of a lab stage that are repeated; more failures are not accidental."""
 SLOWEST = ("--durations=5", "--durations-min=20")
 """Tells pytest to print where a stage's time went."""
+SPREAD = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+"""Tells pytest-xdist to use one worker more than there are processors: some tests wait for programs."""
 HANGS = ("-o", "faulthandler_timeout=2400", "-o", "faulthandler_exit_on_timeout=true")
 """Tells pytest to end with the traceback of a test that has not ended after so many seconds."""
 EVIDENCE = (
@@ -77,7 +79,7 @@ def run_suite(
     stages: list[tuple[Any, ...]] = [
         (Stage("ruff", "style and likely bugs"), suite.tools, *RUFF),
         (Stage("mypy", "types, strict"), suite.tools, *MYPY),
-        (Stage("unit", "the project's own rules; office model, templates, command line"), suite.pytest, "tests/lint", "tests/unit", "-n", "auto"),
+        (Stage("unit", "the project's own rules; office model, templates, command line"), suite.pytest, "tests/lint", "tests/unit", *SPREAD),
     ]  # fmt: skip
     if not fast:
         stages += [
