@@ -214,7 +214,7 @@ def test_no_command_line_carries_what_seals_a_hosts_state(
     key = "of nobody else"
     entry = {"shell": ["sh", "-s"], "question": "question", "command": script}
     unchanged._asked(entry | {"key": key})
-    unchanged._told(entry | {"key": shlex.quote(key)})
+    unchanged._stored(entry | {"key": shlex.quote(key)})
     assert (tmp_path / "seen").read_text() == f"{key}\n" * 2
     assert len(started) == 2
     assert key not in str(started)

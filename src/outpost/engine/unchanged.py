@@ -87,7 +87,7 @@ class Asked(NamedTuple):
         now = {entry["name"]: answer.result() for entry, answer in self.answers}
         new = [entry for entry, _ in self.answers if now[entry["name"]] == UNKNOWN]
         with Pool(len(self.answers)) as pool:
-            now |= zip((entry["name"] for entry in new), pool.map(_told, new), strict=True)
+            now |= zip((entry["name"] for entry in new), pool.map(_stored, new), strict=True)
         if same and all(now[entry["name"]] == entry["digest"] != "" for entry, _ in self.answers):
             return tuple(sorted(now))
         return None
@@ -136,7 +136,7 @@ def _asked(entry: Mapping[str, Any]) -> str:
     return _answer(shell, entry["key"], question)
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def _stored(entry: Mapping[str, Any]) -> str:
     """A host's answer to a question that it keeps from now on."""
     question = entry["question"]
     return _answer(entry["shell"], _telling(entry["command"], question, entry["key"]), question)
