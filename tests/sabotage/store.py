@@ -102,7 +102,7 @@ SABOTAGES = (
         "store::users_read_every_week_what_is_in_junk", undo="systemctl enable --now --quiet outpost-digest.timer",
     ),
     edited(
-        "store", "an author is allowed without DMARC", "/etc/dovecot/sieve/junk.sieve", "s/header :is .X-Office[^,]*, //",
+        "store", "an author is allowed without DMARC", "/etc/dovecot/sieve/junk.sieve", "s/X-Office-Author/From/",
         "store::an_author_is_allowed_only_where_dmarc_proves_it", activate="sievec /etc/dovecot/sieve/junk.sieve",
     ),
     broken(
