@@ -158,7 +158,7 @@ def test_a_server_that_answers_an_image_without_end_is_left(
     image = tmp_path / "image"
     image.write_bytes(b"x")
     monkeypatch.setattr(server, "shell_command", lambda *_: ["cat", "/dev/zero", "-s"])
-    monkeypatch.setattr(answers, "at_once", lambda shell, _script: list(shell[:2]))
+    monkeypatch.setattr(answers, "as_argument", lambda shell, _script: list(shell[:2]))
     declared = site(place)
     nobody: Any = None
     work = up.Work(nobody, nobody, "root@192.0.2.5", declared, declared, bare(declared))

@@ -20,7 +20,7 @@ from outpost.engine import run, unchanged
 from outpost.office import load
 from outpost.onhost.observe import KEY
 from outpost.target import INVENTORY, ROOT, Target
-from outpost.transport.answers import at_once
+from outpost.transport.answers import as_argument
 
 SHELL = ["sh", "-s"]
 
@@ -137,7 +137,7 @@ def test_an_answer_to_a_question_that_was_changed_on_the_host_counts_for_nothing
 
 
 def test_over_ssh_a_question_needs_no_standard_input() -> None:
-    assert at_once(["docker", "exec", "x", "sh", "-s"], "a 'b'") == [
+    assert as_argument(["docker", "exec", "x", "sh", "-s"], "a 'b'") == [
         "docker",
         "exec",
         "x",
@@ -145,7 +145,7 @@ def test_over_ssh_a_question_needs_no_standard_input() -> None:
         "-c",
         "a 'b'",
     ]
-    assert at_once(["ssh", "x", "sudo -n sh -s"], "a 'b'") == [
+    assert as_argument(["ssh", "x", "sudo -n sh -s"], "a 'b'") == [
         "ssh",
         "x",
         "sudo -n sh -c 'a '\"'\"'b'\"'\"''",

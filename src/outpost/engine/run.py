@@ -138,8 +138,7 @@ def _remember(target: Target, connector: str | None, outcome: Outcome, surveys: 
         if host.name in outcome.hosts:
             shell = shell_command(target, office, host, connector)
             found = [rest for name, *rest in surveys if name == host.name]
-            # asked twice, and it was never the same plan
-            once = len(found) == 1
+            once = len(found) == 1  # surveyed again: then its plan was another
             known[host.name] = unchanged.Survey(host.name, host.role, shell, *found[0]) if once else None
     unchanged.remember(target, connector, known, len(office.hosts))
 

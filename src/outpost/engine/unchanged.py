@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from outpost.onhost.observe import KEY
 from outpost.target import ROOT, Target, written
-from outpost.transport.answers import Pool, TooMuchError, at_once, exchange
+from outpost.transport.answers import Pool, TooMuchError, as_argument, exchange
 
 CODE = ("deploy.py", "roles", "templates", "src/outpost", "inventory", "requirements.lock")
 DAY = 24 * 3600.0
@@ -132,7 +132,7 @@ def _below(top: Path) -> list[Path]:
 def _asked(entry: Mapping[str, Any]) -> str:
     """A host's answer to a question that it has stored."""
     question = entry["question"]
-    shell = at_once(entry["shell"], _asking(question, f"read -r {KEY}; export {KEY}"))
+    shell = as_argument(entry["shell"], _asking(question, f"read -r {KEY}; export {KEY}"))
     return _answer(shell, entry["key"], question)
 
 

@@ -223,7 +223,7 @@ def upload(work: Work, image: Image) -> None:
         f"set -e; mkdir -p -m 0711 {DIRECTORY}; cat > {place}.new; "
         f"echo '{image.digest}  {place}.new' | sha512sum --check --quiet; mv {place}.new {place}"
     )
-    command = answers.at_once(server.shell_command(work.login, work.target), script)
+    command = answers.as_argument(server.shell_command(work.login, work.target), script)
     try:
         with Path(image.source).open("rb") as content:
             done = answers.exchange(command, content, patience=UPLOAD, most=server.MOST)

@@ -92,7 +92,7 @@ def _adapter(type_: Any) -> Any:
     return TypeAdapter(type_)
 
 
-def at_once(shell: Sequence[str], script: str) -> list[str]:
+def as_argument(shell: Sequence[str], script: str) -> list[str]:
     """A command that starts a shell for standard input, with a script as its argument: over SSH that saves a round trip."""
     *start, last = shell
     if last == "-s":

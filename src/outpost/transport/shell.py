@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from outpost.errors import OutpostError
 from outpost.onhost import asked
-from outpost.transport.answers import MOST, at_once, line
+from outpost.transport.answers import MOST, as_argument, line
 from outpost.transport.remote import failure
 
 Answer = tuple[int, bytes, bytes]
@@ -48,7 +48,7 @@ class Shell:
 
     def __init__(self, command: Sequence[str], most: float = math.inf) -> None:
         self._most = most
-        self._command = at_once(command, f"exec python3 -IS -c {shlex.quote(_PROGRAM)}")
+        self._command = as_argument(command, f"exec python3 -IS -c {shlex.quote(_PROGRAM)}")
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
