@@ -57,7 +57,9 @@ def test_every_edit_of_a_sabotage_changes_what_a_host_of_its_role_declares() -> 
                 continue
             for host in hosts:
                 before = declared[host][file].content
-                done = subprocess.run(["sed", "-E", expression], input=before, capture_output=True, check=True)
+                done = subprocess.run(
+                    ["sed", "-E", expression], input=before, capture_output=True, check=True
+                )
                 tried.append(file)
                 if done.stdout == before:
                     without_effect.append((host, file, sabotage.what))
