@@ -95,7 +95,7 @@ def run_suite(
         for stage, work, *what in stages:
             title, started = f"{stage.name}: {stage.covers}", time.monotonic()
             out.rule(title, align="left") if out.is_terminal else out.print(f"=== {title}", markup=False)
-            if stage.name == "lab":
+            if stage.name == "journeys":
                 suite.strangers_start(strangers)
             sys.stdout.flush()
             work(stage, *what)
@@ -187,9 +187,9 @@ class Suite:
         self.lab_failed |= stage.counts["failed"] > 0
 
     def strangers_start(self, stage: Stage) -> None:
-        """Starts the stage whose tests bring up hosts of their own, beside the next two stages: those leave half of the processors idle."""
+        """Starts the stage whose tests bring up hosts of their own, beside the next stage: that one mostly waits for mail."""
         if self.lab_runs:
-            out.print(f"{stage.name} runs beside this stage and the next; its output follows")
+            out.print(f"{stage.name} runs beside this stage; its output follows")
             self.beside = ThreadPoolExecutor(1).submit(self._strangers, stage)
 
     def _strangers(self, stage: Stage) -> None:
