@@ -15,7 +15,7 @@ from outpost_lab.attack.ground import HELLO, Ground
 from outpost_lab.attack.probe import Window, idle, watching
 from outpost_lab.attack.weakness import Weakness, switches, weakened
 
-TOGETHER = 12  # gentle attacks at a time
+TOGETHER = 6  # gentle attacks at a time
 LONGEST = 1800.0  # seconds; no attack may take longer
 
 PLANNED = {"id", "family", "title", "controls", "faults", "vantage", "expectation"}
