@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from cryptography.x509.oid import NameOID
+
+from tests.awaiting import until
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,30 @@ def certificate(names: Sequence[str], authority: Authority | None = None, *, exp
 
 @contextmanager
 def replaced(container: str, files: Mapping[str, str], activate: str) -> Iterator[None]:
-    """Replace the content of files of a machine while the block lasts; owner and mode stay."""
+    """Replace the content of files of a machine while the block lasts; owner and mode stay.
+
+    The former content is restored in several attempts: a machine that keeps a wrong certificate fails every test that follows.
+    """
     before = {path: run(container, ["cat", path]) for path in files}
-    try:
-        for path, content in files.items():
+
+    def install(contents: Mapping[str, str]) -> None:
+        for path, content in contents.items():
             write(container, path, content)
         run(container, ["sh", "-c", activate])
+
+    def restored() -> bool:
+        try:
+            install(before)
+        except AssertionError as refused:
+            log.warning("%s", refused)
+            return False
+        return all(run(container, ["cat", path]) == content for path, content in before.items())
+
+    try:
+        install(files)
         yield
     finally:
-        for path, content in before.items():
-            write(container, path, content)
-        run(container, ["sh", "-c", activate])
+        until(restored, f"{container} has its own {', '.join(files)} again", pace=2)
 
 
 def write(container: str, path: str, content: str) -> None:
